@@ -1,0 +1,37 @@
+//! Lakeseal: the integrity layer for data lakes.
+//!
+//! ```text
+//! write   client -> store (segment, encode, place) -> regions; the object manifest is decided last
+//! read    path -> manifest -> blocks from the cheapest sufficient regions -> verify -> bytes
+//! seal    table snapshot -> fingerprints -> evidence -> statement -> signature
+//! query   SQL -> provider -> verified store -> verdict -> batches, or an error before they are released
+//! audit   table state x baseline -> verdicts -> SQL, command line, report
+//! ```
+//!
+//! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
+//! `region`, `register`, `table`, `fingerprint` · `store` | `baseline` · `verify` · `sql` · `delta` · `cli`.
+
+pub mod clock;
+pub mod digest;
+pub mod error;
+pub mod id;
+pub mod key;
+
+pub mod erasure;
+pub mod format;
+
+pub mod fingerprint;
+pub mod region;
+pub mod register;
+pub mod table;
+
+pub mod baseline;
+pub mod store;
+
+pub mod delta;
+pub mod sql;
+pub mod verify;
+
+pub mod cli;
+
+pub use error::{Error, ErrorKind, Result};
