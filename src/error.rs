@@ -170,9 +170,7 @@ impl From<object_store::Error> for Error {
             E::AlreadyExists { path, .. } => (ErrorKind::AlreadyExists, format!("an object already exists at {path}")),
             E::Precondition { path, .. } => (ErrorKind::Precondition, format!("the condition on {path} does not hold")),
             E::NotModified { path, .. } => (ErrorKind::NotModified, format!("{path} was not modified")),
-            E::NotSupported { .. } | E::NotImplemented { .. } => {
-                (ErrorKind::Unsupported, "the store does not support this".to_owned())
-            }
+            E::NotSupported { .. } | E::NotImplemented { .. } => (ErrorKind::Unsupported, "the store does not support this".to_owned()),
             E::PermissionDenied { path, .. } | E::Unauthenticated { path, .. } => {
                 (ErrorKind::Permission, format!("the store refuses access to {path}"))
             }

@@ -101,10 +101,7 @@ impl FromStr for RegionName {
         if fits {
             return Ok(Self(text.to_owned()));
         }
-        Err(Error::new(
-            ErrorKind::Config,
-            "a region's name is 1 to 32 lower-case letters, digits and '-', beginning with a letter",
-        )
-        .with("name", text))
+        Err(Error::new(ErrorKind::Config, "a region's name is 1 to 32 lower-case letters, digits and '-', beginning with a letter")
+            .with("name", text))
     }
 }

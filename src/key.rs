@@ -120,9 +120,8 @@ impl PublicKey {
         let mut keys = Vec::new();
         let mut rest = text;
         while let Some((_, from)) = rest.split_once(PUBLIC_BEGIN) {
-            let (body, after) = from
-                .split_once(PUBLIC_END)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a PEM public key has no end line"))?;
+            let (body, after) =
+                from.split_once(PUBLIC_END).ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a PEM public key has no end line"))?;
             let pem = format!("{PUBLIC_BEGIN}{body}{PUBLIC_END}\n");
             let key = ed25519_dalek::VerifyingKey::from_public_key_pem(&pem)
                 .map_err(|e| Error::new(ErrorKind::InvalidInput, "not an Ed25519 public key in PEM").caused_by(e.to_string()))?;
@@ -161,7 +160,9 @@ impl FromStr for PublicKey {
         let mut bytes = [0; 32];
         let digits = text.strip_prefix("ed25519:").unwrap_or_default();
         hex::decode_to_slice(digits, &mut bytes).map_err(|e| {
-            Error::new(ErrorKind::InvalidInput, "a public key reads `ed25519:` and 64 hexadecimal characters").with("text", text).caused_by(e)
+            Error::new(ErrorKind::InvalidInput, "a public key reads `ed25519:` and 64 hexadecimal characters")
+                .with("text", text)
+                .caused_by(e)
         })?;
         Self::from_bytes(&bytes)
     }
@@ -214,7 +215,8 @@ impl PrivateKey {
             .map_err(|e| Error::new(ErrorKind::Internal, "a private key could not be written as PEM").caused_by(e.to_string()))?;
         let public = public_path(path);
         if public.exists() {
-            return Err(Error::new(ErrorKind::AlreadyExists, "a public key's file of this name already exists; name another").with("file", public.display()));
+            return Err(Error::new(ErrorKind::AlreadyExists, "a public key's file of this name already exists; name another")
+                .with("file", public.display()));
         }
         write_new(path, pem.as_bytes(), 0o600)?;
         write_new(&public, self.public().to_pem()?.as_bytes(), 0o644)

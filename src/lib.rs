@@ -21,6 +21,7 @@ pub mod erasure;
 pub mod format;
 
 pub mod fingerprint;
+pub mod lake;
 pub mod region;
 pub mod register;
 pub mod table;

@@ -1,1 +1,1 @@
-//! TODO
+//! Evidence, signed baselines, comparison, verdicts.

@@ -1,1 +1,1 @@
-//! TODO
+//! deltalake: open, write, snapshot.

@@ -42,9 +42,7 @@ impl BlockList {
     pub fn from_bytes(bytes: &[u8], len: u64, root: Digest) -> Result<Self> {
         let count = block_count(len);
         if u64::try_from(bytes.len()).ok() != count.checked_mul(32) {
-            return Err(Error::new(ErrorKind::Corrupt, "a block list has the wrong size")
-                .with("blocks", count)
-                .with("bytes", bytes.len()));
+            return Err(Error::new(ErrorKind::Corrupt, "a block list has the wrong size").with("blocks", count).with("bytes", bytes.len()));
         }
         let (chunks, _) = bytes.as_chunks::<32>();
         let list = Self { len, values: chunks.to_vec() };
@@ -108,7 +106,12 @@ impl BlockList {
         if bytes.is_empty() {
             return (self.len != 0).then_some(first);
         }
-        bytes.chunks(BLOCK_BYTES).enumerate().map(|(i, block)| (first + i, block)).find(|(i, block)| !self.verify_block(*i, block)).map(|(i, _)| i)
+        bytes
+            .chunks(BLOCK_BYTES)
+            .enumerate()
+            .map(|(i, block)| (first + i, block))
+            .find(|(i, block)| !self.verify_block(*i, block))
+            .map(|(i, _)| i)
     }
 }
 

@@ -1,1 +1,1 @@
-//! TODO
+//! Pure coding: geometry of segments, engines, encode, reconstruct.

@@ -1,1 +1,1 @@
-//! TODO
+//! Parquet bytes to digests, row sums and recomputed statistics.

@@ -1,1 +1,1 @@
-//! TODO
+//! Persisted bytes to types and back: pure, checked, versioned.

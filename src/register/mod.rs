@@ -1,1 +1,1 @@
-//! TODO
+//! Write-once names decided by a quorum of regions.

@@ -1,1 +1,1 @@
-//! TODO
+//! DataFusion: provider, functions, session.

@@ -1,1 +1,1 @@
-//! TODO
+//! The erasure-coding object store, one file per verb.

@@ -1,1 +1,1 @@
-//! TODO
+//! An object store that delivers only sealed bytes.

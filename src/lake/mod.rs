@@ -1,0 +1,1 @@
+//! A lake: its configuration, initialisation and opening.
