@@ -1,1 +1,3 @@
+//! The `lakeseal` command.
+
 fn main() {}
