@@ -148,10 +148,9 @@ impl Acceptor {
     }
 
     fn next(&self) -> Result<u32> {
-        u32::try_from(self.log.len())
-            .ok()
-            .filter(|len| *len < LOG_LIMIT)
-            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a slot's log is longer than any that was made here").with("region", self.region.name()))
+        u32::try_from(self.log.len()).ok().filter(|len| *len < LOG_LIMIT).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a slot's log is longer than any that was made here").with("region", self.region.name())
+        })
     }
 
     fn place(&self, seq: u32) -> EntryPlace<'_> {

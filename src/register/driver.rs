@@ -278,9 +278,10 @@ impl Proposer {
     }
 
     fn unknown(&mut self) -> Error {
-        let error = Error::new(ErrorKind::OutcomeUnknown, "too few regions answered to learn what was decided; it may be this write or another")
-            .with("path", &self.name.path)
-            .with("slot", self.name.slot);
+        let error =
+            Error::new(ErrorKind::OutcomeUnknown, "too few regions answered to learn what was decided; it may be this write or another")
+                .with("path", &self.name.path)
+                .with("slot", self.name.slot);
         super::blame(error, self.acceptors.iter().map(Acceptor::region).zip(self.errors.iter().map(Option::as_ref)))
     }
 }

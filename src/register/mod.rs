@@ -72,12 +72,8 @@ impl Registers {
     /// Registers in `regions`. Without a writer's key they can be read, but neither proposed to nor resolved.
     pub fn new(regions: Arc<RegionSet>, writer: Option<Arc<PrivateKey>>) -> Self {
         let quorums = regions.quorums();
-        let rules = Rules {
-            regions: regions.len(),
-            liars: quorums.liars().into(),
-            classic: quorums.classic().into(),
-            fast: quorums.fast().into(),
-        };
+        let rules =
+            Rules { regions: regions.len(), liars: quorums.liars().into(), classic: quorums.classic().into(), fast: quorums.fast().into() };
         Self { regions, writer, rules, tasks: Tasks::new(), describe: None }
     }
 
@@ -122,12 +118,15 @@ impl Registers {
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
     /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
-        let writer = self.writer.clone().ok_or_else(|| {
-            Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path)
-        })?;
+        let writer = self
+            .writer
+            .clone()
+            .ok_or_else(|| Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path))?;
         layout::register_folder(path)?;
         if value.len() > VALUE_LIMIT_BYTES {
-            return Err(Error::new(ErrorKind::InvalidInput, "a manifest is too long for a register").with("path", path).with("bytes", value.len()));
+            return Err(Error::new(ErrorKind::InvalidInput, "a manifest is too long for a register")
+                .with("path", path)
+                .with("bytes", value.len()));
         }
         let own = Digest::of(&value);
         let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
@@ -149,7 +148,7 @@ impl Registers {
         let regions = Arc::clone(&self.regions);
         self.tasks.spawn(async move {
             // A marker that is missing somewhere costs a reader time, nothing else.
-            join_all(regions.regions().iter().map(|region| region.create(&key, bytes::Bytes::new().into()))).await;
+            join_all(regions.regions().iter().map(|region| region.create(&key, Bytes::new().into()))).await;
         });
     }
 
@@ -175,7 +174,9 @@ impl Registers {
 }
 
 fn collected(name: &SlotName) -> Error {
-    Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place").with("path", &name.path).with("slot", name.slot)
+    Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place")
+        .with("path", &name.path)
+        .with("slot", name.slot)
 }
 
 /// Names the regions that failed, each with what it said.

@@ -52,9 +52,10 @@ impl Registers {
     pub(super) async fn find_newest(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
         let mut below = None;
         for _ in 0..UNDECIDED_LIMIT {
-            let Some(reading) = self.newest_slot(path, below, hint.is_none() && below.is_none()).await? else { return Ok(None) };
+            let Some(reading) = self.newest_slot(path, below, hint.is_none() && below.is_none()).await? else { return Ok(hint) };
             let slot = reading.name.slot;
-            if let Some(hint) = hint.as_ref().filter(|hint| hint.slot == slot) {
+            // What was decided stays decided, whatever the regions list now.
+            if let Some(hint) = hint.as_ref().filter(|hint| hint.slot >= slot) {
                 return Ok(Some(hint.clone()));
             }
             if let Some(decided) = self.settle(reading).await? {
@@ -83,9 +84,8 @@ impl Registers {
             .enumerate()
             .map(|(index, mut acceptor)| async move {
                 let region = Arc::clone(acceptor.region());
-                let (head, read) = tokio::join!(head(&region, path, below, None), async {
-                    if speculate { acceptor.read_first().await } else { Ok(()) }
-                });
+                let (head, read) =
+                    tokio::join!(head(&region, path, below, None), async { if speculate { acceptor.read_first().await } else { Ok(()) } });
                 (index, acceptor, head, read)
             })
             .collect();
@@ -169,14 +169,18 @@ impl Registers {
 
     async fn resolve(&self, reading: Reading) -> Result<Option<Decided>> {
         let Some(writer) = self.writer.clone() else {
-            return Err(reading.unavailable("a version is neither decided nor undecided by the regions that answer, and resolving it takes a writer's key"));
+            return Err(reading.unavailable(
+                "a version is neither decided nor undecided by the regions that answer, and resolving it takes a writer's key",
+            ));
         };
         let known = reading.acceptors.into_iter().enumerate();
         let name = Arc::clone(&reading.name);
         let proposer = Proposer::new(Arc::clone(&name), self.rules, writer, self.tasks.clone(), None).knowing(known);
         let decided = proposer.resolve().await.map_err(|error| match error.kind() {
             // A reader has written nothing of its own.
-            ErrorKind::OutcomeUnknown => Error::new(ErrorKind::Unavailable, "a version that a stopped writer left open could not be resolved").caused_by(error),
+            ErrorKind::OutcomeUnknown => {
+                Error::new(ErrorKind::Unavailable, "a version that a stopped writer left open could not be resolved").caused_by(error)
+            }
             _ => error,
         })?;
         if let Some(decided) = &decided
@@ -210,7 +214,8 @@ impl Reading {
         let same = || heads.iter().filter(|head| head.slot == name.slot);
         self.expected = same().map(|head| head.entries).max().unwrap_or(0).max(self.expected);
         if self.marked.is_none() {
-            self.marked = authentic_marker(regions, &name.path, name.slot, same().flat_map(|head| &head.markers)).map(|marker| marker.marker.value);
+            self.marked =
+                authentic_marker(regions, &name.path, name.slot, same().flat_map(|head| &head.markers)).map(|marker| marker.marker.value);
         }
     }
 
@@ -271,12 +276,15 @@ async fn next_until<F: Future>(answers: &mut FuturesUnordered<F>, give_up: Optio
 /// The newest slot below `below` in one region's list (`only` that one, if given); reads no further than it needs.
 async fn head(region: &Region, path: &Path, below: Option<Slot>, only: Option<Slot>) -> Result<Option<Head>> {
     let folder = layout::register_folder(path)?;
-    let after = below.map(|below| layout::slot_after(path, below)).transpose()?;
+    let after = below.map(|below| layout::entry_key(path, below, u32::MAX)).transpose()?;
     let mut names = region.list(&folder, after.as_ref());
     let mut head: Option<Head> = None;
     while let Some(meta) = names.next().await {
         // What was not built by the layout is nobody's vote.
-        let Some(name) = layout::parse_register_key(&meta?.location) else { continue };
+        let Some(name) = layout::parse_register_key(&meta?.location).filter(|name| name.path == *path) else { continue };
+        if below.is_some_and(|below| name.slot >= below) {
+            continue;
+        }
         if only.is_some_and(|only| only != name.slot) || head.as_ref().is_some_and(|head| head.slot != name.slot) {
             break;
         }
