@@ -6,6 +6,7 @@ pub mod home;
 pub mod output;
 pub mod progress;
 
+mod demo;
 mod keys;
 
 use crate::error::{Error, ErrorKind, Result};
