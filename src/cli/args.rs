@@ -122,7 +122,7 @@ Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 misma
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]
     Log(LogArgs),
-    /// Copy a table into a directory, as a plain Delta table
+    /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
     Export(ExportArgs),
     /// Show the main job on real flight data, in a temporary directory
@@ -253,11 +253,17 @@ pub struct SealArgs {
     #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
     /// Days until the baseline expires; 0 for never
-    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
     pub expires_days: u32,
-    /// Do not fingerprint rows one by one (faster; a later rewrite of the same rows cannot be proven then)
+    /// Public keys of other sealers whose baselines are continued, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Do not fingerprint rows one by one: faster, but statistics are not checked, and a later rewrite of the same rows proves nothing
     #[arg(long)]
     pub no_rows: bool,
+    /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
+    #[arg(long)]
+    pub accept_changes: bool,
 }
 
 /// `audit`.
