@@ -41,9 +41,14 @@ impl Home {
         self.0.join("keys").join(format!("{role}.pem"))
     }
 
-    /// Where the keys of a lake that this user made are kept.
+    /// Where the keys of the lakes that this user made are kept, each under its lake's identity.
+    pub fn all_lakes_keys(&self) -> PathBuf {
+        self.0.join("lakes")
+    }
+
+    /// Where the keys of one of them are kept.
     pub fn lake_keys(&self, lake: LakeId) -> PathBuf {
-        self.0.join("lakes").join(lake.to_string())
+        self.all_lakes_keys().join(lake.to_string())
     }
 
     /// The file of sealers' public keys that this user trusts.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::context::Context;
 use super::output::{BAD, DIM, GOOD, HEAD, Output, bytes, count, explain, styled};
-use super::{progress, sql};
+use super::progress;
 use crate::baseline::Verdict;
 use crate::error::{Error, ErrorKind, Result};
 use attacker::{Plan, Poisoned};
@@ -223,7 +223,7 @@ impl Story<'_> {
             Err(error) => error,
         };
         let text = explain(&error);
-        told(sql::is_mismatch(&error), format_args!("the refusal is a mismatch, and not: {text}"))?;
+        told(super::is_mismatch(&error), format_args!("the refusal is a mismatch, and not: {text}"))?;
         for place in [TABLE, &poisoned.file, PLAN.column] {
             told(text.contains(place), format_args!("the refusal names {place}:\n{text}"))?;
         }
