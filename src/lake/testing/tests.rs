@@ -33,13 +33,15 @@ async fn every_switch_does_what_it_says() {
     assert_eq!(fault.counts(), OperationCounts::default());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_slow_region_runs_into_its_time_limit() {
-    let (set, _, faults) = memory_lake(1, 0, 1).unwrap();
-    faults[0].slow_ms(9_000);
-    assert!(set.regions()[0].get(&Path::from("k"), 9).await.is_ok());
-    faults[0].slow_ms(11_000);
-    assert_eq!(set.regions()[0].get(&Path::from("k"), 9).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let fault = FaultyRegion::default();
+    let store = Arc::new(FaultStore::new(Arc::new(InMemory::new()), fault.clone()));
+    let options = RegionOptions { timeout: Duration::from_millis(50) };
+    let region = Region::new("a".parse().unwrap(), 0, store, options);
+    assert!(region.get(&Path::from("k"), 9).await.is_ok());
+    fault.slow_ms(60_000);
+    assert_eq!(region.get(&Path::from("k"), 9).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[test]
