@@ -30,6 +30,7 @@ async fn passes_the_conformance_suite() {
     integration::copy_if_not_exists(&store).await;
     integration::copy_rename_nonexistent_object(&store).await;
     integration::put_opts(&store, false).await;
+    store.delete(&Path::from("put_opts")).await.unwrap();
     integration::stream_get(&store).await;
     integration::list_with_offset_exclusivity(&store).await;
     integration::multipart_out_of_order(&store).await;
