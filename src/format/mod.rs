@@ -1,1 +1,4 @@
 //! Persisted bytes to types and back: pure, checked, versioned.
+
+pub mod entry;
+pub mod wire;

@@ -1,3 +1,9 @@
 //! Regions: failure domains in which entries and shards are kept. A region offers create-if-absent, get, list; no more is asked.
 
+mod access;
+mod down;
 pub mod layout;
+mod set;
+
+pub use access::{Created, Region, RegionOptions, RequestCounts};
+pub use set::{MAX_REGIONS, Quorums, RegionSet};

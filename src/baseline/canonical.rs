@@ -1,0 +1,122 @@
+//! Canonical JSON: one spelling for each value, so that independent programs get the same digests.
+//!
+//! Members are sorted by the bytes of their names, there is no white space, strings escape only what JSON demands
+//! (`\"`, `\\`, `\b`, `\f`, `\n`, `\r`, `\t`, else `\u00xx` in lower case), integers stand in decimal, other numbers in the
+//! shortest form that reads back as the same IEEE 754 double.
+
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+
+const JSON_TAG: &str = "lakeseal 2026 canonical json v1";
+
+/// The canonical bytes of `value`.
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
+    let mut out = String::new();
+    write(value, &mut out);
+    out.into_bytes()
+}
+
+/// The digest of the canonical bytes of `value`.
+pub(super) fn digest(value: &Value) -> Digest {
+    Digest::tagged(JSON_TAG, &bytes(value))
+}
+
+/// The canonical bytes of `value` as text.
+pub(super) fn text(value: &Value) -> String {
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}
+
+fn write(value: &Value, out: &mut String) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(members) => {
+            let mut sorted: Vec<_> = members.iter().collect();
+            sorted.sort_by_key(|(name, _)| name.as_bytes());
+            out.push('{');
+            for (i, (name, member)) in sorted.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write(member, out);
+            }
+            out.push('}');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+/// The normal form of an action: members that are null, an empty object or an empty list are left out.
+///
+/// A checkpoint spells absent members so, a commit does not spell them at all; they mean the same.
+pub(super) fn normal(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept: Map<String, Value> = members
+                .iter()
+                .map(|(name, member)| (name.clone(), normal(member)))
+                .filter(|(_, member)| !is_empty(member))
+                .collect();
+            Value::Object(kept)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(normal).collect()),
+        scalar => scalar.clone(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// The normal form of a `protocol` action: features are sets, so they are sorted.
+pub(super) fn normal_protocol(protocol: &Value) -> Value {
+    let mut protocol = normal(protocol);
+    for name in ["readerFeatures", "writerFeatures"] {
+        if let Some(Value::Array(features)) = protocol.get_mut(name) {
+            features.sort_by_key(ToString::to_string);
+            features.dedup();
+        }
+    }
+    protocol
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_are_sorted_and_strings_escaped_as_documented() {
+        let value = json!({"b": [1, 2.5, null, true], "a": {"z": "\u{1}\n\"é", "": -0.0}});
+        assert_eq!(text(&value), "{\"a\":{\"\":-0.0,\"z\":\"\\u0001\\n\\\"é\"},\"b\":[1,2.5,null,true]}");
+    }
+
+    #[test]
+    fn spellings_of_absence_are_one() {
+        let commit = json!({"id": "x", "configuration": {}, "format": {"provider": "parquet", "options": {}}});
+        let checkpoint = json!({"id": "x", "name": null, "configuration": null, "format": {"options": null, "provider": "parquet"}});
+        assert_eq!(digest(&normal(&commit)), digest(&normal(&checkpoint)));
+        let a = json!({"minReaderVersion": 3, "readerFeatures": ["b", "a"]});
+        let b = json!({"minReaderVersion": 3, "readerFeatures": ["a", "b"], "writerFeatures": []});
+        assert_eq!(normal_protocol(&a), normal_protocol(&b));
+    }
+}

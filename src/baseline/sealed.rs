@@ -1,0 +1,117 @@
+//! A sealed table: what a trusted baseline and its evidence say of it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::statement::{BaselineSummary, Statement};
+use crate::digest::Digest;
+use crate::table::{FileKey, LiveFile};
+
+/// A table as a baseline seals it: the statement, and the state that its evidence proves.
+#[derive(Debug, Clone)]
+pub struct SealedTable {
+    /// The signed statement.
+    pub statement: Statement,
+    /// The statement in short, with its digest and signers.
+    pub baseline: BaselineSummary,
+    /// The live files at the sealed version.
+    pub files: BTreeMap<FileKey, SealedFile>,
+    /// The commits that were there when the table was sealed, by Delta version.
+    pub commits: BTreeMap<u64, SealedCommit>,
+    /// Files known to have been removed before the baseline, with the deletion time in milliseconds.
+    pub removed: BTreeMap<FileKey, Option<i64>>,
+    /// The table's key for row hashes.
+    pub row_key: [u8; 32],
+}
+
+impl SealedTable {
+    /// The sealed file at a canonical path, whichever deletion vector it has.
+    pub fn file_at(&self, path: &str) -> Option<&SealedFile> {
+        let from = FileKey { path: path.to_owned(), deletion_vector: None };
+        self.files.range(from..).next().filter(|(key, _)| key.path == path).map(|(_, file)| file)
+    }
+}
+
+/// A commit as sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedCommit {
+    /// Plain BLAKE3 of the commit file.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// `commitInfo.operation`, where it was stated.
+    pub operation: Option<String>,
+}
+
+/// A live file as sealed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SealedFile {
+    /// What the log said of it. `added_in` is not sealed and absent; in a folder of Parquet `modification_time_ms` is 0.
+    pub live: LiveFile,
+    /// Plain BLAKE3 of the file.
+    pub digest: Digest,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+    /// Digest of the bytes after the last column chunk: indexes, bloom filters, footer.
+    pub footer: Digest,
+    /// Rows in the file, deleted ones included.
+    pub rows: u64,
+    /// The row encoding of the sums; absent when rows were not hashed.
+    pub rows_encoding: Option<u16>,
+    /// The deletion vector, when there is one.
+    pub deleted: Option<SealedDeletions>,
+    /// The block list, when it is small; else it lies in `_seal/blocks/<digest>`.
+    pub inline_blocks: Option<Bytes>,
+    /// The row groups, in order.
+    pub row_groups: Vec<SealedRowGroup>,
+}
+
+/// A deletion vector as sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedDeletions {
+    /// Number of deleted rows.
+    pub rows: u64,
+    /// Digest of the deleted row indexes.
+    pub digest: Digest,
+    /// State of the multiset sum of the deleted rows (4096 bytes), when rows were hashed.
+    pub sum: Option<Bytes>,
+}
+
+/// A row group as sealed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SealedRowGroup {
+    /// Its position in the file, from 0.
+    pub ordinal: u32,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes in the file.
+    pub bytes: Range<u64>,
+    /// Root over its column chunks and row count.
+    pub digest: Digest,
+    /// State of the multiset sum of its rows (4096 bytes), when rows were hashed.
+    pub sum: Option<Bytes>,
+    /// Its columns.
+    pub columns: Vec<SealedColumn>,
+}
+
+/// A column chunk as sealed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SealedColumn {
+    /// Parquet leaf path, dotted; physical names.
+    pub name: String,
+    /// Its bytes in the file.
+    pub bytes: Range<u64>,
+    /// Digest of those bytes.
+    pub digest: Digest,
+    /// Digest of its values in row order, whatever their encoding and compression.
+    pub values: Digest,
+    /// Number of nulls, where known.
+    pub nulls: Option<u64>,
+    /// Least value, where it has an order.
+    pub min: Option<Value>,
+    /// Greatest value, where it has an order.
+    pub max: Option<Value>,
+}

@@ -1,0 +1,296 @@
+//! One region: its requests, each with a time limit, and what their answers mean.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+
+use super::down::DownStore;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RegionName;
+
+/// How a region is used.
+#[derive(Debug, Clone, Copy)]
+pub struct RegionOptions {
+    /// Time limit of one request; of a list or a body, of each step.
+    pub timeout: Duration,
+}
+
+impl Default for RegionOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30) }
+    }
+}
+
+/// The answer to create-if-absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The region made the object. (A retry inside the store may have found its own; whoever cares reads it.)
+    Made,
+    /// The region says that there was one.
+    Exists,
+}
+
+/// How many requests went to a region since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Create-if-absent requests.
+    pub creates: u64,
+    /// Overwriting puts.
+    pub puts: u64,
+    /// Gets, and range gets.
+    pub gets: u64,
+    /// Lists.
+    pub lists: u64,
+    /// Deletes.
+    pub deletes: u64,
+    /// Requests of any kind that failed; *not found* and *exists* are answers, not failures.
+    pub failures: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    creates: AtomicU64,
+    puts: AtomicU64,
+    gets: AtomicU64,
+    lists: AtomicU64,
+    deletes: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// A failure domain: a store under a prefix, with a name and a position in the configuration.
+#[derive(Debug)]
+pub struct Region {
+    name: RegionName,
+    index: u8,
+    store: Arc<dyn ObjectStore>,
+    options: RegionOptions,
+    down: Option<String>,
+    counters: Arc<Counters>,
+}
+
+impl Region {
+    /// A region over `store`, whose root is the region's root.
+    pub fn new(name: RegionName, index: u8, store: Arc<dyn ObjectStore>, options: RegionOptions) -> Self {
+        Self { name, index, store, options, down: None, counters: Arc::default() }
+    }
+
+    /// A region that keeps its place but may not be used: every request fails with `reason`.
+    pub fn down(name: RegionName, index: u8, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let store = Arc::new(DownStore { reason: reason.clone() });
+        Self { down: Some(reason), ..Self::new(name, index, store, RegionOptions::default()) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &RegionName {
+        &self.name
+    }
+
+    /// Its position in the configuration.
+    pub fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Why it may not be used, if so.
+    pub fn down_reason(&self) -> Option<&str> {
+        self.down.as_deref()
+    }
+
+    /// What was asked of it so far.
+    pub fn requests(&self) -> RequestCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let c = &self.counters;
+        RequestCounts {
+            creates: read(&c.creates),
+            puts: read(&c.puts),
+            gets: read(&c.gets),
+            lists: read(&c.lists),
+            deletes: read(&c.deletes),
+            failures: read(&c.failures),
+        }
+    }
+
+    /// Create-if-absent. `Ok` only on the region's own clear word; after any error the outcome is unknown.
+    pub async fn create(&self, key: &Path, payload: PutPayload) -> Result<Created> {
+        count(&self.counters.creates);
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.timed(self.store.put_opts(key, payload, options)).await {
+            Ok(_) => Ok(Created::Made),
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Precondition) => Ok(Created::Exists),
+            Err(error) => Err(self.failed(error, key)),
+        }
+    }
+
+    /// Writes an object, over whatever is there; for names that nobody else writes.
+    pub async fn put(&self, key: &Path, payload: PutPayload) -> Result<()> {
+        count(&self.counters.puts);
+        let put = self.timed(self.store.put_opts(key, payload, PutOptions::default())).await;
+        put.map(|_| ()).map_err(|error| self.failed(error, key))
+    }
+
+    /// A whole object of at most `limit_bytes`. `None` only on a clear *not found*.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when it is larger or not as long as it says; else whatever the region failed with.
+    pub async fn get(&self, key: &Path, limit_bytes: u64) -> Result<Option<Bytes>> {
+        count(&self.counters.gets);
+        match self.read(key, limit_bytes).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(error, key)),
+        }
+    }
+
+    async fn read(&self, key: &Path, limit_bytes: u64) -> Result<Bytes> {
+        let result = self.timed(self.store.get_opts(key, GetOptions::default())).await?;
+        let size = result.meta.size;
+        let too_large = || Error::new(ErrorKind::Corrupt, format!("an object is larger than the {limit_bytes} bytes that it may have"));
+        if size > limit_bytes {
+            return Err(too_large());
+        }
+        let mut body = result.into_stream();
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.timed(body.try_next()).await? {
+            bytes.extend_from_slice(&chunk);
+            if length(bytes.len()) > limit_bytes {
+                return Err(too_large());
+            }
+        }
+        if length(bytes.len()) != size {
+            return Err(Error::new(ErrorKind::Corrupt, format!("an object of {size} bytes came with {}", bytes.len())));
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Ranges of an object, each of exactly the length that was asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] only on the region's clear word; [`ErrorKind::Corrupt`] for a range of another length.
+    pub async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        count(&self.counters.gets);
+        let parts = self.timed(self.store.get_ranges(key, ranges)).await.map_err(|error| self.failed(error, key))?;
+        let exact = parts.len() == ranges.len()
+            && parts.iter().zip(ranges).all(|(part, range)| range.end.checked_sub(range.start) == Some(length(part.len())));
+        if exact {
+            return Ok(parts);
+        }
+        Err(self.failed(Error::new(ErrorKind::Corrupt, "a range came with another length than was asked for"), key))
+    }
+
+    /// Everything below `prefix` (whole segments) and greater than `after`, in the order of the keys' bytes.
+    ///
+    /// The order is checked as it comes: a region that lists out of order fails with [`ErrorKind::Corrupt`].
+    pub fn list(&self, prefix: &Path, after: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        count(&self.counters.lists);
+        let folder = (!prefix.as_ref().is_empty()).then_some(prefix);
+        let inner = match after {
+            Some(after) => self.store.list_with_offset(folder, after),
+            None => self.store.list(folder),
+        };
+        let walk = Walk {
+            inner,
+            prefix: prefix.clone(),
+            last: after.cloned(),
+            timeout: self.options.timeout,
+            region: self.name.clone(),
+            counters: Arc::clone(&self.counters),
+        };
+        stream::try_unfold(walk, Walk::next).boxed()
+    }
+
+    /// Deletes an object; that there was none is no error.
+    pub async fn delete(&self, key: &Path) -> Result<()> {
+        count(&self.counters.deletes);
+        match self.timed(self.store.delete(key)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed(error, key)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn timed<T>(&self, request: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+        timed(self.options.timeout, request).await
+    }
+
+    fn failed(&self, error: Error, key: &Path) -> Error {
+        count(&self.counters.failures);
+        error.with("region", &self.name).with("key", key)
+    }
+}
+
+struct Walk {
+    inner: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    prefix: Path,
+    last: Option<Path>,
+    timeout: Duration,
+    region: RegionName,
+    counters: Arc<Counters>,
+}
+
+impl Walk {
+    async fn next(mut self) -> Result<Option<(ObjectMeta, Self)>> {
+        let Some(meta) = timed(self.timeout, self.inner.try_next()).await.map_err(|error| self.failed(error))? else {
+            return Ok(None);
+        };
+        let ascends = self.last.as_ref().is_none_or(|last| meta.location > *last);
+        if !ascends || !meta.location.prefix_matches(&self.prefix) {
+            let error = Error::new(ErrorKind::Corrupt, "the region lists its keys out of order or outside of the prefix");
+            return Err(self.failed(error.with("key", &meta.location)));
+        }
+        self.last = Some(meta.location.clone());
+        Ok(Some((meta, self)))
+    }
+
+    fn failed(&self, error: Error) -> Error {
+        count(&self.counters.failures);
+        // A prefix is never "not found": what is missing then is the region.
+        let error = if error.kind() == ErrorKind::NotFound {
+            Error::new(ErrorKind::Unavailable, "the region is missing").caused_by(error)
+        } else {
+            error
+        };
+        error.with("region", &self.region).with("prefix", &self.prefix)
+    }
+}
+
+async fn timed<T>(limit: Duration, request: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if container_is_missing(&error) => {
+            Err(Error::new(ErrorKind::Unavailable, "the region's bucket or container is missing").caused_by(error))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, format!("the region did not answer within {} ms", limit.as_millis()))),
+    }
+}
+
+/// Object stores answer 404 for a missing bucket as for a missing key; taken for the latter, a deleted bucket would be an empty acceptor.
+fn container_is_missing(error: &object_store::Error) -> bool {
+    let object_store::Error::NotFound { source, .. } = error else { return false };
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "bucket does not exist"].iter().any(|code| text.contains(code)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
