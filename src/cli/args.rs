@@ -239,6 +239,9 @@ pub struct SqlArgs {
     /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
     #[arg(long = "table", value_name = "NAME=TABLE")]
     pub tables: Vec<String>,
+    /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
+    #[arg(long)]
+    pub sealed: bool,
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,

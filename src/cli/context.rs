@@ -97,8 +97,8 @@ impl Context {
     }
 
     fn writer(&self, config: &LakeConfig) -> Result<Option<PrivateKey>> {
-        match &self.writer_key {
-            Some(file) => PrivateKey::from_file(file).map(Some),
+        match self.writer_key.as_ref().or(config.writer_key.as_ref()) {
+            Some(file) => PrivateKey::from_file(&config.directory.join(file)).map(Some),
             None => {
                 let file = self.home.lake_keys(config.id).join("writer.pem");
                 // Reading needs no key: somebody else's lake is opened without one.
@@ -124,6 +124,19 @@ impl Context {
         }
         let is_path = matches!(argument, "." | ".." | "~") || ["./", "../", "/", "~/"].iter().any(|start| argument.starts_with(start));
         Ok(!is_path && self.config_path()?.is_some())
+    }
+
+    /// Whether there is a configuration of a lake.
+    pub fn has_config(&self) -> Result<bool> {
+        Ok(self.config_path()?.is_some())
+    }
+
+    /// As [`Self::trust`], for commands that work without anybody to trust.
+    pub fn trust_if_any(&self, files: &[PathBuf]) -> Result<Option<Trust>> {
+        if files.is_empty() && !self.home.trusted_sealers().exists() {
+            return Ok(None);
+        }
+        self.trust(files).map(Some)
     }
 
     /// Whom to trust: the named files, else the user's own list.

@@ -1,7 +1,5 @@
 //! `seal`, `audit`, `log`.
 
-use std::path::PathBuf;
-
 use super::Ending;
 use super::args::{AuditArgs, LogArgs, SealArgs};
 use super::context::Context;
@@ -18,8 +16,7 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     let key = context.sealer(args.key.as_deref())?;
     let public = key.public();
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
-    let trusted = context.trust(&args.trust).map(|trust| trust.keys().to_vec());
-    let trusted = if args.trust.is_empty() { trusted.unwrap_or_default() } else { trusted? };
+    let trusted = context.trust_if_any(&args.trust)?.map(|trust| trust.keys().to_vec()).unwrap_or_default();
     let (_lake, location) = context.table(&args.table).await?;
     let options = SealOptions {
         expires_after_ms: (args.expires_days > 0).then(|| DAY_MS * i64::from(args.expires_days)),
@@ -135,7 +132,7 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
 }
 
 pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = trust_if_any(&args.trust, context)?;
+    let trust = context.trust_if_any(&args.trust)?;
     let (_lake, location) = context.table(&args.table).await?;
     let repository = Repository::new(location.store().clone(), location.root().clone());
     let mut rows = Vec::new();
@@ -169,12 +166,4 @@ pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> R
     let header = ["number", "version", "made", "files", "rows", "expires", "signatures", "digest"];
     out.line(output::aligned(&header, &[0, 1, 3, 4, 6], rows))?;
     Ok(Ending::Done)
-}
-
-/// A log can be looked at by somebody who trusts nobody yet.
-fn trust_if_any(files: &[PathBuf], context: &Context) -> Result<Option<crate::baseline::Trust>> {
-    if files.is_empty() && !context.home.trusted_sealers().exists() {
-        return Ok(None);
-    }
-    context.trust(files).map(Some)
 }

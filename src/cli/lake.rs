@@ -55,17 +55,14 @@ pub(super) async fn region(command: RegionCommand, context: &Context, out: &mut 
 }
 
 async fn list(context: &Context, out: &mut Output) -> Result<Ending> {
-    let config = context.config()?;
-    // A lake with too many regions down does not open; what is down is told all the same.
-    let states = lake::probe(&config).await;
-    let rows = config.regions.iter().zip(states).map(|(region, state)| {
-        let (state, why) = match state {
-            Ok(()) => ("up".to_owned(), String::new()),
-            Err(reason) => ("down".to_owned(), reason),
-        };
-        vec![region.name.to_string(), region.url.clone(), state, why]
+    // A lake with too many regions down does not open: the error then has each one's reason.
+    let open = context.lake().await?.lake;
+    let rows = open.config.regions.iter().map(|region| {
+        let down = open.down.iter().find(|(name, _)| *name == region.name);
+        let state = if down.is_some() { "down" } else { "up" };
+        vec![region.name.to_string(), state.to_owned(), region.url.clone(), down.map(|(_, why)| why.clone()).unwrap_or_default()]
     });
-    out.line(output::aligned(&["region", "location", "state", "why"], &[], rows.collect()))?;
+    out.line(output::aligned(&["region", "state", "location", "why"], &[], rows.collect()))?;
     Ok(Ending::Done)
 }
 
@@ -102,25 +99,26 @@ async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Resul
 
 pub(super) async fn status(context: &Context, out: &mut Output) -> Result<Ending> {
     let open = context.lake().await?;
-    let (config, set) = (&open.lake.config, &open.lake.region_set);
-    let quorums = set.quorums();
-    let (n, down) = (quorums.n(), open.lake.down.len());
-    let profile = &config.profile;
-    out.line(format_args!("lake      {}   {}", config.name, config.id))?;
-    out.line(format_args!("regions   {n}, of which {down} down"))?;
-    for (name, reason) in &open.lake.down {
+    let lake = &open.lake;
+    let (quorums, budgets) = (lake.region_set.quorums(), lake.budgets());
+    let n = quorums.n();
+    out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
+    out.line(format_args!("profile   {} data + {} parity shards", lake.config.profile.data, lake.config.profile.parity))?;
+    out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
+    for (name, reason) in &lake.down {
         out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;
     }
-    out.line(format_args!("profile   {} data + {} parity shards", profile.data, profile.parity))?;
-    let may_fail = n.saturating_sub(quorums.classic());
     out.line("budgets")?;
-    out.line(format_args!("  {} regions may be unreachable for reads of sealed or known versions", profile.parity))?;
-    out.line(format_args!("  {} regions may be unreachable for writes and for reads of the newest version", may_fail.min(profile.parity)))?;
-    out.line(format_args!("  {} regions may return false data: it is noticed and decoded around", profile.parity))?;
-    out.line(format_args!("  {} regions may forget or lie about names", quorums.liars()))?;
-    out.line(format_args!("quorums   {} of {n} in general, {} of {n} in one round trip", quorums.classic(), quorums.fast()))?;
-    let key = if open.lake.writer.is_some() { "writing is possible: the writer's key is here" } else { "read only: there is no writer's key" };
-    out.line(format_args!("keys      {key}"))?;
+    out.line(format_args!("  {}  regions may be unreachable while writing goes on", budgets.unreachable_for_writes))?;
+    out.line(format_args!("  {}  regions may be unreachable for reads of known versions", budgets.unreachable_for_reads))?;
+    out.line(format_args!("  {}  regions may return false data: it is noticed, and decoded around", budgets.lying_about_data))?;
+    out.line(format_args!("  {}  regions may forget or lie about names", budgets.lying_about_registers))?;
+    if let Some(warning) = budgets.warning {
+        out.line(format_args!("  {} {warning}", styled(NOTE, "note:")))?;
+    }
+    out.line(format_args!("quorums   {} of {n}; {} of {n} decide in one round trip", quorums.classic(), quorums.fast()))?;
+    let key = if lake.writer.is_some() { "the writer's key is here" } else { "read only: there is no writer's key" };
+    out.line(format_args!("writing   {key}"))?;
     Ok(Ending::Done)
 }
 

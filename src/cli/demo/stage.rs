@@ -137,7 +137,7 @@ impl Stage {
     /// Asks in SQL, as `lakeseal sql` does.
     pub(super) async fn ask(&self, query: &str) -> Result<Vec<Airport>> {
         let context = self.context()?;
-        airports(&sql::collect(query, &[], &[], &context).await?)
+        airports(&sql::collect(query, &context).await?)
     }
 
     /// Audits the table.
