@@ -1,1 +1,190 @@
-//! Write-once names decided by a quorum of regions.
+//! Write-once names decided by a quorum of regions, with no coordinator.
+//!
+//! Every version slot of every path is one consensus instance. [`core`] holds the rules, without I/O; the driver asks regions, which
+//! offer create-if-absent, get and list, and nothing else.
+//!
+//! **Limits.** A region whose create-if-absent is not atomic breaks this, and so does one that forgets what it said, beyond the
+//! profile's `liars`. Holders of a writer key are trusted to follow the rules: fewer than all of them is not enough to hold one back.
+
+mod acceptor;
+pub mod core;
+mod driver;
+mod list;
+mod read;
+mod tasks;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+
+pub use list::Listed;
+
+use self::acceptor::SlotName;
+use self::core::Rules;
+use self::driver::Proposer;
+use self::tasks::Tasks;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Marker, VALUE_LIMIT_BYTES};
+use crate::key::PrivateKey;
+use crate::region::{Region, RegionSet, layout};
+
+/// The number of a version of a name: 0, 1, 2, …
+pub type Slot = u64;
+
+/// What a slot was decided for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The slot.
+    pub slot: Slot,
+    /// The decided value.
+    pub value: Bytes,
+    /// Plain BLAKE3 of the value.
+    pub digest: Digest,
+}
+
+/// How a proposal ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proposed {
+    /// Our value is decided.
+    Won,
+    /// Another value is.
+    Lost(Decided),
+}
+
+/// Makes the marker of a decided value, if the value is one that is understood.
+pub type Describe = fn(&Decided) -> Option<Marker>;
+
+/// The registers of a lake. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registers {
+    regions: Arc<RegionSet>,
+    writer: Option<Arc<PrivateKey>>,
+    rules: Rules,
+    tasks: Tasks,
+    describe: Option<Describe>,
+}
+
+impl Registers {
+    /// Registers in `regions`. Without a writer's key they can be read, but neither proposed to nor resolved.
+    pub fn new(regions: Arc<RegionSet>, writer: Option<Arc<PrivateKey>>) -> Self {
+        let quorums = regions.quorums();
+        let rules =
+            Rules { regions: regions.len(), liars: quorums.liars().into(), classic: quorums.classic().into(), fast: quorums.fast().into() };
+        Self { regions, writer, rules, tasks: Tasks::new(), describe: None }
+    }
+
+    /// With a way to write markers for slots that a reader had to resolve.
+    #[must_use]
+    pub fn describing(self, describe: Describe) -> Self {
+        Self { describe: Some(describe), ..self }
+    }
+
+    /// The newest decided version of `path`; `None` when there never was one. Linearizable.
+    ///
+    /// Cost: one LIST a region, with a GET of the first entry beside it; a second round of GETs when there is more than one slot.
+    /// A slot that a stopped writer left open takes classic ballots to resolve.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers, or a slot is open and there is no writer's key.
+    pub async fn newest(&self, path: &Path) -> Result<Option<Decided>> {
+        self.find_newest(path, None).await
+    }
+
+    /// As [`Registers::newest`], in one round of LISTs when `hint`, a decided version, still is the newest.
+    pub async fn newest_hinted(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
+        self.find_newest(path, hint).await
+    }
+
+    /// The decided value of one slot; `None` when nothing was decided there when the call began.
+    ///
+    /// Cost: one round of GETs when the fast ballot decided it.
+    ///
+    /// # Errors
+    /// As [`Registers::newest`]; also when the version was collected, which is never *not found*.
+    pub async fn at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+        self.find_at(path, slot).await
+    }
+
+    /// Has `value` decided at `slot`, or learns what was. The caller knows that `slot - 1` is decided, by another write.
+    ///
+    /// Cost: one round trip of one create a region when all is well. Values must differ between writes: two proposals of the same
+    /// bytes at the same slot are taken for one. Requests to slow regions go on after the answer ([`Registers::quiesce`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
+    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
+    pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
+        let writer = self
+            .writer
+            .clone()
+            .ok_or_else(|| Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path))?;
+        layout::register_folder(path)?;
+        if value.len() > VALUE_LIMIT_BYTES {
+            return Err(Error::new(ErrorKind::InvalidInput, "a manifest is too long for a register")
+                .with("path", path)
+                .with("bytes", value.len()));
+        }
+        let own = Digest::of(&value);
+        let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
+        let decided = proposer.propose(value).await?;
+        Ok(if decided.digest == own { Proposed::Won } else { Proposed::Lost(decided) })
+    }
+
+    /// Writes the decided marker of `slot` to all regions, in the background; best effort. Only for values known to be decided.
+    ///
+    /// The task is started when this returns; [`Registers::quiesce`] waits for it.
+    pub async fn mark(&self, path: &Path, slot: Slot, marker: &Marker) {
+        self.start_marking(path, slot, marker);
+    }
+
+    fn start_marking(&self, path: &Path, slot: Slot, marker: &Marker) {
+        let Some(writer) = &self.writer else { return };
+        let signed = marker.sign(*self.regions.lake(), self.regions.configuration(), path.as_ref(), slot, writer);
+        let Ok(key) = layout::marker_key(path, slot, &signed.to_text()) else { return };
+        let regions = Arc::clone(&self.regions);
+        self.tasks.spawn(async move {
+            // A marker that is missing somewhere costs a reader time, nothing else.
+            join_all(regions.regions().iter().map(|region| region.create(&key, Bytes::new().into()))).await;
+        });
+    }
+
+    /// All names below `prefix` (whole segments; the lake when `None`) that are greater than `after`, in the order of their bytes, each
+    /// with its newest slot. A name whose newest slot was never decided is listed as well: resolve it with [`Registers::newest`].
+    ///
+    /// Cost: one LIST a region; O((names + retained versions) / page) requests, and memory for one page a region.
+    ///
+    /// # Errors
+    /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers to its end.
+    pub fn list(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<Listed>> {
+        list::list(Arc::clone(&self.regions), self.rules, prefix, after)
+    }
+
+    /// Waits until every request that outlived its answer has ended.
+    pub async fn quiesce(&self) {
+        self.tasks.quiesce().await;
+    }
+
+    fn slot_name(&self, path: &Path, slot: Slot) -> Arc<SlotName> {
+        Arc::new(SlotName { regions: Arc::clone(&self.regions), path: path.clone(), slot })
+    }
+}
+
+fn collected(name: &SlotName) -> Error {
+    Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place")
+        .with("path", &name.path)
+        .with("slot", name.slot)
+}
+
+/// Names the regions that failed, each with what it said.
+fn blame<'a>(error: Error, failures: impl Iterator<Item = (&'a Arc<Region>, Option<&'a Error>)>) -> Error {
+    failures
+        .filter_map(|(region, failure)| failure.map(|failure| (region, failure)))
+        .fold(error, |error, (region, failure)| error.with("region", format!("{}: {failure}", region.name())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! One region as the acceptor of one slot: reading its log to the end, and appending to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use object_store::path::Path;
+
+use super::core::{Log, Record};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace};
+use crate::key::PrivateKey;
+use crate::region::{Created, Region, RegionSet, layout};
+
+/// Lost create races and unknown outcomes after which an append gives up for this time.
+const APPEND_TRIES: usize = 64;
+/// Most entries that are asked for at once.
+const WINDOW_LIMIT: u32 = 16;
+/// Most entries that a slot's log may have; each attempt of a proposer makes two.
+const LOG_LIMIT: u32 = 4096;
+
+/// Which slot of which register.
+#[derive(Debug)]
+pub(super) struct SlotName {
+    pub(super) regions: Arc<RegionSet>,
+    pub(super) path: Path,
+    pub(super) slot: u64,
+}
+
+/// Whether the log let a record in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// It stands at this position.
+    At(usize),
+    /// The log moved on: the record may not be appended any more.
+    Refused,
+}
+
+/// What is known of one region's log of one slot. Cheap to clone: values are shared.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor {
+    name: Arc<SlotName>,
+    region: Arc<Region>,
+    log: Log<Digest>,
+    values: HashMap<Digest, Bytes>,
+    complete: bool,
+}
+
+impl Acceptor {
+    /// Nothing is known yet.
+    pub(super) fn new(name: Arc<SlotName>, region: Arc<Region>) -> Self {
+        Self { name, region, log: Log::default(), values: HashMap::new(), complete: false }
+    }
+
+    pub(super) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    pub(super) fn log(&self) -> &Log<Digest> {
+        &self.log
+    }
+
+    /// Whether the log was once read to its end, so that what it lacks was not there when the reading began.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(super) fn value(&self, digest: &Digest) -> Option<&Bytes> {
+        self.values.get(digest)
+    }
+
+    /// Reads entry 0 only, if it was not read yet. Cost: one request.
+    pub(super) async fn read_first(&mut self) -> Result<()> {
+        if self.log.is_empty() {
+            match self.fetch(0).await? {
+                Some(body) => self.take(body)?,
+                None => self.complete = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on from what is known to the log's end. `expected` is a hint of the log's length, from a list.
+    ///
+    /// Cost: one round trip when the hint is right or there is no entry, else one for every doubling of the log's length.
+    ///
+    /// # Errors
+    /// When an entry cannot be read, is not authentic, or is one that no correct proposer appends: the region is down for this slot.
+    pub(super) async fn read(&mut self, expected: u32) -> Result<()> {
+        self.complete = false;
+        let mut window = expected.saturating_add(1).saturating_sub(self.next()?).clamp(1, WINDOW_LIMIT);
+        loop {
+            if self.log.collected().is_some() {
+                self.complete = true;
+                return Ok(());
+            }
+            let first = self.next()?;
+            let bodies = try_join_all((first..first.saturating_add(window)).map(|seq| self.fetch(seq))).await?;
+            for body in bodies {
+                let Some(body) = body else {
+                    self.complete = true;
+                    return Ok(());
+                };
+                self.take(body)?;
+            }
+            window = (window * 2).min(WINDOW_LIMIT);
+        }
+    }
+
+    /// Appends `body` behind all that the log holds, unless the log forbids it.
+    ///
+    /// Every entry before it was read, so the region's create-if-absent decides. After a lost race or an error the log is read on, and
+    /// an entry that turns out to be there is recognised as our own.
+    ///
+    /// # Errors
+    /// When the region does not say whether it took the entry, or is down for this slot. The entry may still arrive.
+    pub(super) async fn append(&mut self, body: &EntryBody, writer: &PrivateKey) -> Result<Appended> {
+        let record = record(body);
+        for _ in 0..APPEND_TRIES {
+            if let Some(position) = self.log.position(&record) {
+                return Ok(Appended::At(position));
+            }
+            if !self.log.allows(&record) {
+                return Ok(Appended::Refused);
+            }
+            let seq = self.next()?;
+            let sealed = body.seal(&self.place(seq), writer)?;
+            let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
+            match self.region.create(&key, sealed.into()).await {
+                Ok(Created::Made) => {
+                    self.take(body.clone())?;
+                    self.complete = true;
+                    return Ok(Appended::At(self.log.len() - 1));
+                }
+                Ok(Created::Exists) => self.read(0).await?,
+                Err(error) => {
+                    // The region's error says neither yes nor no; only its log does.
+                    self.read(0).await?;
+                    if self.next()? == seq {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "too many proposers at once").with("region", self.region.name()))
+    }
+
+    fn next(&self) -> Result<u32> {
+        u32::try_from(self.log.len()).ok().filter(|len| *len < LOG_LIMIT).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a slot's log is longer than any that was made here").with("region", self.region.name())
+        })
+    }
+
+    fn place(&self, seq: u32) -> EntryPlace<'_> {
+        let SlotName { regions, path, slot } = &*self.name;
+        EntryPlace {
+            lake: *regions.lake(),
+            configuration: regions.configuration(),
+            region: self.region.index(),
+            path: path.as_ref(),
+            slot: *slot,
+            seq,
+        }
+    }
+
+    async fn fetch(&self, seq: u32) -> Result<Option<EntryBody>> {
+        let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
+        let Some(bytes) = self.region.get(&key, ENTRY_LIMIT_BYTES).await? else { return Ok(None) };
+        EntryBody::open(&bytes, &self.place(seq), self.name.regions.writers())
+            .map(Some)
+            .map_err(|error| error.with("region", self.region.name()))
+    }
+
+    fn take(&mut self, body: EntryBody) -> Result<()> {
+        let record = record(&body);
+        if let EntryBody::Accept(_, value) = body
+            && let Record::Accept(_, digest) = record
+        {
+            self.values.entry(digest).or_insert(value);
+        }
+        self.log.push(record).map_err(|_| {
+            Error::new(ErrorKind::Corrupt, "a register entry stands where no correct proposer puts it")
+                .with("region", self.region.name())
+                .with("path", &self.name.path)
+                .with("slot", self.name.slot)
+                .with("entry", self.log.len())
+        })
+    }
+}
+
+fn record(body: &EntryBody) -> Record<Digest> {
+    match body {
+        EntryBody::Promise(ballot) => Record::Promise(*ballot),
+        EntryBody::Accept(ballot, value) => Record::Accept(*ballot, Digest::of(value)),
+        EntryBody::Stub(digest) => Record::Stub(*digest),
+    }
+}

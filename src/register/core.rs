@@ -1,0 +1,223 @@
+//! The rules by which passive regions decide one value for a slot: no I/O, no clock, no tasks.
+//!
+//! Every acceptor is a [`Log`] of [`Record`]s, appended by create-if-absent at position 0, 1, 2, … Proposers and readers fold
+//! logs into a [`Standing`] or a [`Choice`]. Values are opaque (`V`): the driver uses digests, the model in the tests small numbers.
+//!
+//! Background: Howard and Mortier, *A Generalised Solution to Distributed Consensus*; Lamport, *Fast Paxos*; Gafni and Lamport, *Disk Paxos*.
+
+pub use crate::format::entry::Ballot;
+
+/// How many regions make a quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// All regions, n.
+    pub regions: usize,
+    /// How many may forget or lie about registers, b.
+    pub liars: usize,
+    /// Regions that promise and accept in a classic ballot, Qc; also what a read needs at least.
+    pub classic: usize,
+    /// Equal votes at the fast ballot that decide, Qf.
+    pub fast: usize,
+}
+
+/// One entry of an acceptor's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Record<V> {
+    /// No ballot below this one is accepted any more.
+    Promise(Ballot),
+    /// A vote.
+    Accept(Ballot, V),
+    /// This value was decided, and collected since. Only ever the first record.
+    Stub(V),
+}
+
+/// Everything an acceptor said about a slot, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Log<V> {
+    records: Vec<Record<V>>,
+    promised: Ballot,
+}
+
+impl<V> Default for Log<V> {
+    fn default() -> Self {
+        Self { records: Vec::new(), promised: Ballot::FAST }
+    }
+}
+
+/// A record that no correct proposer would have appended: the region is down for this slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Misplaced;
+
+impl<V: Copy + Eq> Log<V> {
+    /// How many records there are; the position of the next.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether the acceptor said nothing yet.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> &[Record<V>] {
+        &self.records
+    }
+
+    /// The highest ballot promised or accepted.
+    pub fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    /// The accepted ballot and value that count: those of the last vote, whose ballot is the highest.
+    pub fn accepted(&self) -> Option<(Ballot, V)> {
+        self.votes().last()
+    }
+
+    /// All votes, in order of their ballots.
+    pub fn votes(&self) -> impl Iterator<Item = (Ballot, V)> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Accept(ballot, value) => Some((*ballot, *value)),
+            Record::Promise(_) | Record::Stub(_) => None,
+        })
+    }
+
+    /// The value that was decided and collected, when the log begins with a stub.
+    pub fn collected(&self) -> Option<V> {
+        match self.records.first() {
+            Some(Record::Stub(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Where `record` stands in the log, if it does.
+    pub fn position(&self, record: &Record<V>) -> Option<usize> {
+        self.records.iter().position(|other| other == record)
+    }
+
+    /// The log as it was when it had `len` records.
+    pub fn prefix(&self, len: usize) -> Self {
+        let mut log = Self::default();
+        for record in self.records.iter().take(len) {
+            log.add(*record);
+        }
+        log
+    }
+
+    /// Whether a correct proposer may append `record` now.
+    ///
+    /// A promise must raise the ballot. A vote must not be below the promise, nor repeat a ballot. The fast vote and the stub come first or
+    /// never. Nothing follows a stub.
+    pub fn allows(&self, record: &Record<V>) -> bool {
+        match record {
+            _ if self.collected().is_some() => false,
+            Record::Promise(ballot) => *ballot > self.promised,
+            Record::Accept(ballot, _) if ballot.is_fast() => self.is_empty() && *ballot == Ballot::FAST,
+            Record::Accept(ballot, _) => *ballot >= self.promised && self.accepted().is_none_or(|(last, _)| last < *ballot),
+            Record::Stub(_) => self.is_empty(),
+        }
+    }
+
+    /// Appends `record`.
+    ///
+    /// # Errors
+    /// [`Misplaced`] when it is not allowed here.
+    pub fn push(&mut self, record: Record<V>) -> Result<(), Misplaced> {
+        if !self.allows(&record) {
+            return Err(Misplaced);
+        }
+        self.add(record);
+        Ok(())
+    }
+
+    fn add(&mut self, record: Record<V>) {
+        if let Record::Promise(ballot) | Record::Accept(ballot, _) = record {
+            self.promised = self.promised.max(ballot);
+        }
+        self.records.push(record);
+    }
+}
+
+/// What the logs seen so far say about a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing<V> {
+    /// This value is decided, for ever.
+    Decided(V),
+    /// This value was decided and collected since.
+    Collected(V),
+    /// Nothing was decided when the first of these logs was read: the unseen regions cannot complete a quorum.
+    Undecided,
+    /// Something may have been decided with the help of unseen regions.
+    Open,
+}
+
+/// Judges a slot by the logs `seen`, at most one a region.
+///
+/// `Undecided` needs logs that are complete, each read to its end; `Decided` may be trusted with logs that are cut.
+pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
+    if let Some(value) = seen.iter().find_map(|log| log.collected()) {
+        return Standing::Collected(value);
+    }
+    let tally = tally(seen);
+    if let Some((_, value, _)) = tally.iter().find(|(ballot, _, votes)| *votes >= needed(rules, *ballot)) {
+        return Standing::Decided(*value);
+    }
+    // What is not seen may all be votes, and so may what `liars` of the seen regions forgot.
+    let hidden = rules.regions.saturating_sub(seen.len()) + rules.liars;
+    let completable = tally.iter().any(|(ballot, _, votes)| votes + hidden >= needed(rules, *ballot));
+    if completable || hidden >= rules.classic { Standing::Open } else { Standing::Undecided }
+}
+
+fn needed(rules: &Rules, ballot: Ballot) -> usize {
+    if ballot.is_fast() { rules.fast } else { rules.classic }
+}
+
+fn tally<V: Copy + Eq>(seen: &[&Log<V>]) -> Vec<(Ballot, V, usize)> {
+    let mut tally: Vec<(Ballot, V, usize)> = Vec::new();
+    for (ballot, value) in seen.iter().flat_map(|log| log.votes()) {
+        match tally.iter_mut().find(|(b, v, _)| (*b, *v) == (ballot, value)) {
+            Some((_, _, votes)) => *votes += 1,
+            None => tally.push((ballot, value, 1)),
+        }
+    }
+    tally
+}
+
+/// What the holder of a quorum of promises may propose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice<V> {
+    /// Only this value: it may be decided already.
+    Bound(V),
+    /// Any value. The most voted fast value is given for proposers without one of their own.
+    Free(Option<V>),
+}
+
+/// Chooses by the logs of a promise quorum, each *as it was before the promise*. `None` when they are fewer than a quorum.
+///
+/// The value of the highest accepted classic ballot binds. When there is none, a fast value binds that stands in so many of these logs
+/// that it may have Qf votes in all: |Q| + Qf - n - b.
+pub fn choose<V: Copy + Eq>(rules: &Rules, before: &[&Log<V>]) -> Option<Choice<V>> {
+    if before.len() < rules.classic {
+        return None;
+    }
+    let highest = before.iter().filter_map(|log| log.accepted()).max_by_key(|(ballot, _)| *ballot);
+    if let Some((_, value)) = highest.filter(|(ballot, _)| !ballot.is_fast()) {
+        return Some(Choice::Bound(value));
+    }
+    let most = tally(before).into_iter().max_by_key(|(_, _, votes)| *votes);
+    let binding = (before.len() + rules.fast).saturating_sub(rules.regions + rules.liars);
+    Some(match most {
+        Some((_, value, votes)) if votes >= binding => Choice::Bound(value),
+        most => Choice::Free(most.map(|(_, value, _)| value)),
+    })
+}
+
+/// The lowest round that is above every ballot seen.
+pub fn next_round<V: Copy + Eq>(seen: &[&Log<V>]) -> u64 {
+    seen.iter().map(|log| log.promised().round).max().unwrap_or(0).saturating_add(1)
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
