@@ -2,89 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::canonical;
 use super::sealed::{SealedCommit, SealedFile, SealedTable};
 use super::statement::{CommitsRoot, StateRoot, Totals};
-use crate::digest::Digest;
+use crate::digest::{Digest, MerkleTree, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, TableKind, TableSnapshot};
 
 const LEAF_TAG: &str = "lakeseal 2026 state leaf v1";
-const NODE_TAG: &str = "lakeseal 2026 state node v1";
-const EMPTY_TAG: &str = "lakeseal 2026 state empty v1";
 const COMMIT_TAG: &str = "lakeseal 2026 commit accumulator v1";
-const SUM_TAG: &str = "lakeseal 2026 table rows sum v1";
-const LANES: usize = 512;
-
-/// A sum of row hashes as it is stored: 512 lanes of 64 bits, little-endian.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RowsSum([u64; LANES]);
-
-impl RowsSum {
-    /// The sum of no rows.
-    pub(super) fn zero() -> Self {
-        Self([0; LANES])
-    }
-
-    /// Adds a stored state.
-    pub(super) fn add(&mut self, state: &[u8]) {
-        self.each(state, u64::wrapping_add);
-    }
-
-    /// Takes a stored state away.
-    pub(super) fn subtract(&mut self, state: &[u8]) {
-        self.each(state, u64::wrapping_sub);
-    }
-
-    fn each(&mut self, state: &[u8], apply: fn(u64, u64) -> u64) {
-        let (lanes, _) = state.as_chunks::<8>();
-        for (lane, bytes) in self.0.iter_mut().zip(lanes) {
-            *lane = apply(*lane, u64::from_le_bytes(*bytes));
-        }
-    }
-
-    /// The digest that a statement carries.
-    pub(super) fn digest(&self) -> Digest {
-        let bytes: Vec<u8> = self.0.iter().flat_map(|lane| lane.to_le_bytes()).collect();
-        Digest::tagged(SUM_TAG, &bytes)
-    }
-}
 
 /// The sum of a file's live rows; absent when they were not hashed.
-pub(super) fn live_sum(file: &SealedFile) -> Option<RowsSum> {
+pub(super) fn live_sum(file: &SealedFile) -> Option<MultisetHash> {
     file.rows_encoding?;
-    let mut sum = RowsSum::zero();
+    let mut sum = MultisetHash::new();
     for group in &file.row_groups {
-        sum.add(group.sum.as_ref()?);
+        sum.add(&MultisetHash::from_bytes(group.sum.as_ref()?).ok()?);
     }
     if let Some(deleted) = &file.deleted {
-        sum.subtract(deleted.sum.as_ref()?);
+        sum.subtract(&MultisetHash::from_bytes(deleted.sum.as_ref()?).ok()?);
     }
     Some(sum)
 }
 
-fn merkle(leaves: &[Digest]) -> Digest {
-    match leaves {
-        [] => Digest::tagged(EMPTY_TAG, &[]),
-        [only] => *only,
-        _ => {
-            // As RFC 6962: the left subtree is the largest power of two below the number of leaves.
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            Digest::tagged(NODE_TAG, &[merkle(left).0, merkle(right).0].concat())
-        }
-    }
+/// Keys are paths without control characters, so that leaves ascend as their keys do.
+fn merkle(leaves: &[Vec<u8>]) -> Result<Digest> {
+    Ok(MerkleTree::new(leaves)?.root())
 }
 
-fn leaf(value: &Value) -> Digest {
-    Digest::tagged(LEAF_TAG, &canonical::bytes(value))
+fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
+    let vector = key.deletion_vector.as_deref().unwrap_or_default();
+    [key.path.as_bytes(), b"\0", vector.as_bytes(), b"\0", &Digest::tagged(LEAF_TAG, &canonical::bytes(value)).0].concat()
 }
 
-fn file_leaf(file: &SealedFile) -> Digest {
+fn file_leaf(file: &SealedFile) -> Vec<u8> {
     let live = &file.live;
-    leaf(&json!({
+    leaf(&live.key, &json!({
         "deleted": file.deleted.as_ref().map(|d| json!({
             "digest": d.digest.to_string(),
             "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
@@ -107,15 +62,15 @@ fn file_leaf(file: &SealedFile) -> Digest {
     }))
 }
 
-fn tombstone_leaf(key: &FileKey) -> Digest {
-    leaf(&json!({"deletion_vector_id": key.deletion_vector, "path": key.path}))
+fn tombstone_leaf(key: &FileKey) -> Vec<u8> {
+    leaf(key, &Value::Null)
 }
 
-fn files_root(files: &BTreeMap<FileKey, SealedFile>) -> Digest {
+fn files_root(files: &BTreeMap<FileKey, SealedFile>) -> Result<Digest> {
     merkle(&files.values().map(file_leaf).collect::<Vec<_>>())
 }
 
-fn tombstones_root(removed: &BTreeMap<FileKey, Option<i64>>) -> Digest {
+fn tombstones_root(removed: &BTreeMap<FileKey, Option<i64>>) -> Result<Digest> {
     merkle(&removed.keys().map(tombstone_leaf).collect::<Vec<_>>())
 }
 
@@ -139,14 +94,12 @@ fn totals(files: &BTreeMap<FileKey, SealedFile>) -> Totals {
 /// The encoding is that of all live files; where they differ there is no sum.
 fn rows_sum(files: &BTreeMap<FileKey, SealedFile>) -> Option<(u16, Digest)> {
     let encoding = files.values().next()?.rows_encoding?;
-    let mut total = RowsSum::zero();
+    let mut total = MultisetHash::new();
     for file in files.values() {
         if file.rows_encoding != Some(encoding) {
             return None;
         }
-        let sum = live_sum(file)?;
-        let bytes: Bytes = sum.0.iter().flat_map(|lane| lane.to_le_bytes()).collect();
-        total.add(&bytes);
+        total.add(&live_sum(file)?);
     }
     Some((encoding, total.digest()))
 }
@@ -182,9 +135,9 @@ pub(super) fn root(
     files: &BTreeMap<FileKey, SealedFile>,
     removed: &BTreeMap<FileKey, Option<i64>>,
     commits: &BTreeMap<u64, SealedCommit>,
-) -> StateRoot {
+) -> Result<StateRoot> {
     let head = head_digests(snapshot);
-    StateRoot {
+    Ok(StateRoot {
         kind: snapshot.kind,
         table_id: snapshot.table_id.clone(),
         version: if snapshot.kind == TableKind::Delta { snapshot.version } else { 0 },
@@ -194,11 +147,11 @@ pub(super) fn root(
         schema: head.schema,
         transactions: head.transactions,
         domains: head.domains,
-        files: files_root(files),
-        tombstones: tombstones_root(removed),
+        files: files_root(files)?,
+        tombstones: tombstones_root(removed)?,
         totals: totals(files),
         rows_sum: rows_sum(files),
-    }
+    })
 }
 
 /// Holds the state that evidence came to against the roots in the statement.
@@ -207,9 +160,9 @@ pub(super) fn root(
 /// [`ErrorKind::Corrupt`] naming the first root that differs.
 pub(super) fn check(table: &SealedTable) -> Result<()> {
     let stated = &table.statement.state;
-    let wrong = if stated.files != files_root(&table.files) {
+    let wrong = if stated.files != files_root(&table.files)? {
         Some("live files")
-    } else if stated.tombstones != tombstones_root(&table.removed) {
+    } else if stated.tombstones != tombstones_root(&table.removed)? {
         Some("removed files")
     } else if stated.commits != commits_root(&table.commits) {
         Some("commits")
@@ -224,35 +177,5 @@ pub(super) fn check(table: &SealedTable) -> Result<()> {
         None => Ok(()),
         Some(what) => Err(Error::new(ErrorKind::Corrupt, format!("the evidence does not come to the {what} that its baseline states"))
             .with("baseline", table.baseline.number)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_add_and_subtract_lane_by_lane() {
-        let ones = [0xff; 4096];
-        let mut sum = RowsSum::zero();
-        sum.add(&ones);
-        sum.add(&ones);
-        assert_ne!(sum, RowsSum::zero());
-        sum.subtract(&ones);
-        sum.subtract(&ones);
-        assert_eq!(sum, RowsSum::zero());
-    }
-
-    #[test]
-    fn the_tree_depends_on_every_leaf_and_on_their_number() {
-        let leaves: Vec<Digest> = (0..9).map(|i| Digest([i; 32])).collect();
-        let roots: std::collections::BTreeSet<Digest> = (0..=9).map(|n| merkle(&leaves[..n])).collect();
-        assert_eq!(roots.len(), 10);
-        let mut swapped = leaves.clone();
-        swapped.swap(3, 4);
-        assert_ne!(merkle(&swapped), merkle(&leaves));
-        // Three leaves by hand.
-        let node = |l: Digest, r: Digest| Digest::tagged(NODE_TAG, &[l.0, r.0].concat());
-        assert_eq!(merkle(&leaves[..3]), node(node(leaves[0], leaves[1]), leaves[2]));
     }
 }
