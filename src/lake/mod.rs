@@ -1,1 +1,3 @@
 //! A lake: its configuration, initialisation and opening.
+
+pub mod testing;

@@ -1,6 +1,7 @@
 //! Regions: failure domains in which entries and shards are kept. A region offers create-if-absent, get, list; no more is asked.
 
 mod access;
+pub mod directory;
 mod down;
 pub mod layout;
 mod set;
