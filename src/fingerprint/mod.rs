@@ -125,3 +125,6 @@ pub struct StatisticsLie {
     /// What was found.
     pub found: String,
 }
+
+#[cfg(test)]
+mod tests;
