@@ -77,7 +77,8 @@ pub(super) fn normal(value: &Value) -> Value {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a member of this value is left out of the normal form.
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(members) => members.is_empty(),
