@@ -183,7 +183,7 @@ fn streams(sources: Vec<Source>, schema: &SchemaRef, counter: &Arc<Counter>) -> 
         .collect()
 }
 
-fn writer_properties() -> Result<WriterProperties> {
+pub(super) fn writer_properties() -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::new(ErrorKind::Internal, "the compression level is none").caused_by(e))?;
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

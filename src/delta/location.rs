@@ -53,14 +53,8 @@ impl Location {
     /// [`ErrorKind::InvalidInput`] when `root` would need percent-encoding.
     pub fn in_store(store: Arc<dyn ObjectStore>, root: Path, url: Url, name: impl Into<String>) -> Result<Self> {
         let root = table_path(root.as_ref())?;
-        // Engines find stores by scheme and authority. A private one per location keeps two stores apart that share a URL's
-        // beginning, and keeps engines from treating `file` in their own ways.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let authority = format!("table-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut engine_url = Url::parse(&format!("lakeseal-store://{authority}/"))
-            .map_err(|e| Error::new(ErrorKind::Internal, "a location's own URL is none").caused_by(e))?;
-        engine_url.set_path(root.as_ref());
-        Ok(Self { store, engine_url: as_folder(&engine_url), url, name: name.into(), root, lake: false })
+        let engine_url = private_url(&root)?;
+        Ok(Self { store, engine_url, url, name: name.into(), root, lake: false })
     }
 
     /// What a TABLE argument names.
@@ -148,9 +142,11 @@ impl Location {
     }
 
     /// The same place seen through another store, for instance a verified one.
-    #[must_use]
-    pub fn through(&self, store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, ..self.clone() }
+    ///
+    /// # Errors
+    /// None that occur: the location's path has been checked before.
+    pub fn through(&self, store: Arc<dyn ObjectStore>) -> Result<Self> {
+        Ok(Self { store, engine_url: private_url(&self.root)?, ..self.clone() })
     }
 
     /// The store that the table lies in; paths in it begin at the store's own root.
@@ -205,6 +201,19 @@ fn table_path(text: &str) -> Result<Path> {
         return Err(Error::new(ErrorKind::InvalidInput, "not a table path: it has empty, relative or reserved parts").with("table", text));
     }
     Ok(path)
+}
+
+/// An engine URL that belongs to one location alone.
+///
+/// Engines find stores by scheme and authority. A private one keeps two stores apart whose URLs begin alike, and keeps engines from
+/// treating `file` in their own ways.
+fn private_url(root: &Path) -> Result<Url> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let authority = format!("table-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut url = Url::parse(&format!("lakeseal-store://{authority}/"))
+        .map_err(|e| Error::new(ErrorKind::Internal, "a location's own URL is none").caused_by(e))?;
+    url.set_path(root.as_ref());
+    Ok(as_folder(&url))
 }
 
 fn needs_encoding(text: &str) -> Error {
