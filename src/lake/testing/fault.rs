@@ -42,6 +42,7 @@ struct State {
     fail_after_apply: AtomicU64,
     fail_before_apply: AtomicU64,
     slow_ms: AtomicU64,
+    racy_create: AtomicBool,
     corrupt: Mutex<Option<Predicate>>,
     counts: Mutex<OperationCounts>,
 }
@@ -85,6 +86,11 @@ impl FaultyRegion {
     /// Reads are honest again.
     pub fn heal(&self) {
         *self.0.corrupt.lock() = None;
+    }
+
+    /// Creates look first and overwrite then, as a store does that is no region.
+    pub fn create_is_not_atomic(&self, racy: bool) {
+        self.0.racy_create.store(racy, Ordering::SeqCst);
     }
 
     /// How many requests came so far.
@@ -172,6 +178,10 @@ impl ObjectStore for FaultStore {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let create = matches!(options.mode, PutMode::Create);
         let count = |c: &mut OperationCounts| if create { c.creates += 1 } else { c.puts += 1 };
+        if create && self.region.0.racy_create.load(Ordering::SeqCst) && self.inner.head(key).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            return self.region.write(count, self.inner.put(key, payload)).await;
+        }
         self.region.write(count, self.inner.put_opts(key, payload, options)).await
     }
 
