@@ -16,6 +16,7 @@ mod evidence;
 mod later;
 mod observe;
 mod progress;
+mod read;
 mod repository;
 mod seal;
 mod sealed;
