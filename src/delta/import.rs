@@ -58,7 +58,11 @@ pub struct Import {
 
 impl fmt::Debug for Import {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Import").field("sources", &self.sources).field("mode", &self.mode).field("partition_by", &self.partition_by).finish()
+        f.debug_struct("Import")
+            .field("sources", &self.sources)
+            .field("mode", &self.mode)
+            .field("partition_by", &self.partition_by)
+            .finish()
     }
 }
 

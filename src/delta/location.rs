@@ -88,7 +88,9 @@ impl Location {
             return Err(Error::new(ErrorKind::Config, "no lake is open: name its configuration file").with("url", argument));
         };
         if host != lake.name {
-            return Err(Error::new(ErrorKind::Config, "this configuration is another lake's").with("wanted", host).with("open", &lake.name));
+            return Err(Error::new(ErrorKind::Config, "this configuration is another lake's")
+                .with("wanted", host)
+                .with("open", &lake.name));
         }
         let after_host = argument.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
         Self::in_lake(lake, after_host)
@@ -104,7 +106,7 @@ impl Location {
         if url.path().contains('%') {
             return Err(needs_encoding(argument));
         }
-        let store = open_store(argument)?;
+        let store = crate::region::open(argument, &crate::region::OpenOptions::default())?;
         let mut bare = url.clone();
         let trimmed = bare.path().trim_end_matches('/').to_owned();
         bare.set_path(&trimmed);
@@ -134,7 +136,7 @@ impl Location {
         let Some(text) = path.to_str() else {
             return Err(Error::new(ErrorKind::InvalidInput, "the directory's path is not Unicode").with("table", argument));
         };
-        let store = open_store(text)?;
+        let store = crate::region::open(text, &crate::region::OpenOptions::default())?;
         let mut url = url;
         let trimmed = url.path().trim_end_matches('/').to_owned();
         url.set_path(&trimmed);
@@ -231,14 +233,4 @@ fn as_folder(url: &Url) -> Url {
         url.set_path(&path);
     }
     url
-}
-
-fn open_store(url_or_directory: &str) -> Result<Arc<dyn ObjectStore>> {
-    if !url_or_directory.contains("://") {
-        return Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(url_or_directory)?));
-    }
-    let url = Url::parse(url_or_directory)
-        .map_err(|e| Error::new(ErrorKind::InvalidInput, "not a table URL").with("url", url_or_directory).caused_by(e))?;
-    let (store, path) = object_store::parse_url_opts(&url, std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v)))?;
-    Ok(Arc::new(object_store::prefix::PrefixStore::new(store, path)))
 }

@@ -10,7 +10,9 @@ pub(super) fn enforce(table: &str, baseline: u64, findings: &[Finding]) -> Resul
     // The most exact place says most.
     let exactness = |f: &&Finding| u8::from(f.row_group.is_some()) + u8::from(f.column.is_some() && f.row_group.is_some());
     let exact = with(Outcome::Mismatch).filter(|f| exactness(f) > 0).max_by_key(|f| exactness(f));
-    let Some(first) = exact.or_else(|| with(Outcome::Mismatch).next()).or_else(|| with(Outcome::Undetermined).next()) else { return Ok(()) };
+    let Some(first) = exact.or_else(|| with(Outcome::Mismatch).next()).or_else(|| with(Outcome::Undetermined).next()) else {
+        return Ok(());
+    };
     let (kind, what) = if mismatches > 0 {
         (ErrorKind::Mismatch, format!("the table is not what baseline {baseline} sealed: {}: {}", first.verdict, first.detail))
     } else {

@@ -236,7 +236,8 @@ async fn provider(location: &Location, snapshot: &TableSnapshot) -> Result<Arc<d
 
 async fn folder_provider(location: &Location, snapshot: &TableSnapshot) -> Result<Arc<dyn TableProvider>> {
     let partitions = snapshot.schema.partition_columns.iter().map(|name| (name.clone(), DataType::Utf8)).collect();
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
+    let options =
+        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
     let url = ListingTableUrl::parse(location.engine_url()).map_err(to_error)?;
     let registry = StoreRegistry::default();
     registry.pin(location.engine_url(), location.store().clone());

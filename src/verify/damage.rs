@@ -24,8 +24,7 @@ pub struct Damage {
 impl Damage {
     /// The damage as an error of kind [`ErrorKind::Mismatch`] that names every place.
     pub fn to_error(&self) -> Error {
-        let mut error =
-            Error::new(ErrorKind::Mismatch, self.detail.clone()).with("table", &self.table).with("file", &self.file);
+        let mut error = Error::new(ErrorKind::Mismatch, self.detail.clone()).with("table", &self.table).with("file", &self.file);
         let mut groups: Vec<u32> = self.places.iter().filter_map(|(group, _)| *group).collect();
         groups.sort_unstable();
         groups.dedup();

@@ -151,9 +151,9 @@ impl ObjectStore for VerifiedStore {
         options.check_preconditions(&meta)?;
         let range = match &options.range {
             None => 0..meta.size,
-            Some(range) => range.as_range(meta.size).map_err(|e| {
-                failed(Error::new(ErrorKind::InvalidInput, "the range lies beyond the object's end").caused_by(e))
-            })?,
+            Some(range) => range
+                .as_range(meta.size)
+                .map_err(|e| failed(Error::new(ErrorKind::InvalidInput, "the range lies beyond the object's end").caused_by(e)))?,
         };
         let payload = if options.head {
             futures::stream::empty().boxed()

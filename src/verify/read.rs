@@ -130,7 +130,16 @@ impl Shared {
             Ok(result) => result.into_stream(),
             Err(error) => return Err(shared.unreadable(object, error).await),
         };
-        let state = Reading { shared: self.clone(), path, blocks, inner, buffer: BytesMut::new(), at: aligned.start, end: aligned.end, ended: false };
+        let state = Reading {
+            shared: self.clone(),
+            path,
+            blocks,
+            inner,
+            buffer: BytesMut::new(),
+            at: aligned.start,
+            end: aligned.end,
+            ended: false,
+        };
         let stream = futures::stream::try_unfold(state, move |mut state| {
             let range = range.clone();
             async move {
