@@ -50,7 +50,14 @@ pub struct Auditor {
 
 impl Auditor {
     /// An auditor of the table at `root` of `store`, whose canonical URL is `location`.
-    pub fn new(store: Arc<dyn ObjectStore>, root: Path, location: impl Into<String>, trust: Trust, clock: SharedClock, options: AuditOptions) -> Self {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        location: impl Into<String>,
+        trust: Trust,
+        clock: SharedClock,
+        options: AuditOptions,
+    ) -> Self {
         Self { repository: Repository::new(store, root), location: location.into(), trust, clock, options }
     }
 
@@ -144,7 +151,13 @@ impl Auditor {
         }
     }
 
-    async fn compare(&self, snapshot: &TableSnapshot, sealed: &SealedTable, report: &mut AuditReport, progress: &dyn Progress) -> Result<u64> {
+    async fn compare(
+        &self,
+        snapshot: &TableSnapshot,
+        sealed: &SealedTable,
+        report: &mut AuditReport,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
         let store = &**self.repository.store();
         let place = Place { store, root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms() };
         let mut comparison = match compare::compare_log(&place, snapshot, sealed).await {
@@ -193,7 +206,9 @@ impl Auditor {
                 FileState::Intact => intact += 1,
                 // VACUUM takes away what a later commit has removed.
                 FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}
-                FileState::Absent => comparison.findings.push(Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)),
+                FileState::Absent => {
+                    comparison.findings.push(Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path))
+                }
                 FileState::Differs(findings) => comparison.findings.extend(findings),
             }
         }

@@ -65,11 +65,8 @@ fn write(value: &Value, out: &mut String) {
 pub(super) fn normal(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let kept: Map<String, Value> = members
-                .iter()
-                .map(|(name, member)| (name.clone(), normal(member)))
-                .filter(|(_, member)| !is_empty(member))
-                .collect();
+            let kept: Map<String, Value> =
+                members.iter().map(|(name, member)| (name.clone(), normal(member))).filter(|(_, member)| !is_empty(member)).collect();
             Value::Object(kept)
         }
         Value::Array(items) => Value::Array(items.iter().map(normal).collect()),

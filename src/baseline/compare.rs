@@ -120,7 +120,10 @@ fn compare_commits(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Findin
                 Some(known) if known.digest == commit.digest => None,
                 Some(known) => Some(Finding::new(
                     Verdict::Forged,
-                    format!("the commit was changed after it was sealed: sealed {} ({} bytes), found {} ({} bytes)", known.digest, known.size, commit.digest, commit.size),
+                    format!(
+                        "the commit was changed after it was sealed: sealed {} ({} bytes), found {} ({} bytes)",
+                        known.digest, known.size, commit.digest, commit.size
+                    ),
                 )),
                 None => Some(Finding::new(Verdict::Forged, "the commit was not there when its version was sealed")),
             }
@@ -297,7 +300,9 @@ async fn at_sealed(
             Ok(Some(at))
         }
         // The log was cleaned up behind a later checkpoint, as retention has it.
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && snapshot.checkpoint.is_some_and(|at| at > version) => Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && snapshot.checkpoint.is_some_and(|at| at > version) => {
+            Ok(None)
+        }
         Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
             findings.push(Finding::new(Verdict::Forged, format!("the sealed version can no longer be read: {e}")).commit(version));
             Ok(None)
@@ -325,16 +330,29 @@ fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterC
                 );
             }
             if file.location.is_none() {
-                found.push(Finding::new(Verdict::Foreign, "the commit adds a file outside of the table").file(&file.key.path).commit(commit.version));
+                found.push(
+                    Finding::new(Verdict::Foreign, "the commit adds a file outside of the table")
+                        .file(&file.key.path)
+                        .commit(commit.version),
+                );
             }
             live.insert(&file.key, Some(commit.version));
         }
     }
     for key in live.keys().filter(|key| !snapshot.files.contains_key(**key)) {
-        found.push(Finding::new(Verdict::Forged, "the file should be live by the baseline and the later commits, but the checkpoint leaves it out").file(&key.path));
+        found.push(
+            Finding::new(
+                Verdict::Forged,
+                "the file should be live by the baseline and the later commits, but the checkpoint leaves it out",
+            )
+            .file(&key.path),
+        );
     }
     for key in snapshot.files.keys().filter(|key| !live.contains_key(*key)) {
-        found.push(Finding::new(Verdict::Forged, "the file is live only by a checkpoint: neither the baseline nor a later commit adds it").file(&key.path));
+        found.push(
+            Finding::new(Verdict::Forged, "the file is live only by a checkpoint: neither the baseline nor a later commit adds it")
+                .file(&key.path),
+        );
     }
     found
 }
@@ -346,7 +364,9 @@ pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Resu
         .into_iter()
         .map(|d| {
             let name = d.checkpoint.filename().unwrap_or_default();
-            Finding::new(Verdict::Forged, format!("a checkpoint contradicts the commits: {}", d.detail)).file(format!("_delta_log/{name}")).commit(d.version)
+            Finding::new(Verdict::Forged, format!("a checkpoint contradicts the commits: {}", d.detail))
+                .file(format!("_delta_log/{name}"))
+                .commit(d.version)
         })
         .collect())
 }

@@ -58,7 +58,9 @@ impl Observer<'_> {
     async fn compare_vector(&self, sealed: &SealedFile) -> Result<Vec<Finding>> {
         let Some(file) = sealed.deleted.as_ref().and_then(|deleted| deleted.file.as_ref()) else { return Ok(Vec::new()) };
         let location = Path::from_iter(self.root.parts().chain(Path::from(file.path.as_str()).parts()));
-        let finding = |verdict, what: &str| vec![Finding::new(verdict, format!("its deletion vector {} {what}", file.path)).file(&sealed.live.key.path)];
+        let finding = |verdict, what: &str| {
+            vec![Finding::new(verdict, format!("its deletion vector {} {what}", file.path)).file(&sealed.live.key.path)]
+        };
         match digest_object(self.store, &location, &|_| {}).await {
             Ok((digest, _)) if digest == file.digest => Ok(Vec::new()),
             Ok(_) => Ok(finding(Verdict::Modified, "differs from what was sealed")),
@@ -78,7 +80,8 @@ impl Observer<'_> {
         match observer.observe(&stated, &|_| {}).await {
             Ok(found) => Ok(compare_fingerprints(sealed, &found.file)),
             Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-                let size_note = if size == sealed.live.size { String::new() } else { format!(" (sealed {} bytes, found {size})", sealed.live.size) };
+                let size_note =
+                    if size == sealed.live.size { String::new() } else { format!(" (sealed {} bytes, found {size})", sealed.live.size) };
                 let mut findings = in_place.findings(sealed, "bytes of the column chunk were changed in place");
                 findings.push(Finding::new(Verdict::Modified, format!("it can no longer be decoded{size_note}: {e}")).file(path));
                 Ok(findings)
@@ -169,7 +172,10 @@ fn compare_fingerprints(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding>
                 format!("the file was encoded anew ({encoded_anew} column chunks have other bytes), though every value is as sealed"),
             )
         } else {
-            Finding::new(Verdict::Forged, "the footer was changed (statistics, page index, bloom filters or metadata), though all data pages are as sealed")
+            Finding::new(
+                Verdict::Forged,
+                "the footer was changed (statistics, page index, bloom filters or metadata), though all data pages are as sealed",
+            )
         });
     }
     findings.into_iter().map(|finding| finding.file(path)).collect()

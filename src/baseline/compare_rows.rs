@@ -41,11 +41,14 @@ pub(super) async fn compare_rewrites(
                 sums.insert(file.key.clone(), sum);
             }
             let finding = judge(commit, sealed, &sums, schema_changed);
-            comparison.findings.retain(|old| !(old.verdict == Verdict::Unsealed && old.commit == Some(commit.version) && old.file.is_none()));
+            comparison
+                .findings
+                .retain(|old| !(old.verdict == Verdict::Unsealed && old.commit == Some(commit.version) && old.file.is_none()));
             comparison.findings.push(finding);
         } else if commit.claims_same_data && !commit.removes.is_empty() {
             comparison.findings.push(
-                Finding::new(Verdict::Modified, "the commit claims that no data changed, but removes files and adds none").commit(commit.version),
+                Finding::new(Verdict::Modified, "the commit claims that no data changed, but removes files and adds none")
+                    .commit(commit.version),
             );
         }
     }
@@ -79,7 +82,9 @@ async fn later_sum(observer: &Observer<'_>, snapshot: &TableSnapshot, file: &Lat
 
 fn judge(commit: &LaterCommit, sealed: &SealedTable, sums: &BTreeMap<FileKey, FileSum>, schema_changed: bool) -> Finding {
     let operation = commit.operation.as_deref().unwrap_or("a rewrite");
-    let unproven = |why: &str| Finding::new(Verdict::Unsealed, format!("{operation}: claims that no data changed; unproven: {why}")).commit(commit.version);
+    let unproven = |why: &str| {
+        Finding::new(Verdict::Unsealed, format!("{operation}: claims that no data changed; unproven: {why}")).commit(commit.version)
+    };
     let mut removed = MultisetHash::new();
     for key in &commit.removes {
         let sum = match (sums.get(key), sealed.files.get(key).map(live_sum)) {
@@ -101,12 +106,15 @@ fn judge(commit: &LaterCommit, sealed: &SealedTable, sums: &BTreeMap<FileKey, Fi
     }
     if removed == added {
         let (from, to) = (commit.removes.len(), commit.adds.len());
-        return Finding::new(Verdict::Rewritten, format!("{operation}: {from} files were written anew as {to}; their rows are the same")).commit(commit.version);
+        return Finding::new(Verdict::Rewritten, format!("{operation}: {from} files were written anew as {to}; their rows are the same"))
+            .commit(commit.version);
     }
     if schema_changed {
         return unproven("the schema changed, so that rows cannot be compared");
     }
-    Finding::new(Verdict::Modified, format!("{operation}: claims that no data changed, but the rows that it added are not those that it removed"))
-        .commit(commit.version)
+    Finding::new(
+        Verdict::Modified,
+        format!("{operation}: claims that no data changed, but the rows that it added are not those that it removed"),
+    )
+    .commit(commit.version)
 }
-

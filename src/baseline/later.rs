@@ -55,7 +55,9 @@ pub(super) async fn read(
         let location = root.clone().join("_delta_log").join(format!("{:020}.json", commit.version));
         let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await?;
         if Digest::of(&bytes) != commit.digest {
-            return Err(Error::new(ErrorKind::Unavailable, "a commit changed while the table was read; try again").with("commit", commit.version));
+            return Err(
+                Error::new(ErrorKind::Unavailable, "a commit changed while the table was read; try again").with("commit", commit.version)
+            );
         }
         later.push(parse(commit.version, commit.operation.clone(), &bytes, root).map_err(|e| e.with("commit", commit.version))?);
     }

@@ -34,6 +34,11 @@ pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
 pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};
-pub use statement::{BaselineSummary, CommitsRoot, EvidenceKind, EvidenceRef, PREDICATE_TYPE, STATEMENT_TYPE, StateRoot, Statement, Totals};
+pub use statement::{
+    BaselineSummary, CommitsRoot, EvidenceKind, EvidenceRef, PREDICATE_TYPE, STATEMENT_TYPE, StateRoot, Statement, Totals,
+};
 pub use trust::{Trust, TrustLevel};
 pub use verdict::{AuditReport, Finding, Outcome, Verdict};
+
+#[cfg(test)]
+mod tests;

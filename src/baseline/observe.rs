@@ -47,7 +47,8 @@ impl Observer<'_> {
             rows: self.rows,
             deletion_vector: deletions.as_ref().map(|(_, positions)| positions),
         };
-        let found = fingerprint(self.store, location, Some(live.size), &context, progress).await.map_err(|e| e.with("file", &live.key.path))?;
+        let found =
+            fingerprint(self.store, location, Some(live.size), &context, progress).await.map_err(|e| e.with("file", &live.key.path))?;
         let lies = check_statistics(live, &found, self.schema);
         let blocks = found.blocks.clone();
         Ok(Observed { file: self.sealed(live, found, deletions.map(|(deletions, _)| deletions)), blocks, lies })

@@ -279,7 +279,8 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Unauthentic`] when no trusted key signed it.
     pub async fn dsse_envelope(&self, name: &BaselineName, trust: &Trust) -> Result<Value> {
-        let unsigned = || Error::new(ErrorKind::Unauthentic, "no trusted key signed this baseline").with("baseline", self.baseline_path(name));
+        let unsigned =
+            || Error::new(ErrorKind::Unauthentic, "no trusted key signed this baseline").with("baseline", self.baseline_path(name));
         let bytes = self.statement_bytes(name).await?.ok_or_else(unsigned)?;
         let signatures = self.signatures(name.digest, &bytes, trust).await?;
         if signatures.is_empty() { Err(unsigned()) } else { Ok(sign::envelope(&bytes, &signatures)) }

@@ -197,7 +197,8 @@ impl Sealer {
         }
         let mut sealed = None;
         if let Some(previous) = &previous {
-            findings.extend(self.repository.check_chain(previous, &self.trust).await?.into_values().map(|d| Finding::new(Verdict::Forged, d)));
+            findings
+                .extend(self.repository.check_chain(previous, &self.trust).await?.into_values().map(|d| Finding::new(Verdict::Forged, d)));
             sealed = match self.repository.sealed_table(previous.clone()).await {
                 Ok(sealed) => Some(sealed),
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {
@@ -213,8 +214,12 @@ impl Sealer {
     }
 
     async fn compare(&self, ground: &mut Ground, progress: &dyn Progress) -> Result<()> {
-        let place =
-            Place { store: &**self.repository.store(), root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms() };
+        let place = Place {
+            store: &**self.repository.store(),
+            root: self.repository.root(),
+            location: &self.location,
+            now_ms: self.clock.now_ms(),
+        };
         let mut found = Vec::new();
         if ground.snapshot.kind == TableKind::Delta {
             found.extend(compare::compare_checkpoints(&place, ground.snapshot.version).await?);
@@ -361,7 +366,8 @@ impl Sealer {
         gone.iter().for_each(|key| {
             removed.entry((*key).clone()).or_default();
         });
-        let tombstones = ground.snapshot.tombstones.iter().filter(|(key, _)| !removed.contains_key(*key) && !sealing.files.contains_key(*key));
+        let tombstones =
+            ground.snapshot.tombstones.iter().filter(|(key, _)| !removed.contains_key(*key) && !sealing.files.contains_key(*key));
         let tombstones: Vec<(&FileKey, Option<i64>)> = tombstones.map(|(key, at)| (key, *at)).collect();
         removed.extend(tombstones.iter().map(|(key, at)| ((*key).clone(), *at)));
         removed.retain(|key, _| !sealing.files.contains_key(key));

@@ -39,27 +39,30 @@ fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
 
 fn file_leaf(file: &SealedFile) -> Vec<u8> {
     let live = &file.live;
-    leaf(&live.key, &json!({
-        "deleted": file.deleted.as_ref().map(|d| json!({
-            "digest": d.digest.to_string(),
-            "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
-            "rows": d.rows,
-        })),
-        "deletion_vector": live.deletion_vector,
-        "deletion_vector_id": live.key.deletion_vector,
-        "digest": file.digest.to_string(),
-        "footer": file.footer.to_string(),
-        "modification_time_ms": live.modification_time_ms,
-        "other": live.other,
-        "partition_values": live.partition_values,
-        "path": live.key.path,
-        "raw_path": live.raw_path,
-        "row_groups": file.row_groups.iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
-        "rows": file.rows,
-        "sha256": hex::encode(file.sha256),
-        "size": live.size,
-        "stats": live.stats,
-    }))
+    leaf(
+        &live.key,
+        &json!({
+            "deleted": file.deleted.as_ref().map(|d| json!({
+                "digest": d.digest.to_string(),
+                "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
+                "rows": d.rows,
+            })),
+            "deletion_vector": live.deletion_vector,
+            "deletion_vector_id": live.key.deletion_vector,
+            "digest": file.digest.to_string(),
+            "footer": file.footer.to_string(),
+            "modification_time_ms": live.modification_time_ms,
+            "other": live.other,
+            "partition_values": live.partition_values,
+            "path": live.key.path,
+            "raw_path": live.raw_path,
+            "row_groups": file.row_groups.iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
+            "rows": file.rows,
+            "sha256": hex::encode(file.sha256),
+            "size": live.size,
+            "stats": live.stats,
+        }),
+    )
 }
 
 fn tombstone_leaf(key: &FileKey) -> Vec<u8> {

@@ -106,7 +106,8 @@ impl State {
     }
 
     fn add_row_group(&mut self, key: &FileKey, group: SealedRowGroup) -> Result<()> {
-        let file = self.files.get_mut(key).ok_or_else(|| corrupt("speaks of a row group of a file that is not sealed").with("file", &key.path))?;
+        let file =
+            self.files.get_mut(key).ok_or_else(|| corrupt("speaks of a row group of a file that is not sealed").with("file", &key.path))?;
         if usize::try_from(group.ordinal).ok() != Some(file.row_groups.len()) {
             return Err(corrupt("has row groups out of order").with("file", &key.path));
         }

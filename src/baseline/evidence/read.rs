@@ -33,7 +33,8 @@ impl Evidence {
         let metadata = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
         let meta = |key: &str| metadata.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.as_deref()).unwrap_or_default();
         if meta(META_FORMAT) != FORMAT {
-            return Err(Error::new(ErrorKind::Unsupported, "evidence of a format that this version does not know").with("format", meta(META_FORMAT)));
+            return Err(Error::new(ErrorKind::Unsupported, "evidence of a format that this version does not know")
+                .with("format", meta(META_FORMAT)));
         }
         if meta(META_KIND) != kind.name() {
             return Err(corrupt("holds something else than its baseline says").with("kind", meta(META_KIND)));

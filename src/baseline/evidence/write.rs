@@ -99,9 +99,11 @@ impl FileColumns {
         self.deleted_rows.append_option(deleted.map(|d| d.rows));
         self.deleted_digest.append_option(deleted.map(|d| d.digest.0));
         self.deleted_sum.append_option(deleted.and_then(|d| d.sum.as_ref()));
-        self.deleted_file.append_option(deleted.and_then(|d| d.file.as_ref()).map(|f| {
-            canonical::text(&json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size}))
-        }));
+        self.deleted_file.append_option(
+            deleted
+                .and_then(|d| d.file.as_ref())
+                .map(|f| canonical::text(&json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size}))),
+        );
         self.blocks.append_option(file.inline_blocks.as_ref());
     }
 
@@ -113,7 +115,9 @@ impl FileColumns {
         self.deleted_file.append_null();
         self.size.append_null();
         self.time_ms.append_option(time_ms);
-        for bytes in [&mut self.digest, &mut self.sha256, &mut self.footer, &mut self.deleted_digest, &mut self.deleted_sum, &mut self.blocks] {
+        for bytes in
+            [&mut self.digest, &mut self.sha256, &mut self.footer, &mut self.deleted_digest, &mut self.deleted_sum, &mut self.blocks]
+        {
             bytes.append_null();
         }
         self.rows.append_null();
