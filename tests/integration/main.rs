@@ -1,3 +1,5 @@
-//! Every test that works on the whole: one binary, so that the engines are linked once.
+//! Integration tests, in one binary, so that the engines are linked once.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod baseline;
 mod cli;
