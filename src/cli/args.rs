@@ -22,7 +22,7 @@ TABLE is the name of a table of the lake, or the path or URL of any Delta table 
 
 Exit codes:
   0    done; for `audit`: intact, and nothing came after the baseline
-  1    a mismatch: what is there is not what was sealed
+  1    a mismatch: what is there is not what was sealed, or not sealed by anybody whom you trust
   2    it could not be done, or could not be determined
   3    `audit` only: intact, and there are later commits that no baseline covers
   130  interrupted
@@ -117,7 +117,8 @@ Examples:
   lakeseal audit flights
   lakeseal audit ./delta-table --trust sealer.pem.pub --json
 
-Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 mismatch; 2 could not be determined.")]
+Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 mismatch; 2 could not be determined
+(never sealed, unreachable, no keys).")]
     Audit(AuditArgs),
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]

@@ -76,7 +76,12 @@ impl Context {
     /// [`ErrorKind::Config`] when there is none, or it is malformed.
     pub fn config(&self) -> Result<LakeConfig> {
         let path = self.config_path()?.ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("there is no {CONFIG_FILE} here or in a parent directory; make a lake with `lakeseal init`, or name one with --config"))
+            Error::new(
+                ErrorKind::Config,
+                format!(
+                    "there is no {CONFIG_FILE} here or in a parent directory; make a lake with `lakeseal init`, or name one with --config"
+                ),
+            )
         })?;
         LakeConfig::load(&path)
     }
@@ -149,7 +154,8 @@ impl Context {
         }
         let own = self.home.trusted_sealers();
         if !own.exists() {
-            let what = "nobody is trusted yet: make a sealer's key with `lakeseal keys new --role sealer`, or name public keys with --trust FILE";
+            let what =
+                "nobody is trusted yet: make a sealer's key with `lakeseal keys new --role sealer`, or name public keys with --trust FILE";
             return Err(Error::new(ErrorKind::Config, what).with("file", own.display()));
         }
         Trust::from_files(&[own], TrustLevel::SelfMade)

@@ -38,15 +38,15 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     if let Some(version) = baseline.version {
         out.line(format_args!("  version   {version}"))?;
     }
-    out.line(format_args!("  covers    {} rows in {} files, {}", count(baseline.rows), count(baseline.files), bytes(baseline.bytes)))?;
-    let (added, reused) = (count(sealed.files_added), count(sealed.files_reused));
-    out.line(format_args!("  read      {added} files, {}; {reused} were sealed before", bytes(sealed.bytes_read)))?;
+    out.line(format_args!("  covers    {} rows in {}, {}", count(baseline.rows), output::files(baseline.files), bytes(baseline.bytes)))?;
+    let (added, reused) = (output::files(sealed.files_added), count(sealed.files_reused));
+    out.line(format_args!("  read      {added}, {}; {reused} sealed before", bytes(sealed.bytes_read)))?;
     out.line(format_args!("  signed by {public}"))?;
     if let Some(expires) = baseline.expires_ms {
         out.line(format_args!("  expires   {}", output::time(expires)))?;
     }
     for line in findings(&sealed.findings) {
-        out.line(line)?;
+        out.line(format_args!("  {line}"))?;
     }
     if sealed.first {
         out.line(format_args!("  {} this is trust on first use: it says what is there, not that it is true", styled(NOTE, "note:")))?;
@@ -100,7 +100,7 @@ fn tell(report: &AuditReport, quick: bool, out: &mut Output) -> Result<()> {
         out.line(format_args!("  {} --quick read no data: changed bytes of the same length are not seen", styled(NOTE, "note:")))?;
     }
     for line in findings(&report.findings) {
-        out.line(line)?;
+        out.line(format_args!("  {line}"))?;
     }
     for note in &report.notes {
         out.line(format_args!("  {} {note}", styled(DIM, "note:")))?;
@@ -154,7 +154,9 @@ pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> R
                 digest,
             ],
             // Without a trusted signature nothing that the object says is shown.
-            None => [name.number.to_string().as_str(), "-", "not signed by anybody you trust", "-", "-", "-", "0", &digest].map(str::to_owned).to_vec(),
+            None => [name.number.to_string().as_str(), "-", "not signed by anybody you trust", "-", "-", "-", "0", &digest]
+                .map(str::to_owned)
+                .to_vec(),
         });
     }
     if rows.is_empty() {

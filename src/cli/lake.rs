@@ -18,11 +18,14 @@ use crate::region;
 
 pub(super) async fn run_init(args: InitArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let config = init(args, context, context.clock.clone()).await?;
-    out.line(format_args!("{} the lake {} over {} regions", styled(GOOD, "made"), config.name, config.regions.len()))?;
+    out.line(format_args!("{} lake \"{}\" over {} regions", styled(GOOD, "made"), config.name, config.regions.len()))?;
     out.line(format_args!("  configuration  {}", context.new_config_path().display()))?;
     out.line(format_args!("  identity       {}", config.id))?;
-    out.line(format_args!("  keys           {}   (root and writer; keep copies, and keep them out of the lake)", context.home.lake_keys(config.id).display()))?;
-    out.line(format_args!("next: lakeseal import FILE… --table NAME"))?;
+    out.line(format_args!(
+        "  keys           {}   (root and writer; keep copies, and keep them out of the lake)",
+        context.home.lake_keys(config.id).display()
+    ))?;
+    out.line("next: lakeseal import FILE… --table NAME")?;
     Ok(Ending::Done)
 }
 
@@ -37,8 +40,10 @@ pub(super) async fn init(args: InitArgs, context: &Context, clock: SharedClock) 
 
 /// `NAME=LOCATION`.
 fn parse_region(text: &str, fsync: bool) -> Result<RegionConfig> {
-    let shape =
-        || Error::new(ErrorKind::InvalidInput, "a region reads NAME=LOCATION, as in `a=./regions/a` or `eu=s3://bucket/lake`").with("region", text);
+    let shape = || {
+        Error::new(ErrorKind::InvalidInput, "a region reads NAME=LOCATION, as in `a=./regions/a` or `eu=s3://bucket/lake`")
+            .with("region", text)
+    };
     let (name, url) = text.split_once('=').ok_or_else(shape)?;
     if url.is_empty() {
         return Err(shape());
@@ -74,18 +79,29 @@ async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Resul
     }
     for name in names {
         let config = if context.is_in_lake(&name)? { Some(context.config()?) } else { None };
-        let known = config.and_then(|c| c.regions.iter().find(|region| region.name.as_str() == name).map(|r| (r.clone(), c.directory.clone())));
+        let known =
+            config.and_then(|c| c.regions.iter().find(|region| region.name.as_str() == name).map(|r| (r.clone(), c.directory.clone())));
         places.push(match known {
             Some(region) => region,
             None => (RegionConfig::new(RegionName::from_str("candidate")?, name), PathBuf::new()),
         });
     }
-    let mut all_passed = true;
+    let (mut all_passed, mut all_up) = (true, true);
     for (place, base) in places {
         let store = place.open(&base)?;
+        out.line(format_args!("{} {}", place.name, place.url))?;
+        // A place that cannot be reached has not broken a promise.
+        if let Err(error) = store.list_with_delimiter(None).await {
+            all_up = false;
+            out.line(format_args!(
+                "  {}    {}",
+                styled(BAD, "down"),
+                Error::find(&error).map_or_else(|| error.to_string(), Error::to_string)
+            ))?;
+            continue;
+        }
         let report = region::check(&store).await;
         all_passed &= report.passed();
-        out.line(format_args!("{} {}", place.name, place.url))?;
         for result in report.results {
             let word = if result.passed { styled(GOOD, "ok    ") } else { styled(BAD, "FAILED") };
             out.line(format_args!("  {word}  {}: {}", result.name, result.detail))?;
@@ -94,7 +110,11 @@ async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Resul
             }
         }
     }
-    Ok(if all_passed { Ending::Done } else { Ending::Mismatch })
+    Ok(match (all_passed, all_up) {
+        (false, _) => Ending::Mismatch,
+        (true, false) => Ending::Undetermined,
+        (true, true) => Ending::Done,
+    })
 }
 
 pub(super) async fn status(context: &Context, out: &mut Output) -> Result<Ending> {
@@ -133,7 +153,13 @@ pub(super) async fn tables(context: &Context, out: &mut Output) -> Result<Ending
         rows.push(match crate::table::load(location.store().as_ref(), location.root(), None).await {
             Ok(snapshot) => {
                 let size = snapshot.files.values().map(|file| file.size).sum();
-                vec![name, snapshot.version.to_string(), count(u64::try_from(snapshot.files.len()).unwrap_or(u64::MAX)), bytes(size), sealed]
+                vec![
+                    name,
+                    snapshot.version.to_string(),
+                    count(u64::try_from(snapshot.files.len()).unwrap_or(u64::MAX)),
+                    bytes(size),
+                    sealed,
+                ]
             }
             Err(error) => vec![name, "-".to_owned(), "-".to_owned(), error.message().to_owned(), sealed],
         });

@@ -166,6 +166,11 @@ pub fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
+/// A number of files for people.
+pub fn files(n: u64) -> String {
+    if n == 1 { "1 file".to_owned() } else { format!("{} files", count(n)) }
+}
+
 /// A point in time, in UTC, from milliseconds since 1970.
 pub fn time(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Ending;
 use super::args::{ExportArgs, ImportArgs, ImportMode};
 use super::context::Context;
-use super::output::{GOOD, Output, bytes, count, styled};
+use super::output::{self, GOOD, Output, bytes, count, styled};
 use super::progress;
 use crate::delta::{self, Import, Imported, Location};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,8 @@ pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output
     if let Some(lake) = &lake
         && lake.lake.writer.is_none()
     {
-        return Err(Error::new(ErrorKind::Permission, "writing to the lake takes a writer's key; name one with --writer-key FILE").with("table", location.name()));
+        return Err(Error::new(ErrorKind::Permission, "writing to the lake takes a writer's key; name one with --writer-key FILE")
+            .with("table", location.name()));
     }
     let before = version(&location).await;
     let bar = progress::rows("importing", 0);
@@ -45,8 +46,8 @@ pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output
 
 fn told(location: &Location, done: Imported, out: &mut Output) -> Result<Ending> {
     let how = if done.created { "made" } else { "written" };
-    let (rows, files) = (count(done.rows), done.files);
-    out.line(format_args!("{} {rows} rows into {} (version {}, {how}; {files} data files)", styled(GOOD, "imported"), location.name(), done.version))?;
+    let (rows, files) = (count(done.rows), output::files(u64::try_from(done.files).unwrap_or(u64::MAX)));
+    out.line(format_args!("{} {rows} rows into {} (version {}, {how}; {files})", styled(GOOD, "imported"), location.name(), done.version))?;
     Ok(Ending::Done)
 }
 
@@ -71,12 +72,19 @@ async fn version(location: &Location) -> Option<u64> {
 
 pub(super) async fn export(args: ExportArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let (_lake, location) = context.table(&args.table).await?;
-    let snapshot = crate::table::load(location.store().as_ref(), location.root(), None).await.map_err(|e| e.with("table", location.name()))?;
+    let snapshot =
+        crate::table::load(location.store().as_ref(), location.root(), None).await.map_err(|e| e.with("table", location.name()))?;
     let bar = progress::bytes("exporting", snapshot.files.values().map(|file| file.size).sum());
     let done = delta::export(&location, &snapshot, &args.directory, &|written| bar.set_position(written)).await;
     bar.finish_and_clear();
     let done = done?;
-    let (files, size) = (count(done.files), bytes(done.bytes));
-    out.line(format_args!("{} version {} of {}: {files} files, {size}, in {}", styled(GOOD, "exported"), done.version, location.name(), args.directory.display()))?;
+    let (files, size) = (output::files(done.files), bytes(done.bytes));
+    out.line(format_args!(
+        "{} version {} of {}: {files}, {size}, in {}",
+        styled(GOOD, "exported"),
+        done.version,
+        location.name(),
+        args.directory.display()
+    ))?;
     Ok(Ending::Done)
 }

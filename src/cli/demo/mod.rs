@@ -152,7 +152,8 @@ impl Story<'_> {
 
     fn show(&mut self, answer: &[Airport]) -> Result<()> {
         for (place, airport) in answer.iter().enumerate().filter(|(i, airport)| *i < SHOWN || airport.origin == PLAN.key) {
-            let row = format!("{:>4}. {}  {:>7.2} min  {:>6} flights", place + 1, airport.origin, airport.delay, count_i64(airport.flights));
+            let row =
+                format!("{:>4}. {}  {:>7.2} min  {:>6} flights", place + 1, airport.origin, airport.delay, count_i64(airport.flights));
             self.say(row)?;
         }
         Ok(())

@@ -55,7 +55,9 @@ impl Stage {
         };
         std::fs::create_dir_all(&directory).map_err(failed(&directory))?;
         if std::fs::read_dir(&directory).map_err(failed(&directory))?.next().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the directory is not empty: name a new one").with("directory", directory.display()));
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "the directory is not empty: name a new one").with("directory", directory.display())
+            );
         }
         let directory = directory.canonicalize().map_err(failed(&directory))?;
         Ok(Self { directory, temporary: None })
@@ -80,7 +82,8 @@ impl Stage {
 impl Stage {
     /// Makes the lake, and a sealer's key that this stage trusts.
     pub(super) async fn init(&self, clock: SharedClock) -> Result<()> {
-        let regions: Vec<String> = REGIONS.iter().map(|name| format!("{name}={}", self.directory.join("regions").join(name).display())).collect();
+        let regions: Vec<String> =
+            REGIONS.iter().map(|name| format!("{name}={}", self.directory.join("regions").join(name).display())).collect();
         let args = InitArgs { regions, data: 3, parity: 2, name: "demo".to_owned(), liars: 0, no_fsync: false };
         let context = self.context()?;
         init(args, &context, clock).await?;

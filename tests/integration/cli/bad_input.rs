@@ -75,6 +75,17 @@ fn a_region_that_was_wiped_and_made_again_is_down() {
 }
 
 #[test]
+fn a_place_is_checked_before_it_becomes_a_region() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("candidate")).unwrap();
+    let run = place.run(&["region", "check", "./candidate"]).expect(0);
+    assert!(run.out.contains("create race") && !run.out.contains("FAILED"), "{}", run.out);
+    assert!(files(&place.path("candidate")).is_empty(), "test objects are left");
+    // What cannot be reached has not failed a test: that is undetermined.
+    assert!(place.run(&["region", "check", "./missing"]).expect(2).out.contains("down"));
+}
+
+#[test]
 fn unknown_tables_are_said_to_be_unknown() {
     let place = Place::new();
     place.init();

@@ -13,13 +13,8 @@ fn the_demo_comes_true_step_by_step() {
     let kept = place.path("kept");
     assert!(files(&kept.join("regions")).len() > 10);
     let home = kept.join("home");
-    let audit: super::Run = place
-        .command(&["audit", "flights", "--json"])
-        .env("LAKESEAL_HOME", &home)
-        .current_dir(&kept)
-        .output()
-        .unwrap()
-        .into();
+    let audit: super::Run =
+        place.command(&["audit", "flights", "--json"]).env("LAKESEAL_HOME", &home).current_dir(&kept).output().unwrap().into();
     let report = audit.expect(1).json();
     let modified = report["findings"].as_array().unwrap().iter().find(|f| f["verdict"] == "modified").unwrap();
     assert_eq!((&modified["row_group"], &modified["column"]), (&1.into(), &"delay".into()));

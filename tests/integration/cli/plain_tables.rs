@@ -45,7 +45,13 @@ fn a_folder_of_parquet_is_sealed_audited_and_placed() {
     let found = &report["findings"][0];
     assert_eq!((&found["verdict"], &found["file"]), (&"modified".into(), &"part-0.parquet".into()));
     assert!(found["row_group"].is_u64() && found["column"].is_string(), "{report}");
-    let run = place.run(&["sql", "--table", "f=./folder", "-c", "SELECT sum(delay), sum(distance), max(origin), max(date), max(destination) FROM f"]);
+    let run = place.run(&[
+        "sql",
+        "--table",
+        "f=./folder",
+        "-c",
+        "SELECT sum(delay), sum(distance), max(origin), max(date), max(destination) FROM f",
+    ]);
     let run = run.expect(1).says(&["part-0.parquet", "row group", "column"]);
     assert!(run.out.is_empty(), "{}", run.out);
 }
