@@ -1,1 +1,82 @@
-//! deltalake: open, write, snapshot.
+//! Delta tables through Lakeseal's stores: addressing, opening, importing, exporting.
+//!
+//! Everything that deltalake does here goes through the [`Location`]'s own store: its log store is built over it, and its
+//! DataFusion session has a registry that knows this store and no other ([`session`]). With [`register_lake_scheme`] the plain
+//! entry points of deltalake and DataFusion work on `lakeseal://` URLs as well.
+
+mod export;
+mod import;
+mod list;
+mod location;
+mod scheme;
+mod session;
+mod source;
+
+pub use export::{Exported, export};
+pub use import::{Import, ImportMode, ImportProgress, Imported, import};
+pub use list::tables;
+pub use location::{LakeStore, Location};
+pub use scheme::{SCHEME, register_lake_scheme};
+pub use session::{StoreRegistry, session};
+
+#[expect(unused_imports, reason = "used by sql, which follows")]
+pub(crate) use session::{runtime, session_config};
+
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::{DeltaTable, DeltaTableError};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Opens the newest version of the Delta table at `location`, or `version` of it.
+///
+/// Costs a listing of the log and a read of the newest checkpoint and the commits after it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is no Delta table, or no such version.
+pub async fn open(location: &Location, version: Option<u64>) -> Result<DeltaTable> {
+    let mut table = DeltaTable::new(log_store(location)?);
+    let loaded = match version {
+        None => table.load().await,
+        Some(version) => table.load_version(version).await,
+    };
+    loaded.map_err(|e| delta_error(location, e))?;
+    Ok(table)
+}
+
+/// Opens the table for writing, whether or not it exists already; the second value says whether it does.
+pub(crate) async fn open_or_new(location: &Location) -> Result<(DeltaTable, bool)> {
+    let table = DeltaTable::new(log_store(location)?);
+    if table.verify_deltatable_existence().await.map_err(|e| delta_error(location, e))? {
+        return Ok((open(location, None).await?, true));
+    }
+    Ok((table, false))
+}
+
+/// deltalake's log store over the location's own store.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when deltalake cannot address the location.
+pub fn log_store(location: &Location) -> Result<LogStoreRef> {
+    let config = StorageConfig::default();
+    let url = location.engine_url();
+    let prefixed = config.decorate_store(location.store().clone(), url).map_err(|e| delta_error(location, e))?;
+    Ok(default_logstore(prefixed.into(), location.store().clone(), url, &config))
+}
+
+/// A deltalake error about `location` as ours: a Lakeseal error inside of it keeps its kind.
+pub(crate) fn delta_error(location: &Location, error: DeltaTableError) -> Error {
+    let kind = match (Error::find(&error), &error) {
+        (Some(inner), _) => inner.kind(),
+        (None, DeltaTableError::NotATable(_)) => ErrorKind::NotFound,
+        (None, DeltaTableError::InvalidVersion(_)) => ErrorKind::NotFound,
+        (None, DeltaTableError::SchemaMismatch { .. } | DeltaTableError::InvalidData { .. }) => ErrorKind::InvalidInput,
+        (None, DeltaTableError::ObjectStore { source: object_store::Error::NotFound { .. } }) => ErrorKind::NotFound,
+        (None, DeltaTableError::Io { .. }) => ErrorKind::Io,
+        (None, DeltaTableError::ObjectStore { .. }) => ErrorKind::Unavailable,
+        _ => ErrorKind::InvalidInput,
+    };
+    Error::new(kind, "the Delta table could not be read or written").with("table", location.name()).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,15 @@
 //! Digests: BLAKE3 with domain tags, block lists, Merkle roots and the multiset hash.
 
 mod blocks;
+pub mod merkle;
+pub mod multiset;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use blocks::{BLOCK_BYTES, BlockHasher, BlockList};
+pub use merkle::{InclusionProof, MerkleTree};
+pub use multiset::{MultisetHash, MultisetHasher};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -1,1 +1,16 @@
 //! A lake: its configuration, initialisation and opening.
+
+mod config;
+mod init;
+mod open;
+mod record;
+pub mod testing;
+
+pub use config::{LakeConfig, ProfileConfig, RegionConfig};
+pub use init::{InitPlan, init};
+use open::region_options;
+pub use open::{Budgets, Lake, OpenOptions, open};
+pub use record::{LakeRecord, RegionRecord};
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,14 @@
 //! Regions: failure domains in which entries and shards are kept. A region offers create-if-absent, get, list; no more is asked.
 
 mod access;
+mod check;
+pub mod directory;
 mod down;
 pub mod layout;
+mod open;
 mod set;
 
 pub use access::{Created, Region, RegionOptions, RequestCounts};
+pub use check::{CheckReport, CheckResult, check};
+pub use open::{OpenOptions, check_options, directory as location_directory, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};

@@ -2,6 +2,14 @@
 //!
 //! Nothing here is trusted: a [`TableSnapshot`] says what is *there*. `baseline` compares it with what was sealed.
 
+mod checkpoint;
+pub mod deletion_vector;
+mod folder;
+mod json;
+mod load;
+mod log;
+mod path;
+mod replay;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -88,7 +96,8 @@ pub struct TableSnapshot {
     pub transactions: BTreeMap<String, i64>,
     /// Live files.
     pub files: BTreeMap<FileKey, LiveFile>,
-    /// Files that are live twice under one path with different deletion vectors, or twice under aliases of one path: always wrong.
+    /// Files that are live twice under one path with different deletion vectors, or twice under aliases of one path, or that one
+    /// commit names twice, or that were removed under another spelling: readers disagree about them, so they are always wrong.
     pub duplicates: Vec<FileKey>,
     /// Removed files that the log still remembers, with their deletion time in milliseconds.
     pub tombstones: BTreeMap<FileKey, Option<i64>>,
@@ -102,4 +111,7 @@ pub struct TableSnapshot {
     pub schema: TableSchema,
 }
 
+pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
+pub use load::load;
+pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};

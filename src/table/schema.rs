@@ -1,5 +1,9 @@
 //! The columns of a table, by physical name, with Delta's types.
 
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+
 /// A column or a nested field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableColumn {
@@ -58,4 +62,133 @@ pub struct TableSchema {
     pub columns: Vec<TableColumn>,
     /// Logical names of the partition columns, in order.
     pub partition_columns: Vec<String>,
+}
+
+impl TableSchema {
+    /// Reads `metaData.schemaString` (nested types, column mapping, char and varchar).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when it is not Delta's schema JSON; [`ErrorKind::Unsupported`] for a type that is not known.
+    pub fn from_delta(schema_string: &str, partition_columns: Vec<String>) -> Result<Self> {
+        let value: Value = super::json::parse(schema_string.as_bytes())
+            .map_err(|e| Error::new(ErrorKind::Corrupt, "the table's schemaString is not JSON").caused_by(e))?;
+        let columns = struct_fields(&value, 0)?;
+        Ok(Self { columns, partition_columns })
+    }
+
+    /// The top-level column with this logical name.
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The top-level column with this physical name.
+    pub fn physical_column(&self, physical_name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|column| column.physical_name == physical_name)
+    }
+}
+
+/// Deeper schemas than this are refused, so that no recursion here is driven by stored bytes.
+const DEPTH_LIMIT: usize = 100;
+
+fn corrupt(what: &str, at: &Value) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the table's schema has {what}")).with("at", at)
+}
+
+fn struct_fields(value: &Value, depth: usize) -> Result<Vec<TableColumn>> {
+    let fields = value.get("fields").and_then(Value::as_array).ok_or_else(|| corrupt("a struct without fields", value))?;
+    fields.iter().map(|field| column(field, depth)).collect()
+}
+
+fn column(field: &Value, depth: usize) -> Result<TableColumn> {
+    let name = field.get("name").and_then(Value::as_str).ok_or_else(|| corrupt("a field without a name", field))?;
+    let physical = field.pointer("/metadata/delta.columnMapping.physicalName").and_then(Value::as_str).unwrap_or(name);
+    let data_type = field.get("type").ok_or_else(|| corrupt("a field without a type", field))?;
+    Ok(TableColumn {
+        name: name.to_owned(),
+        physical_name: physical.to_owned(),
+        data_type: column_type(data_type, depth)?,
+        nullable: field.get("nullable").and_then(Value::as_bool).unwrap_or(true),
+    })
+}
+
+fn column_type(value: &Value, depth: usize) -> Result<ColumnType> {
+    if depth > DEPTH_LIMIT {
+        return Err(Error::new(ErrorKind::Corrupt, "the table's schema is nested too deeply").with("limit", DEPTH_LIMIT));
+    }
+    if let Some(name) = value.as_str() {
+        return primitive(name).ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "the table's schema has a type that this version does not know").with("type", name)
+        });
+    }
+    let part = |key: &str| value.get(key).ok_or_else(|| corrupt("an incomplete type", value)).and_then(|v| column_type(v, depth + 1));
+    match value.get("type").and_then(Value::as_str) {
+        Some("struct") => Ok(ColumnType::Struct(struct_fields(value, depth + 1)?)),
+        Some("array") => Ok(ColumnType::List(Box::new(part("elementType")?))),
+        Some("map") => Ok(ColumnType::Map(Box::new(part("keyType")?), Box::new(part("valueType")?))),
+        _ => Err(corrupt("a type that is not a name, struct, array or map", value)),
+    }
+}
+
+fn primitive(name: &str) -> Option<ColumnType> {
+    let scalar = match name {
+        "string" => PrimitiveType::String,
+        "byte" | "short" | "integer" | "long" => PrimitiveType::Integer,
+        "float" | "double" => PrimitiveType::Float,
+        "boolean" => PrimitiveType::Boolean,
+        "binary" => PrimitiveType::Binary,
+        "date" => PrimitiveType::Date,
+        "timestamp" => PrimitiveType::Timestamp,
+        "timestamp_ntz" => PrimitiveType::TimestampNtz,
+        "variant" => return Some(ColumnType::Variant),
+        "decimal" => PrimitiveType::Decimal(10, 0),
+        _ => {
+            let (kind, arguments) = name.strip_suffix(')')?.split_once('(')?;
+            match kind.trim() {
+                "char" | "varchar" => PrimitiveType::String,
+                "decimal" => {
+                    let (precision, scale) = arguments.split_once(',')?;
+                    PrimitiveType::Decimal(precision.trim().parse().ok()?, scale.trim().parse().ok()?)
+                }
+                _ => return None,
+            }
+        }
+    };
+    Some(ColumnType::Primitive(scalar))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_and_mapped_columns_are_read() {
+        let text = r#"{"type":"struct","fields":[
+            {"name":"a","type":"short","nullable":false,"metadata":{"delta.columnMapping.physicalName":"col-1","delta.columnMapping.id":1}},
+            {"name":"d","type":"decimal(12, 3)","nullable":true,"metadata":{}},
+            {"name":"v","type":"varchar(10)","nullable":true},
+            {"name":"s","type":{"type":"struct","fields":[{"name":"l","type":{"type":"array","elementType":"timestamp_ntz","containsNull":true},"nullable":true,"metadata":{}}]},"nullable":true,"metadata":{}},
+            {"name":"m","type":{"type":"map","keyType":"string","valueType":"variant","valueContainsNull":true},"nullable":true,"metadata":{}}]}"#;
+        let schema = TableSchema::from_delta(text, vec![]).unwrap();
+        let types: Vec<_> = schema.columns.iter().map(|c| c.data_type.clone()).collect();
+        assert_eq!(schema.columns[0].physical_name, "col-1");
+        assert!(!schema.columns[0].nullable);
+        assert_eq!(types[1], ColumnType::Primitive(PrimitiveType::Decimal(12, 3)));
+        assert_eq!(types[2], ColumnType::Primitive(PrimitiveType::String));
+        let ColumnType::Struct(fields) = &types[3] else { panic!("{types:?}") };
+        assert_eq!(fields[0].data_type, ColumnType::List(Box::new(ColumnType::Primitive(PrimitiveType::TimestampNtz))));
+        assert!(matches!(&types[4], ColumnType::Map(_, value) if **value == ColumnType::Variant));
+    }
+
+    #[test]
+    fn what_is_not_a_schema_is_refused() {
+        let kind = |text: &str| TableSchema::from_delta(text, vec![]).unwrap_err().kind();
+        assert_eq!(kind("{"), ErrorKind::Corrupt);
+        assert_eq!(kind("{}"), ErrorKind::Corrupt);
+        assert_eq!(kind(r#"{"fields":[{"name":"a","type":"quaternion"}]}"#), ErrorKind::Unsupported);
+        let mut deep = r#""long""#.to_owned();
+        for _ in 0..120 {
+            deep = format!(r#"{{"type":"array","elementType":{deep}}}"#);
+        }
+        assert!(TableSchema::from_delta(&format!(r#"{{"fields":[{{"name":"a","type":{deep}}}]}}"#), vec![]).is_err());
+    }
 }

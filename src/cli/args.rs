@@ -1,0 +1,304 @@
+//! Raw arguments, as clap reads them, and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::key::Role;
+
+const ABOUT: &str = "A data lake that keeps itself: erasure-coded across regions, sealed by signed baselines, checked while it is queried.";
+
+const AFTER_HELP: &str = "\
+Five minutes:
+  lakeseal init --region a=./r/a --region b=./r/b --region c=./r/c --region d=./r/d --region e=./r/e --data 3 --parity 2
+  lakeseal keys new --role sealer
+  lakeseal import sample-data/flights.parquet --table flights
+  lakeseal seal flights
+  lakeseal sql -c 'SELECT origin, avg(delay) FROM flights GROUP BY origin ORDER BY 2 DESC LIMIT 5'
+  lakeseal audit flights
+
+TABLE is the name of a table of the lake, or the path or URL of any Delta table or folder of Parquet files:
+  flights   ./dir   /data/sales   file:///data/sales   s3://bucket/sales   lakeseal://lake/flights
+
+Exit codes:
+  0    done; for `audit`: intact, and nothing came after the baseline
+  1    a mismatch: what is there is not what was sealed
+  2    it could not be done, or could not be determined
+  3    `audit` only: intact, and there are later commits that no baseline covers
+  130  interrupted
+
+Secrets of cloud stores come from the environment as usual (AWS_*, AZURE_*, GOOGLE_*), never from lakeseal.toml.
+Colours and progress bars appear on terminals only; NO_COLOR switches colours off. LAKESEAL_LOG=debug shows what happens.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "lakeseal", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(arg_required_else_help = true, subcommand_required = true, propagate_version = true)]
+pub struct Cli {
+    /// Which lake and whose keys.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The lake's configuration [default: lakeseal.toml here or in the nearest parent directory]
+    #[arg(long, global = true, env = "LAKESEAL_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Directory of your keys and of whom you trust [default: lakeseal in your configuration directory, ~/.config/lakeseal]
+    #[arg(long, global = true, env = "LAKESEAL_HOME", value_name = "DIR", hide_env_values = true)]
+    pub home: Option<PathBuf>,
+    /// Private key that signs writes to the lake [default: HOME/lakes/<lake id>/writer.pem]
+    #[arg(long, global = true, env = "LAKESEAL_WRITER_KEY", value_name = "FILE", hide_env_values = true)]
+    pub writer_key: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a lake over empty regions
+    #[command(after_help = "\
+Examples:
+  lakeseal init --region a=/disks/a --region b=/disks/b --region c=/disks/c --data 2 --parity 1
+  lakeseal init --name sales --data 3 --parity 2 --region eu=s3://bucket-eu/lake --region us=s3://bucket-us/lake \\
+      --region az=az://container/lake --region gc=gs://bucket/lake --region home=./lake-home
+
+Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
+Any PARITY of them may be lost without losing data. The root and writer keys are made under HOME/lakes/<lake id>/.")]
+    Init(InitArgs),
+    /// Show or check the regions
+    #[command(subcommand)]
+    Region(RegionCommand),
+    /// Show the lake: regions, profile and what may fail
+    #[command(after_help = "Example:\n  lakeseal status")]
+    Status,
+    /// Make keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Write Parquet or CSV files into a table of the lake, in one commit
+    #[command(after_help = "\
+Examples:
+  lakeseal import sample-data/flights.parquet --table flights
+  lakeseal import january.csv february.csv --table sales --mode overwrite
+
+The files must agree in their columns. Nothing is visible before all of it is: an interrupted import leaves no trace in the table.")]
+    Import(ImportArgs),
+    /// List the lake's tables
+    #[command(after_help = "Example:\n  lakeseal tables")]
+    Tables,
+    /// Ask in SQL; sealed tables are checked while they are read
+    #[command(after_help = "\
+Examples:
+  lakeseal sql -c 'SELECT count(*) FROM flights'
+  lakeseal sql -c 'SELECT origin, avg(delay) AS delay FROM flights GROUP BY origin ORDER BY delay DESC LIMIT 5' --format csv
+  lakeseal sql -c \"SELECT verdict, file, row_group, \\\"column\\\" FROM audit('flights') WHERE verdict <> 'intact'\"
+  lakeseal sql -c \"SELECT * FROM baselines('flights')\"
+  lakeseal sql --table sales=./sales -c 'SELECT count(*) FROM sales'
+
+A query that would return rows of modified data fails before they are released, and exits with 1.")]
+    Sql(SqlArgs),
+    /// Sign what a table is now: a baseline
+    #[command(after_help = "\
+Examples:
+  lakeseal seal flights
+  lakeseal seal ./delta-table --key sealer.pem
+  lakeseal seal s3://bucket/sales --key sealer.pem --expires-days 30
+
+Sealing reads the files that no baseline covers yet, recomputes their statistics, and refuses when the table states others.
+It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.")]
+    Seal(SealArgs),
+    /// Compare a table with its newest baseline
+    #[command(after_help = "\
+Examples:
+  lakeseal audit flights
+  lakeseal audit ./delta-table --trust sealer.pem.pub --json
+
+Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 mismatch; 2 could not be determined.")]
+    Audit(AuditArgs),
+    /// List a table's baselines
+    #[command(after_help = "Example:\n  lakeseal log flights")]
+    Log(LogArgs),
+    /// Copy a table into a directory, as a plain Delta table
+    #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
+    Export(ExportArgs),
+    /// Show the main job on real flight data, in a temporary directory
+    #[command(after_help = "Examples:\n  lakeseal demo\n  lakeseal demo --keep ./lakeseal-demo")]
+    Demo(DemoArgs),
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A region's name and where it is: a directory or a URL (file, s3, az, gs); repeat for each
+    #[arg(long = "region", value_name = "NAME=LOCATION", required = true)]
+    pub regions: Vec<String>,
+    /// Number of data shards: how many regions suffice to read
+    #[arg(long, value_name = "K")]
+    pub data: u8,
+    /// Number of parity shards: how many regions may be lost
+    #[arg(long, value_name = "M")]
+    pub parity: u8,
+    /// The lake's name, as in lakeseal://NAME/table
+    #[arg(long, default_value = "lake")]
+    pub name: String,
+    /// How many regions may forget or lie about names [0 trusts all of them with names, never with data]
+    #[arg(long, value_name = "B", default_value_t = 0)]
+    pub liars: u8,
+    /// Do not wait for directories to reach the disk (for trying out)
+    #[arg(long)]
+    pub no_fsync: bool,
+}
+
+/// `region …`.
+#[derive(Debug, Subcommand)]
+pub enum RegionCommand {
+    /// List the regions and whether they answer
+    #[command(after_help = "Example:\n  lakeseal region list")]
+    List,
+    /// Race, list and delete in a region, to learn whether it keeps the promises that a lake needs
+    #[command(after_help = "\
+Examples:
+  lakeseal region check                     the lake's regions
+  lakeseal region check s3://bucket/lake    a place that is not a region yet
+
+Test objects are written under a name of their own and deleted again. Exits with 1 when a region fails.")]
+    Check {
+        /// Names of the lake's regions, or directories and URLs [default: all of the lake's]
+        regions: Vec<String>,
+    },
+}
+
+/// `keys …`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key
+    #[command(after_help = "\
+Examples:
+  lakeseal keys new --role sealer
+  lakeseal keys new --role sealer --out sealer.pem
+
+Writes the private key (PEM, mode 0600) and its public half beside it (.pub). A sealer's public key is also added to
+HOME/trusted-sealers.pem: you trust what you seal yourself, and audits report it as `trust: self`. Others need the .pub file.")]
+    New {
+        /// What the key is for
+        #[arg(long)]
+        role: Role,
+        /// Where the private key goes [default: HOME/keys/<role>.pem]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// How an import treats what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportMode {
+    /// Add rows
+    Append,
+    /// Replace all rows; older versions stay readable
+    Overwrite,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Parquet (.parquet) or CSV (.csv, with a header) files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The table; it is made when it does not exist
+    #[arg(long)]
+    pub table: String,
+    /// What to do when the table has rows already
+    #[arg(long, value_enum, default_value_t = ImportMode::Append)]
+    pub mode: ImportMode,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// Aligned, for people
+    Table,
+    /// Comma-separated, with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+}
+
+/// `sql`.
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// The query
+    #[arg(short = 'c', long = "command", value_name = "QUERY")]
+    pub query: String,
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    pub format: RowFormat,
+    /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
+    #[arg(long = "table", value_name = "NAME=TABLE")]
+    pub tables: Vec<String>,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+}
+
+/// `seal`.
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// The table
+    pub table: String,
+    /// The sealer's private key [default: HOME/keys/sealer.pem]
+    #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// Days until the baseline expires; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    pub expires_days: u32,
+    /// Do not fingerprint rows one by one (faster; a later rewrite of the same rows cannot be proven then)
+    #[arg(long)]
+    pub no_rows: bool,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The table
+    pub table: String,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Compare the log and the files' sizes only; read no data
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// `log`.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// The table
+    pub table: String,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The table
+    pub table: String,
+    /// A directory that does not exist yet, or is empty
+    pub directory: PathBuf,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep the demo's files in this new directory
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}

@@ -1,0 +1,193 @@
+//! Import: files become rows of a Delta table in one commit.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::physical_plan::streaming::PartitionStream;
+use deltalake::protocol::SaveMode;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::source::{Source, SourceStream};
+use super::{Location, delta_error, open_or_new, session};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rows of a row group: the unit in which damage is placed.
+const ROW_GROUP_ROWS: usize = 131_072;
+
+/// Files that are read, and written, side by side.
+const MAX_STREAMS: usize = 2;
+
+/// What happens to the rows that a table has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImportMode {
+    /// They stay.
+    #[default]
+    Append,
+    /// They are removed in the same commit.
+    Overwrite,
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportProgress {
+    /// Rows read so far.
+    pub rows: u64,
+    /// Rows that there are.
+    pub rows_total: u64,
+}
+
+type Report = Arc<dyn Fn(ImportProgress) + Send + Sync>;
+
+/// What to import and how.
+#[derive(Clone, Default)]
+pub struct Import {
+    /// Local files: `*.csv` is CSV with a header line, everything else must be Parquet.
+    pub sources: Vec<PathBuf>,
+    /// What happens to rows that are there.
+    pub mode: ImportMode,
+    /// Columns that partition a table that does not exist yet.
+    pub partition_by: Vec<String>,
+    /// Called now and then, from any thread.
+    pub progress: Option<Report>,
+}
+
+impl fmt::Debug for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import").field("sources", &self.sources).field("mode", &self.mode).field("partition_by", &self.partition_by).finish()
+    }
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Imported {
+    /// The Delta version that its commit made.
+    pub version: u64,
+    /// Whether the table was made by it.
+    pub created: bool,
+    /// Rows imported.
+    pub rows: u64,
+    /// Live files of the table after it.
+    pub files: usize,
+}
+
+/// Counts rows as they are read.
+pub(super) struct Counter {
+    rows: AtomicU64,
+    total: u64,
+    report: Option<Report>,
+}
+
+impl Counter {
+    pub(super) fn add(&self, rows: usize) {
+        let rows = rows as u64 + self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        if let Some(report) = &self.report {
+            report(ImportProgress { rows, rows_total: self.total });
+        }
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} rows", self.rows.load(Ordering::Relaxed), self.total)
+    }
+}
+
+/// Imports files into the table at `location`, which is made if it does not exist.
+///
+/// All files become visible in one commit, or none: whatever stops the import before its end leaves no more behind than data files
+/// that no version names. Memory is bounded by a few batches and one row group per stream, whatever the files' sizes.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`], naming the file, for what is no Parquet or CSV and for columns that do not fit the table;
+/// [`ErrorKind::NotFound`] for a missing file; what the store reports.
+pub async fn import(location: &Location, import: Import) -> Result<Imported> {
+    let sources = open_sources(&import.sources).await?;
+    let Some(first) = sources.first() else {
+        return Err(Error::new(ErrorKind::InvalidInput, "no file was named to be imported"));
+    };
+    let (table, exists) = open_or_new(location).await?;
+    let schema = if exists { existing_schema(location, &table)? } else { first.table_schema()? };
+    for source in &sources {
+        source.check_against(&schema)?;
+    }
+    check_partitions(&import.partition_by, &schema)?;
+
+    let rows = sources.iter().map(|source| source.rows).sum();
+    let counter = Arc::new(Counter { rows: AtomicU64::new(0), total: rows, report: import.progress });
+    let context = session([location])?;
+    let plan = StreamingTable::try_new(schema.clone(), streams(sources, &schema, &counter))
+        .and_then(|streaming| context.read_table(Arc::new(streaming)))
+        .map_err(|e| Error::new(ErrorKind::Internal, "no plan could be made for the import").caused_by(e))?
+        .into_unoptimized_plan();
+    let mode = if import.mode == ImportMode::Append { SaveMode::Append } else { SaveMode::Overwrite };
+    let mut write = table
+        .write(Vec::new())
+        .with_input_plan(plan)
+        .with_session_state(Arc::new(context.state()))
+        .with_save_mode(mode)
+        .with_cast_safety(false)
+        .with_writer_properties(writer_properties()?);
+    if !exists && !import.partition_by.is_empty() {
+        write = write.with_partition_columns(import.partition_by);
+    }
+    let table = write.await.map_err(|e| delta_error(location, e))?;
+    let state = table.snapshot().map_err(|e| delta_error(location, e))?;
+    Ok(Imported {
+        version: state.version(),
+        created: !exists,
+        rows: counter.rows.load(Ordering::Relaxed),
+        files: state.log_data().num_files(),
+    })
+}
+
+async fn open_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
+    let paths = paths.to_vec();
+    let open = move || paths.iter().map(|path| Source::open(path)).collect();
+    tokio::task::spawn_blocking(open).await.map_err(|e| Error::new(ErrorKind::Internal, "opening the files was cut short").caused_by(e))?
+}
+
+fn existing_schema(location: &Location, table: &deltalake::DeltaTable) -> Result<SchemaRef> {
+    let state = table.snapshot().map_err(|e| delta_error(location, e))?;
+    let schema = state.snapshot().arrow_schema();
+    // Partition columns come as dictionaries; nullability is the writer's to enforce.
+    let plain = |field: &Arc<arrow::datatypes::Field>| match field.data_type() {
+        arrow::datatypes::DataType::Dictionary(_, values) => field.as_ref().clone().with_data_type(values.as_ref().clone()),
+        _ => field.as_ref().clone(),
+    };
+    Ok(Arc::new(Schema::new(schema.fields().iter().map(|field| plain(field).with_nullable(true)).collect::<Vec<_>>())))
+}
+
+fn check_partitions(partition_by: &[String], schema: &Schema) -> Result<()> {
+    match partition_by.iter().find(|name| schema.field_with_name(name).is_err()) {
+        Some(missing) => Err(Error::new(ErrorKind::InvalidInput, "the files have no such column to partition by").with("column", missing)),
+        None => Ok(()),
+    }
+}
+
+fn streams(sources: Vec<Source>, schema: &SchemaRef, counter: &Arc<Counter>) -> Vec<Arc<dyn PartitionStream>> {
+    let mut parts: Vec<Vec<Source>> = vec![Vec::new(); sources.len().min(MAX_STREAMS)];
+    for source in sources {
+        // The part with the fewest rows so far takes the next file.
+        if let Some(part) = parts.iter_mut().min_by_key(|part| part.iter().map(|s| s.rows).sum::<u64>()) {
+            part.push(source);
+        }
+    }
+    parts
+        .into_iter()
+        .map(|sources| Arc::new(SourceStream { sources, schema: schema.clone(), counter: counter.clone() }) as Arc<dyn PartitionStream>)
+        .collect()
+}
+
+fn writer_properties() -> Result<WriterProperties> {
+    let level = ZstdLevel::try_new(1).map_err(|e| Error::new(ErrorKind::Internal, "the compression level is none").caused_by(e))?;
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by(concat!("lakeseal ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build())
+}

@@ -1,0 +1,44 @@
+//! Which tables a lake has.
+
+use futures::StreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::error::Result;
+
+/// How deep folders are searched for tables.
+const MAX_DEPTH: usize = 4;
+
+/// The Delta tables in `store`, by path, sorted. A folder is a table when it has a `_delta_log`; tables do not nest.
+///
+/// Costs one short listing per folder above the tables and one per table; the tables' own files are not listed.
+///
+/// # Errors
+/// Whatever the store's listings fail with.
+pub async fn tables(store: &dyn ObjectStore) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut level: Vec<Path> = store.list_with_delimiter(None).await?.common_prefixes;
+    for _ in 0..MAX_DEPTH {
+        let mut below = Vec::new();
+        for folder in level {
+            if !may_be_table(&folder) {
+                continue;
+            }
+            let log = folder.clone().join("_delta_log");
+            match store.list(Some(&log)).next().await {
+                Some(first) => {
+                    first?;
+                    found.push(folder.to_string());
+                }
+                None => below.extend(store.list_with_delimiter(Some(&folder)).await?.common_prefixes),
+            }
+        }
+        level = below;
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn may_be_table(folder: &Path) -> bool {
+    folder.filename().is_some_and(|name| !name.starts_with(['_', '.']) && !name.contains('='))
+}

@@ -1,0 +1,249 @@
+//! Opening a lake: what each region says it is, and which of them may be used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{LakeConfig, ProfileConfig, RegionConfig};
+use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionRecord};
+use crate::clock::SharedClock;
+use crate::erasure::Profile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{IncarnationId, RegionName};
+use crate::key::PrivateKey;
+use crate::region::{Quorums, Region, RegionOptions, RegionSet, layout};
+
+/// Who opens.
+#[derive(Debug)]
+pub struct OpenOptions {
+    /// The writer's key; without one the lake can only be read.
+    pub writer: Option<PrivateKey>,
+    /// What time it is.
+    pub clock: SharedClock,
+}
+
+/// An open lake.
+#[derive(Debug)]
+pub struct Lake {
+    /// As the user has it.
+    pub config: LakeConfig,
+    /// As the root key signed it.
+    pub record: LakeRecord,
+    /// The regions; those that are down keep their places.
+    pub region_set: Arc<RegionSet>,
+    /// The writer's key.
+    pub writer: Option<Arc<PrivateKey>>,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Regions that may not be used, and why.
+    pub down: Vec<(RegionName, String)>,
+}
+
+/// How much may fail, and a warning when that is little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budgets {
+    /// Regions that may be unreachable while writing goes on: min(m, n - Qc).
+    pub unreachable_for_writes: u8,
+    /// Regions that may be unreachable for reads of known versions: m.
+    pub unreachable_for_reads: u8,
+    /// Regions that may lie about data: m.
+    pub lying_about_data: u8,
+    /// Regions that may forget or lie about registers: b.
+    pub lying_about_registers: u8,
+    /// What a user should know about them.
+    pub warning: Option<&'static str>,
+}
+
+impl Budgets {
+    /// The budgets of a profile over `quorums.n()` regions.
+    pub fn new(profile: &ProfileConfig, quorums: Quorums) -> Self {
+        let n = quorums.n();
+        Self {
+            unreachable_for_writes: profile.parity.min(n.saturating_sub(quorums.classic())),
+            unreachable_for_reads: profile.parity,
+            lying_about_data: profile.parity,
+            lying_about_registers: profile.liars,
+            warning: match n {
+                0..=2 => Some("one or two regions are for trying out: no region may be unreachable when something is written"),
+                3 => Some("with three regions, writes are slower while one is down; four or more are recommended"),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Lake {
+    /// How much may fail.
+    pub fn budgets(&self) -> Budgets {
+        Budgets::new(&self.record.profile, self.region_set.quorums())
+    }
+
+    /// The profile for the store.
+    ///
+    /// # Errors
+    /// None today: it was checked when the lake was opened.
+    pub fn profile(&self) -> Result<Profile> {
+        Ok(self.config.profile.to_profile())
+    }
+}
+
+/// What one region showed.
+struct Shown {
+    region: Region,
+    outcome: Result<(RegionRecord, LakeRecord)>,
+}
+
+pub(super) fn region_options(config: &RegionConfig) -> RegionOptions {
+    RegionOptions { timeout: Duration::from_millis(config.timeout_ms) }
+}
+
+/// Opens a lake: two small gets per region, all at once.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] when fewer than a quorum of regions are usable, with each one's reason; [`ErrorKind::Config`] when the
+/// file contradicts the lake; [`ErrorKind::Unauthentic`] when no region is signed by the file's root key;
+/// [`ErrorKind::Permission`] when the writer's key is not one of the lake's writers.
+pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
+    config.check()?;
+    let quorums = config.profile.quorums(config.regions.len())?;
+    let asked = (0..).zip(&config.regions).map(|(index, region)| show(config, region, index));
+    let shown = futures::future::join_all(asked).await;
+    let record = agreed(config, &shown, quorums)?;
+    compare(config, &record)?;
+    let incarnations: BTreeMap<&RegionName, &IncarnationId> =
+        record.regions.iter().map(|(name, incarnation)| (name, incarnation)).collect();
+    let (mut regions, mut down) = (Vec::new(), Vec::new());
+    for Shown { region, outcome } in shown {
+        let reason = match outcome {
+            Ok((id, _)) if incarnations.get(region.name()).copied() != Some(&id.incarnation) => {
+                Some("it is another incarnation than the lake's: it was wiped and made anew".to_owned())
+            }
+            Ok((_, own)) if own != record => Some("its copy of the lake's configuration differs".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        regions.push(Arc::new(match reason {
+            None => region,
+            Some(reason) => {
+                down.push((region.name().clone(), reason.clone()));
+                Region::down(region.name().clone(), region.index(), reason)
+            }
+        }));
+    }
+    let good = regions.len().saturating_sub(down.len());
+    if good < usize::from(quorums.classic()) {
+        return Err(too_few(good, quorums, &down));
+    }
+    if let Some(writer) = &options.writer
+        && !record.writers.contains(&writer.public())
+    {
+        let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
+        return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
+    }
+    let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?;
+    Ok(Lake {
+        config: config.clone(),
+        record,
+        region_set: Arc::new(region_set),
+        writer: options.writer.map(Arc::new),
+        clock: options.clock,
+        down,
+    })
+}
+
+async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
+    match region.open(&config.directory) {
+        Ok(store) => {
+            let region = Region::new(region.name.clone(), index, store, region_options(region));
+            let outcome = read(config, &region).await;
+            Shown { region, outcome }
+        }
+        Err(error) => Shown { region: Region::down(region.name.clone(), index, error.to_string()), outcome: Err(error) },
+    }
+}
+
+async fn read(config: &LakeConfig, region: &Region) -> Result<(RegionRecord, LakeRecord)> {
+    let (id_key, configuration_key) = (layout::id_key(), layout::configuration_key(0));
+    let (id, configuration) = tokio::join!(region.get(&id_key, ID_LIMIT_BYTES), region.get(&configuration_key, CONFIGURATION_LIMIT_BYTES));
+    let wiped = || Error::new(ErrorKind::Unavailable, "it was wiped, or was never a part of this lake: it has no lake's id");
+    let id = id?.ok_or_else(wiped)?;
+    let other = RegionRecord::claimed_lake(&id).filter(|lake| *lake != config.id);
+    if let Some(other) = other {
+        return Err(Error::new(ErrorKind::Unavailable, "it belongs to another lake").with("lake", other));
+    }
+    let id = RegionRecord::open(&id, &config.root_key)?;
+    if id.lake != config.id || id.name != *region.name() {
+        return Err(Error::new(ErrorKind::Unavailable, "it is another region of the lake; are two locations swapped?").with("is", &id.name));
+    }
+    let configuration = configuration?.ok_or_else(|| Error::new(ErrorKind::Unavailable, "it has lost the lake's configuration"))?;
+    let record = LakeRecord::open(&configuration, &config.root_key)?;
+    if record.lake != config.id {
+        return Err(Error::new(ErrorKind::Corrupt, "its configuration is another lake's"));
+    }
+    Ok((id, record))
+}
+
+/// The configuration that a quorum shows.
+fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<LakeRecord> {
+    let records = shown.iter().filter_map(|shown| shown.outcome.as_ref().ok().map(|(_, record)| record));
+    let found = records.clone().find(|record| records.clone().filter(|other| other == record).count() >= usize::from(quorums.classic()));
+    if let Some(record) = found {
+        return Ok(record.clone());
+    }
+    // A profile with other quorums than the lake's must be named as such, not as missing regions.
+    if let Some(record) = records.clone().next() {
+        compare(config, record)?;
+    }
+    let reasons: Vec<_> = shown
+        .iter()
+        .filter_map(|shown| shown.outcome.as_ref().err().map(|error| (shown.region.name().clone(), error.to_string())))
+        .collect();
+    let unsigned = |shown: &&Shown| shown.outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unauthentic);
+    if shown.iter().filter(unsigned).count() >= usize::from(quorums.classic()) {
+        let what = "the regions are not signed by this root key: `root_key` in the configuration is wrong, or the lake was forged";
+        return Err(Error::new(ErrorKind::Unauthentic, what).with("lake", &config.name).with("root_key", config.root_key));
+    }
+    Err(too_few(records.count(), quorums, &reasons))
+}
+
+fn too_few(good: usize, quorums: Quorums, reasons: &[(RegionName, String)]) -> Error {
+    let what = format!(
+        "only {good} of {} regions can be used and {} are needed; nothing can be read or written safely",
+        quorums.n(),
+        quorums.classic()
+    );
+    reasons.iter().fold(Error::new(ErrorKind::Unavailable, what), |error, (name, reason)| error.with("region", format!("{name}: {reason}")))
+}
+
+/// Refuses a file that says otherwise than the lake.
+fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
+    let (own, lake) = (&config.profile, &record.profile);
+    let ack = |profile: &ProfileConfig| u64::from(profile.ack_shards.unwrap_or(0));
+    let pairs = [
+        ("data", u64::from(own.data), u64::from(lake.data)),
+        ("parity", u64::from(own.parity), u64::from(lake.parity)),
+        ("liars", u64::from(own.liars), u64::from(lake.liars)),
+        ("ack_shards", ack(own), ack(lake)),
+        ("segment_bytes", own.segment_bytes, lake.segment_bytes),
+        ("inline_bytes", own.inline_bytes, lake.inline_bytes),
+        ("inline_log_bytes", own.inline_log_bytes, lake.inline_log_bytes),
+    ];
+    for (field, own, lake) in pairs {
+        if own != lake {
+            let what = format!("the configuration says {field} = {own}, but the lake was made with {field} = {lake}; correct the file");
+            return Err(Error::new(ErrorKind::Config, what).with("lake", &config.name));
+        }
+    }
+    if config.name != record.name {
+        let what = format!("the configuration calls the lake `{}`, but it is `{}`; correct the file", config.name, record.name);
+        return Err(Error::new(ErrorKind::Config, what));
+    }
+    let names = |names: Vec<&RegionName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let own: Vec<_> = config.regions.iter().map(|region| &region.name).collect();
+    let lake: Vec<_> = record.regions.iter().map(|(name, _)| name).collect();
+    if own != lake {
+        let what = format!("the configuration lists the regions {}, but the lake has {}, in this order", names(own), names(lake));
+        return Err(Error::new(ErrorKind::Config, what).with("lake", &config.name));
+    }
+    Ok(())
+}

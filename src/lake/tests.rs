@@ -1,0 +1,208 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::error::{Error, ErrorKind};
+use crate::key::PrivateKey;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn plan(&self, data: u8, parity: u8, regions: u8) -> InitPlan {
+        let regions =
+            (0..regions).map(|i| RegionConfig { fsync: false, ..RegionConfig::new(format!("r{i}").parse().unwrap(), format!("r/{i}")) });
+        InitPlan {
+            config_path: self.dir.path().join("lakeseal.toml"),
+            name: "lake".to_owned(),
+            regions: regions.collect(),
+            profile: ProfileConfig::new(data, parity),
+            lakes_keys: self.dir.path().join("lakes"),
+            clock: Arc::new(ManualClock::new(1)),
+        }
+    }
+
+    async fn made(data: u8, parity: u8, regions: u8) -> (Self, LakeConfig) {
+        let fixture = Self::new();
+        let config = init(fixture.plan(data, parity, regions)).await.unwrap();
+        assert_eq!(LakeConfig::load(&fixture.plan(1, 0, 1).config_path).unwrap(), config);
+        (fixture, config)
+    }
+
+    fn region(&self, index: u8) -> std::path::PathBuf {
+        self.dir.path().join("r").join(index.to_string())
+    }
+
+    fn writer(&self, config: &LakeConfig) -> PrivateKey {
+        PrivateKey::from_file(&self.dir.path().join("lakes").join(config.id.to_string()).join("writer.pem")).unwrap()
+    }
+}
+
+async fn opened(config: &LakeConfig, writer: Option<PrivateKey>) -> crate::Result<Lake> {
+    open(config, OpenOptions { writer, clock: Arc::new(ManualClock::new(1)) }).await
+}
+
+async fn refusal(config: &LakeConfig) -> Error {
+    opened(config, None).await.unwrap_err()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("c")).unwrap();
+    for name in ["id", "c/ffffffffffffffff"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lake_is_made_and_opened() {
+    let (fixture, config) = Fixture::made(3, 2, 5).await;
+    let lake = opened(&config, Some(fixture.writer(&config))).await.unwrap();
+    assert!(lake.down.is_empty() && lake.region_set.len() == 5 && lake.writer.is_some());
+    let expected =
+        Budgets { unreachable_for_writes: 2, unreachable_for_reads: 2, lying_about_data: 2, lying_about_registers: 0, warning: None };
+    assert_eq!(lake.budgets(), expected);
+    let error = opened(&config, Some(PrivateKey::generate().unwrap())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Permission);
+    let (_small, config) = Fixture::made(1, 0, 1).await;
+    assert!(opened(&config, None).await.unwrap().budgets().warning.is_some());
+}
+
+#[tokio::test]
+async fn wiped_missing_swapped_and_foreign_regions_are_down_with_their_reason() {
+    let (fixture, config) = Fixture::made(3, 2, 5).await;
+    let (other, _) = Fixture::made(1, 0, 1).await;
+    std::fs::remove_dir_all(fixture.region(1)).unwrap();
+    std::fs::remove_file(fixture.region(4).join("id")).unwrap();
+    let lake = opened(&config, None).await.unwrap();
+    let down: Vec<_> = lake.down.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(down, ["r1", "r4"]);
+    assert!(lake.down[0].1.contains("missing") && lake.down[1].1.contains("wiped"), "{:?}", lake.down);
+    assert!(lake.region_set.regions()[4].down_reason().is_some());
+    assert!(!fixture.region(1).exists(), "a lost region is not made anew");
+
+    copy(&other.region(0), &fixture.region(4));
+    copy(&fixture.region(0), &fixture.region(1));
+    let lake = opened(&config, None).await.unwrap();
+    assert!(lake.down[0].1.contains("another region") && lake.down[1].1.contains("another lake"), "{:?}", lake.down);
+
+    std::fs::remove_dir_all(fixture.region(2)).unwrap();
+    let error = refusal(&config).await;
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("r2: "), "{error}");
+}
+
+#[tokio::test]
+async fn an_edited_record_makes_its_region_down() {
+    let (fixture, config) = Fixture::made(2, 1, 4).await;
+    for (index, name) in [(0, "id"), (1, "c/ffffffffffffffff")] {
+        let path = fixture.region(index).join(name);
+        let sound = std::fs::read(&path).unwrap();
+        for edit in [30, sound.len() - 1] {
+            let mut bytes = sound.clone();
+            bytes[edit] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let lake = opened(&config, None).await.unwrap();
+            assert!(lake.down.len() == 1 && lake.down[0].1.contains("not signed"), "{:?}", lake.down);
+        }
+        std::fs::write(&path, &sound[..40]).unwrap();
+        assert_eq!(opened(&config, None).await.unwrap().down.len(), 1);
+        std::fs::write(&path, sound).unwrap();
+    }
+    assert!(opened(&config, None).await.unwrap().down.is_empty());
+}
+
+#[tokio::test]
+async fn another_incarnation_is_down() {
+    let (fixture, config) = Fixture::made(2, 1, 4).await;
+    let root = fixture.dir.path().join("lakes").join(config.id.to_string()).join("root.pem");
+    let record = RegionRecord {
+        lake: config.id,
+        name: config.regions[3].name.clone(),
+        incarnation: crate::id::IncarnationId::random().unwrap(),
+        created_ms: 2,
+    };
+    std::fs::write(fixture.region(3).join("id"), record.seal(&PrivateKey::from_file(&root).unwrap()).unwrap()).unwrap();
+    let lake = opened(&config, None).await.unwrap();
+    assert!(lake.down.len() == 1 && lake.down[0].1.contains("another incarnation"), "{:?}", lake.down);
+}
+
+#[tokio::test]
+async fn a_file_that_contradicts_the_lake_is_refused() {
+    let (_fixture, config) = Fixture::made(3, 2, 5).await;
+    let mut wrong = config.clone();
+    wrong.profile.parity = 1;
+    let error = refusal(&wrong).await;
+    assert!(
+        error.kind() == ErrorKind::Config && error.message().contains("parity = 1") && error.message().contains("parity = 2"),
+        "{error}"
+    );
+    let mut wrong = config.clone();
+    wrong.profile.liars = 1;
+    assert_eq!(refusal(&wrong).await.kind(), ErrorKind::Config);
+    let mut wrong = config.clone();
+    wrong.regions.pop();
+    assert_eq!(refusal(&wrong).await.kind(), ErrorKind::Config);
+    let mut wrong = config.clone();
+    wrong.root_key = PrivateKey::generate().unwrap().public();
+    assert_eq!(refusal(&wrong).await.kind(), ErrorKind::Unauthentic);
+    let mut wrong = config.clone();
+    wrong.id = crate::id::LakeId::random().unwrap();
+    assert!(refusal(&wrong).await.to_string().contains("another lake"));
+}
+
+#[tokio::test]
+async fn init_refuses_what_is_in_use_and_takes_back_what_it_began() {
+    let (fixture, config) = Fixture::made(1, 1, 2).await;
+    assert_eq!(init(fixture.plan(1, 1, 2)).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let mut again = fixture.plan(1, 1, 2);
+    again.config_path = fixture.dir.path().join("other.toml");
+    let error = init(again).await.unwrap_err();
+    assert!(error.message().contains("belongs to a lake") && error.to_string().contains(&config.id.to_string()), "{error}");
+
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(fixture.region(1)).unwrap();
+    std::fs::write(fixture.region(1).join("file"), "x").unwrap();
+    assert!(init(fixture.plan(1, 1, 2)).await.unwrap_err().message().contains("not empty"));
+
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan(1, 1, 2);
+    plan.config_path = fixture.dir.path().join("absent").join("lakeseal.toml");
+    plan.regions[0].url = fixture.region(0).display().to_string();
+    plan.regions[1].url = fixture.region(1).display().to_string();
+    assert!(init(plan).await.is_err());
+    assert!(!fixture.region(0).join("id").exists(), "taken back");
+    assert!(init(fixture.plan(1, 1, 2)).await.is_ok(), "and it can be begun again");
+
+    let fixture = Fixture::new();
+    for (data, parity, regions) in [(0, 1, 3), (3, 1, 3), (1, 0, 0), (1, 0, 17)] {
+        assert_eq!(init(fixture.plan(data, parity, regions)).await.unwrap_err().kind(), ErrorKind::Config);
+    }
+    assert!(!fixture.dir.path().join("r").exists(), "nothing was touched");
+}
+
+#[tokio::test]
+async fn malformed_files_are_explained() {
+    let (_fixture, config) = Fixture::made(2, 1, 3).await;
+    let text = config.to_text().unwrap();
+    let parse = |text: &str| LakeConfig::parse(text, "/".into()).unwrap_err();
+    let cases = [
+        (text.replace("parity", "parrity"), "line"),
+        (text.replace("data = 2", "data = \"two\""), "line"),
+        (text.replace("data = 2", "data = 3"), "data + parity"),
+        (text.replace("r/1", "r/0"), "same name or location"),
+        (text.replace("name = \"lake\"", "name = \"La ke\""), "lake's name"),
+        (text.replace("ed25519:", "rsa:"), "root_key"),
+        (format!("{text}\n[region.options]\naws_secret_access_key = \"x\""), "environment"),
+        (format!("{text}\n[region.options]\nnonsense = \"x\""), "not an option"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(&text);
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(expected), "{expected}: {error}");
+    }
+    assert!(LakeConfig::load(Path::new("/nowhere/lakeseal.toml")).unwrap_err().to_string().contains("/nowhere/lakeseal.toml"));
+}

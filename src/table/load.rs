@@ -1,0 +1,167 @@
+//! From a location to a [`TableSnapshot`].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::Value;
+
+use super::log::{COMMIT_LIMIT_BYTES, CheckpointName, LogListing, read_object};
+use super::replay::{CommitScope, Replay, raw_key_of_add};
+use super::{Commit, TableKind, TableSchema, TableSnapshot, checkpoint, folder};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Requests in flight while a log is read.
+const CONCURRENCY: usize = 16;
+
+/// Reads the state of the table at `root`, at `version` or the newest.
+///
+/// A Delta log is replayed by ourselves. Where all commits from 0 on are there, they alone say the state; else the newest
+/// whole checkpoint and the commits after it do. `.crc`, `_last_checkpoint` and compacted commits are never read.
+/// A folder without `_delta_log` is a table of all its `*.parquet` objects.
+///
+/// Cost: one LIST of the log, one GET per commit and part of a checkpoint (16 at a time); for a folder, one LIST.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when nothing is there or `version` does not exist, [`ErrorKind::InvalidInput`] when what is there is
+/// no table, [`ErrorKind::Corrupt`] when the log is damaged or has a gap (it names commit and line).
+pub async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<TableSnapshot> {
+    let listing = LogListing::read(store, root).await?;
+    match listing.newest() {
+        None => folder::load(store, root, version).await,
+        Some(newest) => {
+            let wanted = version.unwrap_or(newest);
+            if wanted > newest {
+                return Err(Error::new(ErrorKind::NotFound, "the table has no such version")
+                    .with("version", wanted)
+                    .with("newest", newest));
+            }
+            load_delta(store, root, &listing, wanted).await.map_err(|e| e.with("table", root))
+        }
+    }
+}
+
+async fn load_delta(store: &dyn ObjectStore, root: &Path, listing: &LogListing, version: u64) -> Result<TableSnapshot> {
+    let start = starting_point(listing, version)?;
+    let mut log = LogReader { commits: Vec::new(), objects: BTreeMap::new() };
+    let mut replay = Replay::new(root.clone());
+    if let Some(checkpoint) = start {
+        checkpoint::replay(store, root, checkpoint, &mut replay, &mut log.objects).await?;
+    }
+    let first = start.map_or(0, |checkpoint| checkpoint.version.saturating_add(1));
+    let mut origins = BTreeMap::new();
+    let mut commits = read_commits(store, listing, version);
+    while let Some((number, location, bytes)) = commits.try_next().await? {
+        let mut scope = CommitScope::of(Some(number));
+        if number >= first {
+            apply_commit(&mut replay, &bytes, &mut scope).map_err(|e| e.with("commit", number))?;
+        } else {
+            note_older_commit(&bytes, &mut scope, &mut origins);
+        }
+        log.note(number, location, &bytes, scope);
+    }
+    replay.note_origins(&origins);
+    snapshot(replay, log, version, start.map(|checkpoint| checkpoint.version))
+}
+
+/// The checkpoint to begin with; `None` when the commits alone suffice.
+fn starting_point(listing: &LogListing, version: u64) -> Result<Option<&CheckpointName>> {
+    if listing.has_commits(0, version) {
+        return Ok(None);
+    }
+    let usable = |at: &u64| listing.has_commits(at.saturating_add(1), version);
+    let found = listing.checkpoints.range(..=version).rev().find(|(at, _)| usable(at)).and_then(|(_, all)| all.first());
+    found.map(Some).ok_or_else(|| {
+        let after = listing.checkpoints.range(..=version).next_back().map_or(0, |(at, _)| at.saturating_add(1));
+        let gap = listing.first_gap(after, version).unwrap_or(after);
+        Error::new(ErrorKind::Corrupt, "the log has a gap: a commit is missing and no whole checkpoint replaces it")
+            .with("version", version)
+            .with("missing commit", gap)
+    })
+}
+
+type CommitBytes = (u64, Path, Bytes);
+
+pub(super) fn read_commits<'a>(
+    store: &'a dyn ObjectStore,
+    listing: &'a LogListing,
+    version: u64,
+) -> impl futures::Stream<Item = Result<CommitBytes>> + Unpin + 'a {
+    let commits = listing.commits.range(..=version).map(|(number, location)| (*number, location.clone()));
+    let reads = stream::iter(commits).map(move |(number, location)| async move {
+        let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await.map_err(|e| e.with("commit", number))?;
+        Ok((number, location, bytes))
+    });
+    Box::pin(reads.buffered(CONCURRENCY))
+}
+
+/// Applies all lines of a commit.
+pub(super) fn apply_commit(replay: &mut Replay, bytes: &[u8], scope: &mut CommitScope) -> Result<()> {
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let line_number = index + 1;
+        let value = super::json::parse(line).map_err(|e| {
+            Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").with("line", line_number).caused_by(e)
+        })?;
+        replay.apply(value, scope).map_err(|e| e.with("line", line_number))?;
+    }
+    Ok(())
+}
+
+/// Commits before the checkpoint say nothing about the state: only what they are is noted, and which files they added.
+fn note_older_commit(bytes: &[u8], scope: &mut CommitScope, origins: &mut BTreeMap<(String, Option<String>), u64>) {
+    let version = scope.version.unwrap_or_default();
+    let mut scratch = Replay::default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Ok(value) = super::json::parse(line) else { continue };
+        if let Some(key) = raw_key_of_add(&value) {
+            origins.insert(key, version);
+        } else if value.get("commitInfo").is_some() {
+            let _ = scratch.apply(value, scope);
+        }
+    }
+}
+
+struct LogReader {
+    commits: Vec<Commit>,
+    objects: BTreeMap<Path, (Digest, u64)>,
+}
+
+impl LogReader {
+    fn note(&mut self, version: u64, location: Path, bytes: &[u8], scope: CommitScope) {
+        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        self.objects.insert(location, (digest, size));
+        self.commits.push(Commit { version, digest, size, operation: scope.operation, timestamp_ms: scope.timestamp_ms });
+    }
+}
+
+fn snapshot(replay: Replay, log: LogReader, version: u64, checkpoint: Option<u64>) -> Result<TableSnapshot> {
+    let (files, duplicates) = replay.files();
+    let missing = |what: &str| Error::new(ErrorKind::Corrupt, format!("the log states no {what}"));
+    let metadata = replay.metadata.ok_or_else(|| missing("metaData"))?;
+    let text = |name: &'static str| metadata.get(name).and_then(Value::as_str).ok_or_else(|| missing(name));
+    let partition_columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let partition_columns = partition_columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let schema = TableSchema::from_delta(text("schemaString")?, partition_columns)?;
+    Ok(TableSnapshot {
+        kind: TableKind::Delta,
+        table_id: text("id")?.to_owned(),
+        version,
+        protocol: replay.protocol.ok_or_else(|| missing("protocol"))?,
+        metadata,
+        domains: replay.domains,
+        transactions: replay.transactions,
+        files,
+        duplicates,
+        tombstones: replay.tombstones,
+        commits: log.commits,
+        checkpoint,
+        log_objects: log.objects,
+        schema,
+    })
+}

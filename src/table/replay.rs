@@ -1,0 +1,265 @@
+//! Actions folded into a state, one after the other, as the Delta protocol says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object_store::path::Path;
+use serde_json::{Map, Value};
+
+use super::{FileKey, LiveFile, canonical_path};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Members of `add` that have a field of their own in [`LiveFile`], repeat one, or speak only of the commit.
+const KNOWN_ADD_MEMBERS: [&str; 9] = [
+    "path",
+    "partitionValues",
+    "partitionValues_parsed",
+    "size",
+    "modificationTime",
+    "dataChange",
+    "stats",
+    "stats_parsed",
+    "deletionVector",
+];
+
+/// A file as readers that do not canonicalise tell it from others.
+type RawKey = (String, Option<String>);
+
+/// The state of a table while its actions are replayed.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Replay {
+    root: Path,
+    pub(super) protocol: Option<Value>,
+    pub(super) metadata: Option<Value>,
+    pub(super) domains: BTreeMap<String, Value>,
+    pub(super) transactions: BTreeMap<String, i64>,
+    pub(super) tombstones: BTreeMap<FileKey, Option<i64>>,
+    live: BTreeMap<RawKey, LiveFile>,
+    spellings: BTreeMap<FileKey, BTreeSet<RawKey>>,
+    ambiguous: BTreeSet<FileKey>,
+}
+
+/// What one commit says of itself, and which files it has named.
+#[derive(Debug, Default)]
+pub(super) struct CommitScope {
+    pub(super) version: Option<u64>,
+    pub(super) operation: Option<String>,
+    pub(super) timestamp_ms: Option<i64>,
+    in_commit_timestamp: bool,
+    named: BTreeSet<FileKey>,
+}
+
+impl CommitScope {
+    pub(super) fn of(version: Option<u64>) -> Self {
+        Self { version, ..Self::default() }
+    }
+}
+
+impl Replay {
+    pub(super) fn new(root: Path) -> Self {
+        Self { root, ..Self::default() }
+    }
+
+    /// Applies one line of a commit, or one row of a checkpoint.
+    pub(super) fn apply(&mut self, line: Value, scope: &mut CommitScope) -> Result<()> {
+        let Value::Object(line) = line else { return Err(corrupt("a line of the log is not a JSON object")) };
+        let mut actions = line.into_iter().filter(|(_, body)| !body.is_null());
+        let Some((name, body)) = actions.next() else { return Ok(()) };
+        if actions.next().is_some() {
+            return Err(corrupt("a line of the log holds more than one action"));
+        }
+        let Value::Object(body) = body else {
+            return Err(corrupt("an action of the log is not a JSON object").with("action", name));
+        };
+        self.apply_action(&name, body, scope).map_err(|e| e.with("action", name))
+    }
+
+    fn apply_action(&mut self, name: &str, body: Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        match name {
+            "add" => self.add(body, scope)?,
+            "remove" => self.remove(&body, scope)?,
+            "metaData" => self.metadata = Some(Value::Object(without_nulls(body))),
+            "protocol" => self.protocol = Some(Value::Object(without_nulls(body))),
+            "txn" => {
+                self.transactions.insert(text(&body, "appId")?, integer(&body, "version")?);
+            }
+            "domainMetadata" => {
+                let domain = text(&body, "domain")?;
+                if body.get("removed").and_then(Value::as_bool).unwrap_or(false) {
+                    self.domains.remove(&domain);
+                } else {
+                    self.domains.insert(domain, Value::Object(without_nulls(body)));
+                }
+            }
+            "commitInfo" => commit_info(&body, scope),
+            // cdc names files outside of the state; sidecar and checkpointMetadata belong to checkpoints; Delta says to ignore others.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, body: Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        let file = live_file(&self.root, body, scope.version)?;
+        let key = file.key.clone();
+        if !scope.named.insert(key.clone()) {
+            self.ambiguous.insert(key.clone());
+        }
+        let raw = (file.raw_path.clone(), key.deletion_vector.clone());
+        self.tombstones.remove(&key);
+        self.spellings.entry(key).or_default().insert(raw.clone());
+        self.live.insert(raw, file);
+        Ok(())
+    }
+
+    fn remove(&mut self, body: &Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        let path = text(body, "path")?;
+        let deletion_vector = deletion_vector(body)?.map(|(id, _)| id);
+        let key = FileKey { path: canonical_path(&path).as_str().to_owned(), deletion_vector: deletion_vector.clone() };
+        if !scope.named.insert(key.clone()) {
+            self.ambiguous.insert(key.clone());
+        }
+        let raw = (path, deletion_vector);
+        for spelling in self.spellings.remove(&key).unwrap_or_default() {
+            self.live.remove(&spelling);
+            // Readers that compare spellings still see this file.
+            if spelling != raw {
+                self.ambiguous.insert(key.clone());
+            }
+        }
+        self.tombstones.insert(key, body.get("deletionTimestamp").and_then(Value::as_i64));
+        Ok(())
+    }
+
+    /// The live files by name, and the names that are wrong: alive twice, or spelled or ordered so that readers disagree.
+    pub(super) fn files(&self) -> (BTreeMap<FileKey, LiveFile>, Vec<FileKey>) {
+        let mut wrong = self.ambiguous.clone();
+        let mut files: BTreeMap<FileKey, LiveFile> = BTreeMap::new();
+        for file in self.live.values() {
+            if files.insert(file.key.clone(), file.clone()).is_some() {
+                wrong.insert(file.key.clone());
+            }
+        }
+        let mut previous: Option<&FileKey> = None;
+        for key in files.keys() {
+            if let Some(before) = previous.filter(|before| before.path == key.path) {
+                wrong.extend([before.clone(), key.clone()]);
+            }
+            previous = Some(key);
+        }
+        (files, wrong.into_iter().collect())
+    }
+
+    /// Says of files that came from a checkpoint which commit added them.
+    pub(super) fn note_origins(&mut self, added: &BTreeMap<(String, Option<String>), u64>) {
+        for (raw, file) in &mut self.live {
+            file.added_in = file.added_in.or_else(|| added.get(raw).copied());
+        }
+    }
+}
+
+/// The key under which `add` is told from others by readers that do not canonicalise.
+pub(super) fn raw_key_of_add(line: &Value) -> Option<RawKey> {
+    let body = line.get("add")?.as_object()?;
+    let id = deletion_vector(body).ok()?.map(|(id, _)| id);
+    Some((body.get("path")?.as_str()?.to_owned(), id))
+}
+
+fn live_file(root: &Path, mut body: Map<String, Value>, added_in: Option<u64>) -> Result<LiveFile> {
+    let raw_path = text(&body, "path")?;
+    let size = integer(&body, "size")?;
+    let size = u64::try_from(size).map_err(|_| corrupt("a file has a negative size").with("file", &raw_path).with("size", size))?;
+    let (id, descriptor) = deletion_vector(&body)?.unzip();
+    let canonical = canonical_path(&raw_path);
+    let stats = body.remove("stats").filter(|v| !v.is_null()).or_else(|| body.remove("stats_parsed").filter(|v| !v.is_null()));
+    let partition_values = partition_values(&body).map_err(|e| e.with("file", &raw_path))?;
+    let modification_time_ms = body.get("modificationTime").and_then(Value::as_i64).unwrap_or_default();
+    let other = without_nulls(body).into_iter().filter(|(name, value)| !KNOWN_ADD_MEMBERS.contains(&name.as_str()) && !is_empty(value));
+    Ok(LiveFile {
+        key: FileKey { path: canonical.as_str().to_owned(), deletion_vector: id },
+        location: canonical.location(root),
+        raw_path,
+        size,
+        partition_values,
+        stats: stats.map(parsed_stats),
+        deletion_vector: descriptor,
+        other: other.collect(),
+        modification_time_ms,
+        added_in,
+    })
+}
+
+fn partition_values(body: &Map<String, Value>) -> Result<BTreeMap<String, Option<String>>> {
+    let Some(values) = body.get("partitionValues").and_then(Value::as_object) else { return Ok(BTreeMap::new()) };
+    values
+        .iter()
+        .map(|(name, value)| match value {
+            Value::Null => Ok((name.clone(), None)),
+            Value::String(text) => Ok((name.clone(), Some(text.clone()))),
+            other => Err(corrupt("a partition value is not text").with("column", name).with("value", other)),
+        })
+        .collect()
+}
+
+/// Statistics come as JSON text in commits, and as a struct in some checkpoints; text that is no JSON object is kept as text.
+fn parsed_stats(stats: Value) -> Value {
+    match &stats {
+        Value::String(text) => match super::json::parse(text.as_bytes()) {
+            Ok(value @ Value::Object(_)) => value,
+            _ => stats,
+        },
+        _ => nulls_stripped(stats),
+    }
+}
+
+fn nulls_stripped(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, nulls_stripped(v))).collect()),
+        other => other,
+    }
+}
+
+/// The deletion vector's unique id and its descriptor, as the Delta protocol defines them.
+fn deletion_vector(body: &Map<String, Value>) -> Result<Option<(String, Value)>> {
+    let descriptor = match body.get("deletionVector") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(descriptor)) => without_nulls(descriptor.clone()),
+        Some(_) => return Err(corrupt("a deletion vector's descriptor is not an object")),
+    };
+    let id = format!("{}{}", text(&descriptor, "storageType")?, text(&descriptor, "pathOrInlineDv")?);
+    let id = match descriptor.get("offset") {
+        Some(offset) => format!("{id}@{}", offset.as_i64().ok_or_else(|| corrupt("a deletion vector's offset is not an integer"))?),
+        None => id,
+    };
+    Ok(Some((id, Value::Object(descriptor))))
+}
+
+fn commit_info(body: &Map<String, Value>, scope: &mut CommitScope) {
+    if let Some(operation) = body.get("operation").and_then(Value::as_str) {
+        scope.operation = Some(operation.to_owned());
+    }
+    if let Some(timestamp) = body.get("inCommitTimestamp").and_then(Value::as_i64) {
+        scope.timestamp_ms = Some(timestamp);
+        scope.in_commit_timestamp = true;
+    } else if !scope.in_commit_timestamp {
+        scope.timestamp_ms = body.get("timestamp").and_then(Value::as_i64).or(scope.timestamp_ms);
+    }
+}
+
+fn text(body: &Map<String, Value>, name: &'static str) -> Result<String> {
+    body.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| corrupt("an action lacks a text").with("member", name))
+}
+
+fn integer(body: &Map<String, Value>, name: &'static str) -> Result<i64> {
+    body.get(name).and_then(Value::as_i64).ok_or_else(|| corrupt("an action lacks an integer").with("member", name))
+}
+
+fn without_nulls(body: Map<String, Value>) -> Map<String, Value> {
+    body.into_iter().filter(|(_, value)| !value.is_null()).collect()
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty)
+}
+
+fn corrupt(message: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+}
