@@ -65,11 +65,8 @@ fn write(value: &Value, out: &mut String) {
 pub(super) fn normal(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let kept: Map<String, Value> = members
-                .iter()
-                .map(|(name, member)| (name.clone(), normal(member)))
-                .filter(|(_, member)| !is_empty(member))
-                .collect();
+            let kept: Map<String, Value> =
+                members.iter().map(|(name, member)| (name.clone(), normal(member))).filter(|(_, member)| !is_empty(member)).collect();
             Value::Object(kept)
         }
         Value::Array(items) => Value::Array(items.iter().map(normal).collect()),
@@ -77,7 +74,8 @@ pub(super) fn normal(value: &Value) -> Value {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a member of this value is left out of the normal form.
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(members) => members.is_empty(),

@@ -7,13 +7,37 @@
 //!
 //! Verdicts are made in `compare*` and nowhere else; private keys are used in `sign` and nowhere else.
 
+mod audit;
 mod canonical;
+mod compare;
+mod compare_data;
+mod compare_rows;
+mod evidence;
+mod later;
+mod observe;
+mod progress;
+mod read;
+mod repository;
+mod seal;
 mod sealed;
+mod sign;
+mod state;
 mod statement;
 mod trust;
 mod verdict;
 
-pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedRowGroup, SealedTable};
-pub use statement::{BaselineSummary, CommitsRoot, EvidenceKind, EvidenceRef, PREDICATE_TYPE, STATEMENT_TYPE, StateRoot, Statement, Totals};
+pub use audit::{AuditOptions, Auditor};
+pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement};
+pub use progress::Progress;
+pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
+pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
+pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
+pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};
+pub use statement::{
+    BaselineSummary, CommitsRoot, EvidenceKind, EvidenceRef, PREDICATE_TYPE, STATEMENT_TYPE, StateRoot, Statement, Totals,
+};
 pub use trust::{Trust, TrustLevel};
 pub use verdict::{AuditReport, Finding, Outcome, Verdict};
+
+#[cfg(test)]
+mod tests;

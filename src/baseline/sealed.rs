@@ -78,6 +78,19 @@ pub struct SealedDeletions {
     pub digest: Digest,
     /// State of the multiset sum of the deleted rows (4096 bytes), when rows were hashed.
     pub sum: Option<Bytes>,
+    /// The object of the table that holds the vector; absent for one that stands in the log.
+    pub file: Option<SealedObject>,
+}
+
+/// An object that is sealed whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedObject {
+    /// Its path, relative to the table.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Plain BLAKE3 of it.
+    pub digest: Digest,
 }
 
 /// A row group as sealed.

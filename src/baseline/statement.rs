@@ -249,8 +249,8 @@ impl Statement {
     /// [`ErrorKind::Unsupported`] for a statement of another kind or format; [`ErrorKind::Corrupt`] when a member is missing
     /// or malformed, or the bytes are not the canonical form of what they say, so that nothing unread can hide in them.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|e| Error::new(ErrorKind::Corrupt, "a baseline's statement is not JSON").caused_by(e))?;
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|e| Error::new(ErrorKind::Corrupt, "a baseline's statement is not JSON").caused_by(e))?;
         let of = |name: &str| value.get(name).and_then(Value::as_str);
         let format = value.pointer("/predicate/format").and_then(Value::as_u64);
         if of("_type") != Some(STATEMENT_TYPE) || of("predicateType") != Some(PREDICATE_TYPE) || format != Some(FORMAT) {
@@ -260,7 +260,10 @@ impl Statement {
         }
         let statement = value.get("predicate").and_then(parse_predicate);
         statement.filter(|statement| statement.to_bytes() == bytes).ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, "a baseline's statement has missing, malformed or superfluous members, or is not in canonical form")
+            Error::new(
+                ErrorKind::Corrupt,
+                "a baseline's statement has missing, malformed or superfluous members, or is not in canonical form",
+            )
         })
     }
 

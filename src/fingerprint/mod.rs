@@ -3,6 +3,16 @@
 //! One pass over the stored file; the bytes that are hashed are the bytes that are decoded. Formats: `docs/format/fingerprint.md`
 //! and `docs/format/row-encoding.md`.
 
+mod encode;
+mod footer;
+mod footer_statistics;
+mod partition;
+mod pass;
+mod range;
+mod rows;
+mod scalar;
+mod statistics;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -11,6 +21,9 @@ use serde_json::Value;
 
 use crate::digest::{BlockList, Digest, MultisetHash};
 use crate::table::TableSchema;
+
+pub use pass::fingerprint;
+pub use statistics::check_statistics;
 
 /// Version of the canonical row encoding that sums and `values` digests are made with.
 pub const ROW_ENCODING: u16 = 1;
@@ -112,3 +125,6 @@ pub struct StatisticsLie {
     /// What was found.
     pub found: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,198 @@
-//! The erasure-coding object store, one file per verb.
+//! The erasure-coded object store: one file per verb.
+//!
+//! ```text
+//! put      bytes -> segments -> shards, durable in the regions -> the manifest is proposed: that is the commit
+//! get      path -> newest manifest -> blocks of data shards, verified -> bytes; what is bad or missing is decoded from others
+//! ```
+//!
+//! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
+
+mod copy;
+mod decide;
+mod delete;
+mod get;
+mod hints;
+mod list;
+mod multipart;
+mod put;
+mod read;
+mod resolve;
+mod segment;
+mod upload;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use lru::LruCache;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions,
+};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+pub use self::hints::{RepairHint, RepairReason};
+pub use crate::erasure::Profile;
+
+use self::hints::Hints;
+use self::resolve::Version;
+use crate::clock::SharedClock;
+use crate::digest::{BlockList, Digest};
+use crate::erasure::Codec;
+use crate::error::Result;
+use crate::key::PrivateKey;
+use crate::region::RegionSet;
+use crate::register::Registers;
+
+/// Manifests whose last known version is remembered, as a hint.
+const KNOWN_PATHS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Remembered manifests may not be longer than this, in bytes, so that the cache stays small.
+const KNOWN_BYTES: usize = 64 * 1024;
+/// Block lists of shards that are remembered: 32 bytes per 64 KiB each.
+const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// An [`ObjectStore`] whose objects are erasure-coded over the regions of a lake. Cheap to clone.
+///
+/// - Reads return exactly the bytes that were written, or an error: every block is verified before it is delivered.
+/// - `Create`, `Overwrite` and `Update` are linearizable, over nothing but the regions' own create-if-absent.
+/// - The `e_tag` is the id of the write; the version is `<slot>.<write id>` and can be asked for.
+/// - Listings are sorted by path.
+///
+/// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then
+/// one request per data shard touched. Memory: a few segments per call, whatever the object's size.
+///
+/// **Limits.** Deleted and overwritten versions keep their shards. Object tags (S3's) are not stored.
+#[derive(Clone)]
+pub struct ErasureStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    regions: Arc<RegionSet>,
+    registers: Registers,
+    profile: Profile,
+    codec: Codec,
+    clock: SharedClock,
+    known: Mutex<LruCache<Path, Arc<Version>>>,
+    lists: Mutex<LruCache<Digest, Arc<BlockList>>>,
+    hints: Hints,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl ErasureStore {
+    /// A store over `regions`. Without a writer's key it reads only.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] when the profile cannot be placed in the regions.
+    pub fn new(regions: Arc<RegionSet>, profile: Profile, writer: Option<Arc<PrivateKey>>, clock: SharedClock) -> Result<Self> {
+        profile.check(regions.len())?;
+        let registers = Registers::new(Arc::clone(&regions), writer).describing(resolve::describe);
+        let inner = Inner {
+            codec: Codec::new(profile.codec())?,
+            regions,
+            registers,
+            profile,
+            clock,
+            known: Mutex::new(LruCache::new(KNOWN_PATHS)),
+            lists: Mutex::new(LruCache::new(KNOWN_LISTS)),
+            hints: Hints::default(),
+            tasks: Mutex::new(JoinSet::new()),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits until all that goes on in the background (decided markers, removal of own orphans) has ended.
+    pub async fn quiesce(&self) {
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+        self.inner.registers.quiesce().await;
+    }
+
+    /// Takes the shards that reads and writes found bad or missing since the last call, oldest first; the queue is bounded.
+    pub fn take_repair_hints(&self) -> Vec<RepairHint> {
+        self.inner.hints.take()
+    }
+
+    /// How many bad, missing or slow shards were met since the store was opened, repetitions included.
+    pub fn repair_hints_total(&self) -> u64 {
+        self.inner.hints.total()
+    }
+
+    /// Forgets the remembered versions and block lists, so that the next calls are as cold as a new process's.
+    pub fn forget(&self) {
+        self.inner.known.lock().clear();
+        self.inner.lists.lock().clear();
+    }
+}
+
+impl Inner {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+impl fmt::Display for ErasureStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let profile = &self.inner.profile;
+        write!(f, "ErasureStore({}+{} over {} regions)", profile.data, profile.parity, self.inner.regions.len())
+    }
+}
+
+impl fmt::Debug for ErasureStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErasureStore").field("lake", self.inner.regions.lake()).field("profile", &self.inner.profile).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for ErasureStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
+        put::put(&self.inner, location, payload, opts).await.map_err(|e| e.into_object_store(location))
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        let upload = multipart::Multipart::begin(&self.inner, location, opts).map_err(|e| e.into_object_store(location))?;
+        Ok(Box::new(upload))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        get::get(&self.inner, location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        get::get_ranges(&self.inner, location, ranges).await.map_err(|e| e.into_object_store(location))
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        delete::delete_stream(Arc::clone(&self.inner), locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        list::list(Arc::clone(&self.inner), prefix, None)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        list::list(Arc::clone(&self.inner), prefix, Some(offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        list::list_with_delimiter(&self.inner, prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        copy::copy(&self.inner, from, to, options.mode).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
+        copy::rename(&self.inner, from, to, options.target_mode).await
+    }
+}

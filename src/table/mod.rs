@@ -115,3 +115,6 @@ pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub use load::load;
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
+
+#[cfg(test)]
+mod tests;

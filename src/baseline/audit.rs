@@ -1,0 +1,259 @@
+//! Auditing: the newest trusted baseline against what is there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::compare::{self, LogComparison, Place};
+use super::compare_data::{FileState, digest_object};
+use super::compare_rows;
+use super::observe::Observer;
+use super::progress::Progress;
+use super::repository::{Repository, TrustedBaseline};
+use super::sealed::{SealedFile, SealedTable};
+use super::trust::Trust;
+use super::verdict::{AuditReport, Finding, Verdict};
+use crate::clock::SharedClock;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{self, FileKey, TableKind, TableSchema, TableSnapshot};
+
+/// How an audit is done.
+#[derive(Debug, Clone)]
+pub struct AuditOptions {
+    /// Signatures and log only: no data is read.
+    pub quick: bool,
+    /// Files read at a time.
+    pub concurrency: usize,
+    /// The newest baseline that is known from elsewhere: an older one is a roll-back, another of its number a fork.
+    pub pin: Option<(u64, Digest)>,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { quick: false, concurrency: 4, pin: None }
+    }
+}
+
+/// Audits one table.
+#[derive(Debug, Clone)]
+pub struct Auditor {
+    repository: Repository,
+    location: String,
+    trust: Trust,
+    clock: SharedClock,
+    options: AuditOptions,
+}
+
+impl Auditor {
+    /// An auditor of the table at `root` of `store`, whose canonical URL is `location`.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        location: impl Into<String>,
+        trust: Trust,
+        clock: SharedClock,
+        options: AuditOptions,
+    ) -> Self {
+        Self { repository: Repository::new(store, root), location: location.into(), trust, clock, options }
+    }
+
+    /// Compares the table with its newest trusted baseline.
+    ///
+    /// Cost: the seals, the log, and (unless quick) every sealed file once; memory for the state.
+    ///
+    /// # Errors
+    /// Only when not even the list of baselines can be read, or there is neither table nor baseline. Whatever else goes wrong
+    /// is a finding, `undetermined` at least.
+    pub async fn audit(&self, progress: &dyn Progress) -> Result<AuditReport> {
+        let mut report = AuditReport {
+            table: self.location.clone(),
+            trust: self.trust.level(),
+            baseline: None,
+            version: None,
+            summary: BTreeMap::new(),
+            findings: Vec::new(),
+            notes: Vec::new(),
+        };
+        let intact = self.fill(&mut report, progress).await?;
+        report.complete(intact);
+        Ok(report)
+    }
+
+    async fn fill(&self, report: &mut AuditReport, progress: &dyn Progress) -> Result<u64> {
+        let snapshot = table::load(&**self.repository.store(), self.repository.root(), None).await;
+        if let Ok(snapshot) = &snapshot {
+            report.version = (snapshot.kind == TableKind::Delta).then_some(snapshot.version);
+        }
+        let Some(newest) = self.newest(report).await? else {
+            // Without a baseline, a table that cannot be read is the caller's mistake rather than a finding.
+            return snapshot.map(|_| 0);
+        };
+        report.baseline = Some(newest.summary.clone());
+        self.check_chain(&newest, report).await;
+        let sealed = match self.repository.sealed_table(newest).await {
+            Ok(sealed) => sealed,
+            Err(e) => {
+                report.findings.push(Finding::new(Verdict::Undetermined, format!("the baseline's evidence cannot be used: {e}")));
+                return Ok(0);
+            }
+        };
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(e) => {
+                report.findings.push(unreadable(&e));
+                return Ok(0);
+            }
+        };
+        self.compare(&snapshot, &sealed, report, progress).await
+    }
+
+    /// The newest trusted baseline; a finding when there is none.
+    async fn newest(&self, report: &mut AuditReport) -> Result<Option<TrustedBaseline>> {
+        let names = self.repository.names().await?;
+        let newest = match self.repository.newest_statement(&self.trust).await {
+            Ok(newest) => newest,
+            Err(e) => {
+                report.findings.push(Finding::new(Verdict::Undetermined, format!("the newest baseline cannot be read: {e}")));
+                return Ok(None);
+            }
+        };
+        if let Some(newest) = &newest {
+            let above = names.iter().filter(|name| name.number > newest.summary.number).count();
+            if above > 0 {
+                report.notes.push(format!("{above} newer statements are ignored: no trusted key signed them"));
+            }
+        } else if names.is_empty() {
+            report.findings.push(Finding::new(Verdict::Undetermined, "the table was never sealed, or its seals were taken away"));
+        } else {
+            report.findings.push(Finding::new(
+                Verdict::Untrusted,
+                format!("{} baselines are there, but none has a valid signature of a trusted key", names.len()),
+            ));
+        }
+        Ok(newest)
+    }
+
+    async fn check_chain(&self, newest: &TrustedBaseline, report: &mut AuditReport) {
+        match self.repository.check_chain(newest, &self.trust).await {
+            Ok(wrong) => report.findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))),
+            Err(e) => report.findings.push(Finding::new(Verdict::Undetermined, format!("the chain of baselines cannot be read: {e}"))),
+        }
+        let Some((number, digest)) = self.options.pin else { return };
+        let newest = (newest.summary.number, newest.summary.digest);
+        if newest.0 < number {
+            report.findings.push(Finding::new(Verdict::RolledBack, format!("baseline {number} is pinned, but the newest is {}", newest.0)));
+        } else if newest.0 == number && newest.1 != digest {
+            report.findings.push(Finding::new(Verdict::Forged, format!("baseline {number} is not the pinned one: the history forks")));
+        }
+    }
+
+    async fn compare(
+        &self,
+        snapshot: &TableSnapshot,
+        sealed: &SealedTable,
+        report: &mut AuditReport,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        let store = &**self.repository.store();
+        let place = Place { store, root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms() };
+        let mut comparison = match compare::compare_log(&place, snapshot, sealed).await {
+            Ok(comparison) => comparison,
+            Err(e) => {
+                report.findings.push(unreadable(&e));
+                LogComparison { findings: compare::compare_state(snapshot, sealed), at_sealed: None, later: None }
+            }
+        };
+        if snapshot.kind == TableKind::Delta {
+            match compare::compare_checkpoints(&place, snapshot.version).await {
+                Ok(found) => comparison.findings.extend(found),
+                Err(e) => comparison.findings.push(unreadable(&e)),
+            }
+        }
+        let intact = if self.options.quick {
+            let suspect: Vec<&String> = comparison.findings.iter().filter_map(|f| f.file.as_ref()).collect();
+            sealed.files.keys().filter(|key| snapshot.files.contains_key(*key) && !suspect.contains(&&key.path)).count()
+        } else {
+            self.compare_data(snapshot, sealed, &mut comparison, progress).await
+        };
+        report.findings.append(&mut comparison.findings);
+        Ok(u64::try_from(intact).unwrap_or(u64::MAX))
+    }
+
+    async fn compare_data(
+        &self,
+        snapshot: &TableSnapshot,
+        sealed: &SealedTable,
+        comparison: &mut LogComparison,
+        progress: &dyn Progress,
+    ) -> usize {
+        let schema = comparison.at_sealed.as_ref().map_or_else(|| snapshot.schema.clone(), |at| at.schema.clone());
+        let observer = observer(&self.repository, &schema, sealed.row_key, true);
+        progress.begin("auditing", sealed.baseline.files, sealed.baseline.bytes);
+        let files: Vec<&SealedFile> = sealed.files.values().collect();
+        let reads = stream::iter(files).map(|file| async move {
+            let state = observer.compare(file, &|bytes| progress.bytes(bytes)).await;
+            progress.file(&file.live.key.path);
+            (file, state)
+        });
+        let states: Vec<_> = reads.buffer_unordered(self.options.concurrency.max(1)).collect().await;
+        let mut intact = 0;
+        for (file, state) in states {
+            match state {
+                FileState::Intact => intact += 1,
+                // VACUUM takes away what a later commit has removed.
+                FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}
+                FileState::Absent => {
+                    comparison.findings.push(Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path))
+                }
+                FileState::Differs(findings) => comparison.findings.extend(findings),
+            }
+        }
+        let latest = observer_of(observer, &snapshot.schema);
+        compare_rows::compare_rewrites(&latest, snapshot, sealed, comparison, &|bytes| progress.bytes(bytes)).await;
+        if snapshot.kind == TableKind::Parquet {
+            self.find_moved(snapshot, sealed, comparison).await;
+        }
+        progress.end();
+        intact
+    }
+
+    /// In a folder, a new file with the bytes of a sealed one was moved or copied: into another partition, its rows mean something else.
+    async fn find_moved(&self, snapshot: &TableSnapshot, sealed: &SealedTable, comparison: &mut LogComparison) {
+        let by_digest: BTreeMap<Digest, &FileKey> = sealed.files.values().map(|file| (file.digest, &file.live.key)).collect();
+        let sizes: Vec<u64> = sealed.files.values().map(|file| file.live.size).collect();
+        for (key, live) in snapshot.files.iter().filter(|(key, live)| !sealed.files.contains_key(*key) && sizes.contains(&live.size)) {
+            let Some(location) = &live.location else { continue };
+            match digest_object(&**self.repository.store(), location, &|_| {}).await {
+                Ok((digest, _)) => {
+                    let Some(origin) = by_digest.get(&digest) else { continue };
+                    comparison.findings.retain(|f| f.file.as_ref() != Some(&key.path));
+                    let detail = format!("its bytes are those of the sealed file {}: it was moved or copied", origin.path);
+                    comparison.findings.push(Finding::new(Verdict::Foreign, detail).file(&key.path));
+                }
+                Err(e) => comparison.findings.push(unreadable(&e).file(&key.path)),
+            }
+        }
+    }
+}
+
+pub(super) fn observer<'a>(repository: &'a Repository, schema: &'a TableSchema, row_key: [u8; 32], rows: bool) -> Observer<'a> {
+    Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows }
+}
+
+fn observer_of<'a>(observer: Observer<'a>, schema: &'a TableSchema) -> Observer<'a> {
+    Observer { schema, ..observer }
+}
+
+/// What a table that cannot be read comes to: gone, forged, or unknown.
+fn unreadable(error: &Error) -> Finding {
+    let verdict = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidInput => Verdict::Missing,
+        ErrorKind::Corrupt => Verdict::Forged,
+        _ => Verdict::Undetermined,
+    };
+    Finding::new(verdict, format!("the table cannot be read: {error}"))
+}

@@ -1,0 +1,372 @@
+//! Comparison of what a log says with what was sealed. No data is read.
+//!
+//! With `compare_data` and `compare_rows`, the only place where verdicts are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::{Value, json};
+
+use super::canonical;
+use super::later::{self, LaterCommit};
+use super::sealed::SealedTable;
+use super::state;
+use super::verdict::{Finding, Verdict};
+use crate::error::{ErrorKind, Result};
+use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
+
+/// Where and when a table is compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The table's store.
+    pub store: &'a dyn ObjectStore,
+    /// The table's place in the store.
+    pub root: &'a Path,
+    /// The table's canonical URL.
+    pub location: &'a str,
+    /// The time, in milliseconds since 1970-01-01T00:00:00Z.
+    pub now_ms: i64,
+}
+
+/// A live file in the form in which it is sealed and compared: absences are spelled one way.
+pub(super) fn normal_live(kind: TableKind, live: &LiveFile) -> LiveFile {
+    let non_empty = |value: &Value| Some(canonical::normal(value)).filter(|value| !value.is_null());
+    LiveFile {
+        partition_values: live.partition_values.iter().map(|(k, v)| (k.clone(), v.clone().filter(|v| !v.is_empty()))).collect(),
+        stats: live.stats.as_ref().and_then(non_empty),
+        deletion_vector: live.deletion_vector.as_ref().and_then(non_empty),
+        other: live.other.iter().map(|(k, v)| (k.clone(), canonical::normal(v))).filter(|(_, v)| !canonical::is_empty(v)).collect(),
+        // The time of a folder's object is the store's affair: copying the folder changes it.
+        modification_time_ms: if kind == TableKind::Delta { live.modification_time_ms } else { 0 },
+        ..live.clone()
+    }
+}
+
+/// What is wrong with the baseline itself, at this place and time.
+pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: &Place<'_>) -> Vec<Finding> {
+    let statement = &sealed.statement;
+    let mut found = Vec::new();
+    if statement.state.kind != snapshot.kind || statement.state.table_id != snapshot.table_id {
+        found.push(Finding::new(
+            Verdict::Untrusted,
+            format!(
+                "baseline {} is of another table: it seals id '{}', and the table here has id '{}'",
+                statement.number, statement.state.table_id, snapshot.table_id
+            ),
+        ));
+    }
+    if !is_sealed_location(sealed, place.location) {
+        found.push(Finding::new(
+            Verdict::Untrusted,
+            format!(
+                "baseline {} seals the table at {}, not at {}: this is a copy, or an address that the baseline does not list as an alias",
+                statement.number, statement.location, place.location
+            ),
+        ));
+    }
+    if statement.expires_ms.is_some_and(|expires| expires <= place.now_ms) {
+        let at = statement.expires_ms.unwrap_or_default();
+        found.push(Finding::new(
+            Verdict::Expired,
+            format!("baseline {} expired at {} (milliseconds since 1970); seal the table again", statement.number, at),
+        ));
+    }
+    found
+}
+
+fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
+    let same = |other: &String| other.trim_end_matches('/') == location.trim_end_matches('/');
+    same(&sealed.statement.location) || sealed.statement.aliases.iter().any(same)
+}
+
+/// Compares a table's state with the sealed one: what its log says of files, commits, schema. Pure; no data is read.
+///
+/// `snapshot` may be of the sealed version or of a later one. Of a later one, changes that a commit after the baseline accounts
+/// for are `unsealed`, one finding for each such commit; what no commit accounts for is worse.
+pub fn compare_state(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let stated = &sealed.statement.state;
+    let mut found = compare_commits(snapshot, sealed);
+    if snapshot.version < stated.version {
+        found.push(
+            Finding::new(
+                Verdict::RolledBack,
+                format!("the newest version is {}, but version {} is sealed: later commits are gone", snapshot.version, stated.version),
+            )
+            .commit(stated.version),
+        );
+        return found;
+    }
+    if snapshot.version == stated.version {
+        found.extend(compare_head(snapshot, sealed));
+    }
+    found.extend(snapshot.duplicates.iter().map(|key| {
+        Finding::new(Verdict::Forged, "the file is named twice, under aliases or with several deletion vectors: its rows would be doubled")
+            .file(&key.path)
+    }));
+    found.extend(compare_files(snapshot, sealed));
+    found
+}
+
+fn compare_commits(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let sealed_version = sealed.statement.state.version;
+    let mut found = Vec::new();
+    for commit in &snapshot.commits {
+        let finding = if commit.version > sealed_version {
+            let operation = commit.operation.as_deref().unwrap_or("an operation that it does not state");
+            Some(Finding::new(Verdict::Unsealed, format!("{operation}: committed after baseline {}", sealed.baseline.number)))
+        } else {
+            match sealed.commits.get(&commit.version) {
+                Some(known) if known.digest == commit.digest => None,
+                Some(known) => Some(Finding::new(
+                    Verdict::Forged,
+                    format!(
+                        "the commit was changed after it was sealed: sealed {} ({} bytes), found {} ({} bytes)",
+                        known.digest, known.size, commit.digest, commit.size
+                    ),
+                )),
+                None => Some(Finding::new(Verdict::Forged, "the commit was not there when its version was sealed")),
+            }
+        };
+        found.extend(finding.map(|finding| finding.commit(commit.version)));
+    }
+    found
+}
+
+fn compare_head(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let stated = &sealed.statement.state;
+    let head = state::head_digests(snapshot);
+    let parts = [
+        ("protocol", head.protocol == stated.protocol),
+        ("schema", head.schema == stated.schema),
+        ("metadata (properties, partitioning, name)", head.metadata == stated.metadata),
+        ("transactions of streaming writers", head.transactions == stated.transactions),
+        ("domain metadata", head.domains == stated.domains),
+    ];
+    let differs = |what: &str| {
+        Finding::new(Verdict::Forged, format!("the table's {what} differ from what was sealed at this version")).commit(stated.version)
+    };
+    parts.iter().filter(|(_, same)| !same).map(|(what, _)| differs(what)).collect()
+}
+
+fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let sealed_version = sealed.statement.state.version;
+    let later = snapshot.version > sealed_version;
+    // Beyond a checkpoint after the baseline, the log may no longer say which commit did what.
+    let forgotten = snapshot.checkpoint.is_some_and(|checkpoint| checkpoint > sealed_version);
+    let mut found = Vec::new();
+    for (key, file) in &sealed.files {
+        match snapshot.files.get(key) {
+            Some(live) => found.extend(compare_live(snapshot.kind, &file.live, live)),
+            None if later && (forgotten || snapshot.tombstones.contains_key(key)) => {}
+            None => found.push(gone(snapshot, key)),
+        }
+    }
+    for (key, live) in snapshot.files.iter().filter(|(key, _)| !sealed.files.contains_key(*key)) {
+        let finding = if live.location.is_none() {
+            Some(Finding::new(Verdict::Foreign, format!("the log adds a file outside of the table: {}", live.raw_path)))
+        } else if sealed.removed.contains_key(key) {
+            Some(Finding::new(Verdict::Resurrected, "the file had been removed before the table was sealed, and is live again"))
+        } else if snapshot.kind == TableKind::Parquet {
+            Some(Finding::new(Verdict::Unsealed, "the file is not covered by any baseline"))
+        } else if later && (forgotten || live.added_in.is_some_and(|version| version > sealed_version)) {
+            None
+        } else {
+            Some(Finding::new(Verdict::Forged, "the file is live, but neither the baseline nor a later commit adds it"))
+        };
+        let place = |finding: Finding| match live.added_in {
+            Some(version) => finding.file(&key.path).commit(version),
+            None => finding.file(&key.path),
+        };
+        found.extend(finding.map(place));
+    }
+    found
+}
+
+fn gone(snapshot: &TableSnapshot, key: &FileKey) -> Finding {
+    let detail = match snapshot.kind {
+        TableKind::Delta => "the sealed file is no longer live, and no commit after the baseline removes it",
+        TableKind::Parquet => "the sealed file is gone",
+    };
+    Finding::new(Verdict::Missing, detail).file(&key.path)
+}
+
+/// Holds every sealed member of an `add` action against the found one.
+pub(super) fn compare_live(kind: TableKind, sealed: &LiveFile, found: &LiveFile) -> Vec<Finding> {
+    let found = &normal_live(kind, found);
+    let verdict = if kind == TableKind::Delta { Verdict::Forged } else { Verdict::Modified };
+    let mut differences = Vec::new();
+    let mut differ = |column: Option<String>, what: &str, sealed: &Value, found: &Value| {
+        let detail = format!("{what}: sealed {}, found {}", canonical::text(sealed), canonical::text(found));
+        differences.push(Finding { column, ..Finding::new(verdict, detail) });
+    };
+    if sealed.size != found.size {
+        differ(None, "size", &json!(sealed.size), &json!(found.size));
+    }
+    for name in sealed.partition_values.keys().chain(found.partition_values.keys()).collect::<BTreeSet<_>>() {
+        let value = |file: &LiveFile| json!(file.partition_values.get(name).cloned().flatten());
+        if value(sealed) != value(found) {
+            differ(Some(name.clone()), "partition value", &value(sealed), &value(found));
+        }
+    }
+    if sealed.modification_time_ms != found.modification_time_ms {
+        differ(None, "modificationTime", &json!(sealed.modification_time_ms), &json!(found.modification_time_ms));
+    }
+    if sealed.deletion_vector != found.deletion_vector {
+        differ(None, "deletion vector", &json!(sealed.deletion_vector), &json!(found.deletion_vector));
+    }
+    for name in sealed.other.keys().chain(found.other.keys()).collect::<BTreeSet<_>>() {
+        if sealed.other.get(name) != found.other.get(name) {
+            differ(None, name, &json!(sealed.other.get(name)), &json!(found.other.get(name)));
+        }
+    }
+    // A checkpoint may leave statistics out, which hides nothing: rows are then read to be counted.
+    if let Some(stats) = &found.stats
+        && found.stats != sealed.stats
+    {
+        compare_stats(sealed.stats.as_ref().unwrap_or(&Value::Null), stats, &mut differ);
+    }
+    differences.into_iter().map(|finding| finding.file(&sealed.key.path)).collect()
+}
+
+fn compare_stats(sealed: &Value, found: &Value, differ: &mut impl FnMut(Option<String>, &str, &Value, &Value)) {
+    let empty = serde_json::Map::new();
+    let members = |value: &Value| value.as_object().cloned().unwrap_or_else(|| empty.clone());
+    let (sealed, found) = (members(sealed), members(found));
+    for name in sealed.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
+        let (a, b) = (sealed.get(name).cloned().unwrap_or_default(), found.get(name).cloned().unwrap_or_default());
+        if a == b {
+            continue;
+        }
+        if !(a.is_object() || b.is_object()) {
+            differ(None, &format!("statistics: {name}"), &a, &b);
+            continue;
+        }
+        let (a, b) = (members(&a), members(&b));
+        for column in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+            let (a, b) = (a.get(column).cloned().unwrap_or_default(), b.get(column).cloned().unwrap_or_default());
+            if a != b {
+                differ(Some(column.clone()), &format!("statistics: {name}"), &a, &b);
+            }
+        }
+    }
+}
+
+/// The whole comparison of a table's log with a baseline.
+#[derive(Debug)]
+pub struct LogComparison {
+    /// What differs.
+    pub findings: Vec<Finding>,
+    /// The table at the sealed version, when the log still knows it.
+    pub at_sealed: Option<TableSnapshot>,
+    pub(super) later: Option<Vec<LaterCommit>>,
+}
+
+/// Compares a table's log with a baseline: the statement, the state at the sealed version, and what later commits did.
+///
+/// Cost: for a table that has moved on, the log is read once more at the sealed version, and each later commit again. No data.
+///
+/// # Errors
+/// Those of the store, and of a log that cannot be read.
+pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<LogComparison> {
+    let stated = &sealed.statement.state;
+    let mut findings = compare_statement(sealed, snapshot, place);
+    findings.extend(compare_state(snapshot, sealed));
+    let mut comparison = LogComparison { findings, at_sealed: None, later: Some(Vec::new()) };
+    if snapshot.version == stated.version {
+        comparison.at_sealed = Some(snapshot.clone());
+    } else if snapshot.kind == TableKind::Delta && snapshot.version > stated.version {
+        comparison.at_sealed = at_sealed(place, snapshot, sealed, &mut comparison.findings).await?;
+        comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
+        if let Some(later) = &comparison.later {
+            comparison.findings.extend(compare_later(snapshot, sealed, later));
+        }
+    }
+    comparison.findings.sort();
+    comparison.findings.dedup();
+    Ok(comparison)
+}
+
+async fn at_sealed(
+    place: &Place<'_>,
+    snapshot: &TableSnapshot,
+    sealed: &SealedTable,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<TableSnapshot>> {
+    let version = sealed.statement.state.version;
+    match table::load(place.store, place.root, Some(version)).await {
+        Ok(at) => {
+            findings.extend(compare_state(&at, sealed));
+            Ok(Some(at))
+        }
+        // The log was cleaned up behind a later checkpoint, as retention has it.
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && snapshot.checkpoint.is_some_and(|at| at > version) => {
+            Ok(None)
+        }
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            findings.push(Finding::new(Verdict::Forged, format!("the sealed version can no longer be read: {e}")).commit(version));
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Replays later commits over the sealed files: the result must be what is live.
+fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterCommit]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut live: BTreeMap<&FileKey, Option<u64>> = sealed.files.keys().map(|key| (key, None)).collect();
+    let mut removed: BTreeSet<&FileKey> = sealed.removed.keys().collect();
+    for commit in later {
+        for key in &commit.removes {
+            live.remove(key);
+            removed.insert(key);
+        }
+        for file in &commit.adds {
+            if removed.contains(&file.key) && !commit.removes.contains(&file.key) {
+                found.push(
+                    Finding::new(Verdict::Resurrected, "the commit makes a file live again that had been removed: deleted rows are back")
+                        .file(&file.key.path)
+                        .commit(commit.version),
+                );
+            }
+            if file.location.is_none() {
+                found.push(
+                    Finding::new(Verdict::Foreign, "the commit adds a file outside of the table")
+                        .file(&file.key.path)
+                        .commit(commit.version),
+                );
+            }
+            live.insert(&file.key, Some(commit.version));
+        }
+    }
+    for key in live.keys().filter(|key| !snapshot.files.contains_key(**key)) {
+        found.push(
+            Finding::new(
+                Verdict::Forged,
+                "the file should be live by the baseline and the later commits, but the checkpoint leaves it out",
+            )
+            .file(&key.path),
+        );
+    }
+    for key in snapshot.files.keys().filter(|key| !live.contains_key(*key)) {
+        found.push(
+            Finding::new(Verdict::Forged, "the file is live only by a checkpoint: neither the baseline nor a later commit adds it")
+                .file(&key.path),
+        );
+    }
+    found
+}
+
+/// Holds checkpoints against the commits. Cost: reads all commits and checkpoints once.
+pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Result<Vec<Finding>> {
+    let disagreements = table::check_checkpoints(place.store, place.root, version).await?;
+    Ok(disagreements
+        .into_iter()
+        .map(|d| {
+            let name = d.checkpoint.filename().unwrap_or_default();
+            Finding::new(Verdict::Forged, format!("a checkpoint contradicts the commits: {}", d.detail))
+                .file(format!("_delta_log/{name}"))
+                .commit(d.version)
+        })
+        .collect())
+}

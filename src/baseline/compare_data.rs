@@ -1,0 +1,232 @@
+//! Comparison of a file's bytes with what was sealed, down to row group and column.
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+
+use super::observe::Observer;
+use super::sealed::{SealedColumn, SealedFile, SealedRowGroup};
+use super::verdict::{Finding, Verdict};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::LiveFile;
+
+/// A column chunk larger than this is not held in memory to place a difference; its row group is named alone.
+const CHUNK_LIMIT_BYTES: u64 = 1 << 30;
+
+/// What reading a file came to.
+pub(super) enum FileState {
+    /// Exactly as sealed.
+    Intact,
+    /// There is no such object.
+    Absent,
+    /// It differs, here.
+    Differs(Vec<Finding>),
+}
+
+impl Observer<'_> {
+    /// Reads a sealed file whole and, when it differs, places the difference.
+    ///
+    /// Cost: one GET of the file; when it differs, two or three more passes over it.
+    pub(super) async fn compare(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> FileState {
+        match self.try_compare(sealed, progress).await {
+            Ok(state) => state,
+            Err(e) => FileState::Differs(vec![
+                Finding::new(Verdict::Undetermined, format!("the file could not be read: {e}")).file(&sealed.live.key.path),
+            ]),
+        }
+    }
+
+    async fn try_compare(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> Result<FileState> {
+        let Some(location) = &sealed.live.location else {
+            return Err(Error::new(ErrorKind::Corrupt, "a sealed file has no place in the table"));
+        };
+        let (digest, size) = match digest_object(self.store, location, progress).await {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(FileState::Absent),
+            Err(e) => return Err(e),
+        };
+        if digest != sealed.digest {
+            return Ok(FileState::Differs(self.place(sealed, location, size).await?));
+        }
+        let vector = self.compare_vector(sealed).await?;
+        Ok(if vector.is_empty() { FileState::Intact } else { FileState::Differs(vector) })
+    }
+
+    /// The file that holds a sealed deletion vector must be as sealed, too.
+    async fn compare_vector(&self, sealed: &SealedFile) -> Result<Vec<Finding>> {
+        let Some(file) = sealed.deleted.as_ref().and_then(|deleted| deleted.file.as_ref()) else { return Ok(Vec::new()) };
+        let location = Path::from_iter(self.root.parts().chain(Path::from(file.path.as_str()).parts()));
+        let finding = |verdict, what: &str| {
+            vec![Finding::new(verdict, format!("its deletion vector {} {what}", file.path)).file(&sealed.live.key.path)]
+        };
+        match digest_object(self.store, &location, &|_| {}).await {
+            Ok((digest, _)) if digest == file.digest => Ok(Vec::new()),
+            Ok(_) => Ok(finding(Verdict::Modified, "differs from what was sealed")),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(finding(Verdict::Missing, "is gone")),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn place(&self, sealed: &SealedFile, location: &Path, size: u64) -> Result<Vec<Finding>> {
+        let path = &sealed.live.key.path;
+        let in_place = if size == sealed.live.size { self.moved_chunks(sealed, location).await? } else { Moved::default() };
+        if size == sealed.live.size && in_place.footer_intact && !in_place.chunks.is_empty() {
+            return Ok(in_place.findings(sealed, "bytes of the column chunk were changed in place"));
+        }
+        let stated = LiveFile { size, stats: None, ..sealed.live.clone() };
+        let observer = Observer { rows: sealed.rows_encoding.is_some(), ..*self };
+        match observer.observe(&stated, &|_| {}).await {
+            Ok(found) => Ok(compare_fingerprints(sealed, &found.file)),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                let size_note =
+                    if size == sealed.live.size { String::new() } else { format!(" (sealed {} bytes, found {size})", sealed.live.size) };
+                let mut findings = in_place.findings(sealed, "bytes of the column chunk were changed in place");
+                findings.push(Finding::new(Verdict::Modified, format!("it can no longer be decoded{size_note}: {e}")).file(path));
+                Ok(findings)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The column chunks whose sealed byte ranges hold other bytes now.
+    async fn moved_chunks(&self, sealed: &SealedFile, location: &Path) -> Result<Moved> {
+        let mut moved = Moved { footer_intact: true, chunks: Vec::new() };
+        let mut last = 0;
+        for group in &sealed.row_groups {
+            for column in &group.columns {
+                last = last.max(column.bytes.end);
+                if column.bytes.end - column.bytes.start > CHUNK_LIMIT_BYTES || column.bytes.end > sealed.live.size {
+                    continue;
+                }
+                let found = self.store.get_range(location, column.bytes.clone()).await?;
+                if Digest::of(&found) != column.digest {
+                    moved.chunks.push((group.ordinal, column.name.clone()));
+                }
+            }
+        }
+        if last < sealed.live.size {
+            let footer = self.store.get_range(location, last..sealed.live.size).await?;
+            moved.footer_intact = Digest::of(&footer) == sealed.footer;
+        }
+        Ok(moved)
+    }
+}
+
+#[derive(Default)]
+struct Moved {
+    footer_intact: bool,
+    chunks: Vec<(u32, String)>,
+}
+
+impl Moved {
+    fn findings(&self, sealed: &SealedFile, detail: &str) -> Vec<Finding> {
+        let finding = |(group, column): &(u32, String)| {
+            Finding::new(Verdict::Modified, detail).file(&sealed.live.key.path).row_group(*group).column(column)
+        };
+        self.chunks.iter().map(finding).collect()
+    }
+}
+
+/// The digest and size of a whole object, streamed.
+pub(super) async fn digest_object(store: &dyn ObjectStore, location: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<(Digest, u64)> {
+    let mut stream = store.get(location).await?.into_stream();
+    let mut hasher = blake3::Hasher::new();
+    let mut size = 0_u64;
+    while let Some(bytes) = stream.try_next().await? {
+        hasher.update(&bytes);
+        let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        size = size.saturating_add(read);
+        progress(read);
+    }
+    Ok((Digest(*hasher.finalize().as_bytes()), size))
+}
+
+/// Names what differs between two fingerprints of files whose bytes are known to differ.
+fn compare_fingerprints(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding> {
+    let path = &sealed.live.key.path;
+    let mut findings = Vec::new();
+    if sealed.row_groups.len() != found.row_groups.len() {
+        findings.push(Finding::new(
+            Verdict::Modified,
+            format!(
+                "the file was written anew: sealed {} row groups with {} rows, found {} with {}",
+                sealed.row_groups.len(),
+                sealed.rows,
+                found.row_groups.len(),
+                found.rows
+            ),
+        ));
+        findings.extend(strange_row_groups(sealed, found));
+    }
+    let mut encoded_anew = 0_usize;
+    let aligned = sealed.row_groups.len() == found.row_groups.len();
+    for (before, after) in sealed.row_groups.iter().zip(&found.row_groups).filter(|_| aligned) {
+        encoded_anew += compare_row_group(before, after, sealed.rows_encoding.is_some(), &mut findings);
+    }
+    if findings.is_empty() {
+        findings.push(if encoded_anew > 0 {
+            Finding::new(
+                Verdict::Modified,
+                format!("the file was encoded anew ({encoded_anew} column chunks have other bytes), though every value is as sealed"),
+            )
+        } else {
+            Finding::new(
+                Verdict::Forged,
+                "the footer was changed (statistics, page index, bloom filters or metadata), though all data pages are as sealed",
+            )
+        });
+    }
+    findings.into_iter().map(|finding| finding.file(path)).collect()
+}
+
+/// Row groups of the found file whose rows are in no sealed row group.
+fn strange_row_groups(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding> {
+    let known = |group: &SealedRowGroup| sealed.row_groups.iter().any(|before| before.sum.is_some() && before.sum == group.sum);
+    let strange = found.row_groups.iter().filter(|group| !known(group));
+    strange.map(|group| Finding::new(Verdict::Modified, "its rows are those of no sealed row group").row_group(group.ordinal)).collect()
+}
+
+/// Adds what differs, and returns how many chunks have other bytes but the same values.
+fn compare_row_group(sealed: &SealedRowGroup, found: &SealedRowGroup, has_values: bool, findings: &mut Vec<Finding>) -> usize {
+    let ordinal = sealed.ordinal;
+    if sealed.rows != found.rows {
+        findings.push(Finding::new(Verdict::Modified, format!("sealed {} rows, found {}", sealed.rows, found.rows)).row_group(ordinal));
+    }
+    let before = findings.len();
+    let mut encoded_anew = 0;
+    for column in &sealed.columns {
+        let finding = match found.columns.iter().find(|other| other.name == column.name) {
+            None => Some("the column is gone".to_owned()),
+            Some(other) if other.digest == column.digest => None,
+            Some(other) if has_values && other.values == column.values => {
+                encoded_anew += 1;
+                None
+            }
+            Some(other) => Some(describe(column, other)),
+        };
+        findings.extend(finding.map(|detail| Finding::new(Verdict::Modified, detail).row_group(ordinal).column(&column.name)));
+    }
+    for other in found.columns.iter().filter(|other| !sealed.columns.iter().any(|column| column.name == other.name)) {
+        findings.push(Finding::new(Verdict::Modified, "a column that was not sealed").row_group(ordinal).column(&other.name));
+    }
+    if findings.len() == before && sealed.rows == found.rows && sealed.sum.is_some() && found.sum != sealed.sum {
+        findings.push(Finding::new(Verdict::Modified, "the sum of its rows differs").row_group(ordinal));
+    }
+    encoded_anew
+}
+
+fn describe(sealed: &SealedColumn, found: &SealedColumn) -> String {
+    let mut detail = "values differ from what was sealed".to_owned();
+    let text = |value: &Option<serde_json::Value>| value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    for (what, before, after) in [("min", &sealed.min, &found.min), ("max", &sealed.max, &found.max)] {
+        if before != after {
+            detail.push_str(&format!("; {what} was {}, is {}", text(before), text(after)));
+        }
+    }
+    if sealed.nulls != found.nulls {
+        let count = |nulls: Option<u64>| nulls.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        detail.push_str(&format!("; nulls were {}, are {}", count(sealed.nulls), count(found.nulls)));
+    }
+    detail
+}

@@ -1,0 +1,173 @@
+//! From Parquet to sealed files. The bytes' digest is verified before they come here.
+
+use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
+use bytes::Bytes;
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use super::super::sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
+use super::super::statement::EvidenceKind;
+use super::columns::Columns;
+use super::{FORMAT, META_FORMAT, META_KIND, META_ROW_KEY, corrupt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{CanonicalPath, FileKey, LiveFile};
+
+/// A piece of evidence, decoded.
+pub(super) struct Evidence {
+    pub(super) row_key: [u8; 32],
+    pub(super) batches: Vec<RecordBatch>,
+}
+
+/// A row of the evidence of files.
+pub(super) enum Change {
+    Add(Box<SealedFile>),
+    Remove(FileKey),
+    Tombstone(FileKey, Option<i64>),
+}
+
+impl Evidence {
+    pub(super) fn open(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
+        let undecoded = |e: Box<dyn std::error::Error + Send + Sync>| corrupt("is not Parquet").caused_by(e);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| undecoded(e.into()))?;
+        let metadata = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+        let meta = |key: &str| metadata.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.as_deref()).unwrap_or_default();
+        if meta(META_FORMAT) != FORMAT {
+            return Err(Error::new(ErrorKind::Unsupported, "evidence of a format that this version does not know")
+                .with("format", meta(META_FORMAT)));
+        }
+        if meta(META_KIND) != kind.name() {
+            return Err(corrupt("holds something else than its baseline says").with("kind", meta(META_KIND)));
+        }
+        let mut row_key = [0; 32];
+        hex::decode_to_slice(meta(META_ROW_KEY), &mut row_key).map_err(|e| corrupt("has no key for row hashes").caused_by(e))?;
+        let reader = builder.build().map_err(|e| undecoded(e.into()))?;
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| undecoded(e.into()))?;
+        Ok(Self { row_key, batches })
+    }
+}
+
+fn required<T>(columns: &impl Columns, name: &str, value: Result<Option<T>>) -> Result<T> {
+    value?.ok_or_else(|| columns.missing(name))
+}
+
+fn key(columns: &impl Columns, row: usize) -> Result<FileKey> {
+    let path = required(columns, "path", columns.text("path", row))?.to_owned();
+    let deletion_vector = columns.text("deletion_vector_id", row)?.map(str::to_owned);
+    Ok(FileKey { path, deletion_vector })
+}
+
+pub(super) fn files(batch: &RecordBatch, root: &Path) -> Result<Vec<Change>> {
+    (0..batch.num_rows())
+        .map(|row| match batch.text("op", row)? {
+            Some("add") => Ok(Change::Add(Box::new(file(batch, row, root)?))),
+            Some("remove") => Ok(Change::Remove(key(batch, row)?)),
+            Some("tombstone") => Ok(Change::Tombstone(key(batch, row)?, batch.i64("time_ms", row)?)),
+            _ => Err(corrupt("has an unknown operation")),
+        })
+        .collect()
+}
+
+fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
+    let key = key(batch, row)?;
+    let raw_path = required(batch, "raw_path", batch.text("raw_path", row))?.to_owned();
+    // Sealed files lie inside of the table: no other is ever sealed.
+    let location = CanonicalPath::Inside(key.path.clone()).location(root);
+    let from_json = |name: &str, value: Option<Value>| value.ok_or_else(|| batch.missing(name));
+    let malformed = |name: &'static str| move |e: serde_json::Error| batch.missing(name).caused_by(e);
+    let live = LiveFile {
+        location,
+        key,
+        raw_path,
+        size: required(batch, "size", batch.u64("size", row))?,
+        partition_values: serde_json::from_value(from_json("partition_values", batch.json("partition_values", row)?)?)
+            .map_err(malformed("partition_values"))?,
+        stats: batch.json("stats", row)?,
+        deletion_vector: batch.json("deletion_vector", row)?,
+        other: serde_json::from_value(from_json("other", batch.json("other", row)?)?).map_err(malformed("other"))?,
+        modification_time_ms: required(batch, "time_ms", batch.i64("time_ms", row))?,
+        added_in: None,
+    };
+    Ok(SealedFile {
+        live,
+        digest: required(batch, "digest", batch.digest("digest", row))?,
+        sha256: required(batch, "sha256", batch.digest("sha256", row))?.0,
+        footer: required(batch, "footer", batch.digest("footer", row))?,
+        rows: required(batch, "rows", batch.u64("rows", row))?,
+        rows_encoding: batch.u16("rows_encoding", row)?,
+        deleted: deletions(batch, row)?,
+        inline_blocks: batch.binary("blocks", row)?.map(Bytes::copy_from_slice),
+        row_groups: Vec::new(),
+    })
+}
+
+fn deletions(batch: &RecordBatch, row: usize) -> Result<Option<SealedDeletions>> {
+    let Some(rows) = batch.u64("deleted_rows", row)? else { return Ok(None) };
+    let file = match batch.json("deleted_file", row)? {
+        None => None,
+        Some(value) => Some(deletion_file(&value).ok_or_else(|| batch.missing("deleted_file"))?),
+    };
+    let digest = required(batch, "deleted_digest", batch.digest("deleted_digest", row))?;
+    Ok(Some(SealedDeletions { rows, digest, sum: batch.sum("deleted_sum", row)?, file }))
+}
+
+fn deletion_file(value: &Value) -> Option<SealedObject> {
+    Some(SealedObject {
+        path: value.get("path")?.as_str()?.to_owned(),
+        size: value.get("size")?.as_u64()?,
+        digest: value.get("digest")?.as_str()?.parse().ok()?,
+    })
+}
+
+pub(super) fn row_groups(batch: &RecordBatch) -> Result<Vec<(FileKey, SealedRowGroup)>> {
+    let lists = Columns::column(batch, "columns").and_then(|a| a.as_list_opt::<i32>()).ok_or_else(|| batch.missing("columns"))?;
+    (0..batch.num_rows())
+        .map(|row| {
+            let list = lists.value(row);
+            let group = SealedRowGroup {
+                ordinal: required(batch, "ordinal", batch.u32("ordinal", row))?,
+                rows: required(batch, "rows", batch.u64("rows", row))?,
+                bytes: range(batch, row)?,
+                digest: required(batch, "digest", batch.digest("digest", row))?,
+                sum: batch.sum("sum", row)?,
+                columns: sealed_columns(list.as_struct_opt().ok_or_else(|| batch.missing("columns"))?)?,
+            };
+            Ok((key(batch, row)?, group))
+        })
+        .collect()
+}
+
+fn range(columns: &impl Columns, row: usize) -> Result<std::ops::Range<u64>> {
+    let start = required(columns, "start", columns.u64("start", row))?;
+    let end = required(columns, "end", columns.u64("end", row))?;
+    if start > end { Err(columns.missing("end")) } else { Ok(start..end) }
+}
+
+fn sealed_columns(columns: &StructArray) -> Result<Vec<SealedColumn>> {
+    (0..columns.len())
+        .map(|row| {
+            Ok(SealedColumn {
+                name: required(columns, "name", columns.text("name", row))?.to_owned(),
+                bytes: range(columns, row)?,
+                digest: required(columns, "digest", columns.digest("digest", row))?,
+                values: required(columns, "values", columns.digest("values", row))?,
+                nulls: columns.u64("nulls", row)?,
+                min: columns.json("min", row)?,
+                max: columns.json("max", row)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn commits(batch: &RecordBatch) -> Result<Vec<(u64, SealedCommit)>> {
+    (0..batch.num_rows())
+        .map(|row| {
+            let commit = SealedCommit {
+                digest: required(batch, "digest", batch.digest("digest", row))?,
+                size: required(batch, "size", batch.u64("size", row))?,
+                operation: batch.text("operation", row)?.map(str::to_owned),
+            };
+            Ok((required(batch, "version", batch.u64("version", row))?, commit))
+        })
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! The commits after a baseline, action by action.
+
+use std::collections::BTreeMap;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::Value;
+
+use super::read::read_object;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{FileKey, TableSnapshot, canonical_path};
+
+const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
+
+/// A commit after the baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LaterCommit {
+    pub(super) version: u64,
+    pub(super) operation: Option<String>,
+    pub(super) adds: Vec<LaterFile>,
+    pub(super) removes: Vec<FileKey>,
+    /// Every add and remove says that no data changed.
+    pub(super) claims_same_data: bool,
+    /// It changes the protocol or the metadata, hence perhaps the schema.
+    pub(super) changes_metadata: bool,
+}
+
+/// A file that a later commit adds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LaterFile {
+    pub(super) key: FileKey,
+    pub(super) location: Option<Path>,
+    pub(super) size: Option<u64>,
+    pub(super) partition_values: BTreeMap<String, Option<String>>,
+    pub(super) has_deletion_vector: bool,
+}
+
+/// Reads the commits after `sealed_version`; `None` when one of them is no longer there.
+///
+/// Cost: one GET per commit.
+pub(super) async fn read(
+    store: &dyn ObjectStore,
+    root: &Path,
+    snapshot: &TableSnapshot,
+    sealed_version: u64,
+) -> Result<Option<Vec<LaterCommit>>> {
+    let mut later = Vec::new();
+    let mut expected = sealed_version.saturating_add(1);
+    for commit in snapshot.commits.iter().filter(|commit| commit.version > sealed_version) {
+        if commit.version != expected {
+            return Ok(None);
+        }
+        expected = expected.saturating_add(1);
+        let location = root.clone().join("_delta_log").join(format!("{:020}.json", commit.version));
+        let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await?;
+        if Digest::of(&bytes) != commit.digest {
+            return Err(
+                Error::new(ErrorKind::Unavailable, "a commit changed while the table was read; try again").with("commit", commit.version)
+            );
+        }
+        later.push(parse(commit.version, commit.operation.clone(), &bytes, root).map_err(|e| e.with("commit", commit.version))?);
+    }
+    Ok((expected > snapshot.version).then_some(later))
+}
+
+fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> Result<LaterCommit> {
+    let mut commit =
+        LaterCommit { version, operation, adds: Vec::new(), removes: Vec::new(), claims_same_data: true, changes_metadata: false };
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
+        let action: Value = serde_json::from_slice(line)
+            .map_err(|e| Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").caused_by(e))?;
+        let malformed = || Error::new(ErrorKind::Corrupt, "an action of the log names no file");
+        commit.changes_metadata |= action.get("metaData").is_some() || action.get("protocol").is_some();
+        for (name, is_add) in [("add", true), ("remove", false)] {
+            let Some(action) = action.get(name).filter(|action| !action.is_null()) else { continue };
+            commit.claims_same_data &= action.get("dataChange").and_then(Value::as_bool) == Some(false);
+            let file = file(action, root).ok_or_else(malformed)?;
+            if is_add {
+                commit.adds.push(file);
+            } else {
+                commit.removes.push(file.key);
+            }
+        }
+    }
+    Ok(commit)
+}
+
+fn file(action: &Value, root: &Path) -> Option<LaterFile> {
+    let canonical = canonical_path(action.get("path")?.as_str()?);
+    let vector = action.get("deletionVector").filter(|vector| !vector.is_null());
+    let values = action.get("partitionValues").and_then(Value::as_object);
+    Some(LaterFile {
+        location: canonical.location(root),
+        key: FileKey { path: canonical.as_str().to_owned(), deletion_vector: vector.and_then(vector_id) },
+        size: action.get("size").and_then(Value::as_u64),
+        partition_values: values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect(),
+        has_deletion_vector: vector.is_some(),
+    })
+}
+
+/// The unique id of a deletion vector, as the Delta protocol defines it.
+fn vector_id(vector: &Value) -> Option<String> {
+    let id = format!("{}{}", vector.get("storageType")?.as_str()?, vector.get("pathOrInlineDv")?.as_str()?);
+    Some(match vector.get("offset").and_then(Value::as_u64) {
+        Some(offset) => format!("{id}@{offset}"),
+        None => id,
+    })
+}

@@ -1,0 +1,124 @@
+//! From a live file to what evidence says of it.
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+
+use super::read::read_object;
+use super::sealed::{SealedColumn, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
+use crate::digest::{BlockList, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::{FileContext, FileFingerprint, ROW_ENCODING, RowGroupFingerprint, StatisticsLie, check_statistics, fingerprint};
+use crate::table::deletion_vector::{self, Descriptor};
+use crate::table::{LiveFile, TableSchema};
+
+const DELETIONS_TAG: &str = "lakeseal 2026 deleted rows v1";
+
+/// What all files of a table share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Observer<'a> {
+    pub(super) store: &'a dyn ObjectStore,
+    pub(super) root: &'a Path,
+    pub(super) schema: &'a TableSchema,
+    pub(super) row_key: [u8; 32],
+    pub(super) rows: bool,
+}
+
+/// A file as it was observed.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) file: SealedFile,
+    pub(super) blocks: BlockList,
+    pub(super) lies: Vec<StatisticsLie>,
+}
+
+impl Observer<'_> {
+    /// Reads a live file once, and its deletion vector. `progress` is told of bytes as they are read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a file outside of the table, [`ErrorKind::Corrupt`] when it is not Parquet, or the store's.
+    pub(super) async fn observe(&self, live: &LiveFile, progress: &(dyn Fn(u64) + Sync)) -> Result<Observed> {
+        let location = live.location.as_ref().ok_or_else(|| foreign(live))?;
+        let deletions = self.deletions(live).await.map_err(|e| e.with("file", &live.key.path))?;
+        let context = FileContext {
+            schema: self.schema,
+            partition_values: &live.partition_values,
+            row_key: self.row_key,
+            rows: self.rows,
+            deletion_vector: deletions.as_ref().map(|(_, positions)| positions),
+        };
+        let found =
+            fingerprint(self.store, location, Some(live.size), &context, progress).await.map_err(|e| e.with("file", &live.key.path))?;
+        let lies = check_statistics(live, &found, self.schema);
+        let blocks = found.blocks.clone();
+        Ok(Observed { file: self.sealed(live, found, deletions.map(|(deletions, _)| deletions)), blocks, lies })
+    }
+
+    fn sealed(&self, live: &LiveFile, found: FileFingerprint, deletions: Option<SealedDeletions>) -> SealedFile {
+        let deleted = deletions.map(|deletions| SealedDeletions {
+            sum: found.deleted.as_ref().map(|deleted| deleted.sum.to_bytes().to_vec().into()),
+            ..deletions
+        });
+        SealedFile {
+            live: LiveFile { added_in: None, ..live.clone() },
+            digest: found.digest,
+            sha256: found.sha256,
+            footer: found.footer,
+            rows: found.rows,
+            rows_encoding: self.rows.then_some(ROW_ENCODING),
+            deleted,
+            inline_blocks: None,
+            row_groups: found.row_groups.into_iter().map(|group| row_group(group, self.rows)).collect(),
+        }
+    }
+
+    async fn deletions(&self, live: &LiveFile) -> Result<Option<(SealedDeletions, RoaringTreemap)>> {
+        let Some(vector) = &live.deletion_vector else { return Ok(None) };
+        let file = match deletion_vector::descriptor(self.root, vector)? {
+            Descriptor::Inline { .. } => None,
+            Descriptor::File { location: None, .. } => return Err(foreign(live)),
+            Descriptor::File { location: Some(location), .. } => {
+                let bytes = read_object(self.store, &location, deletion_vector::LIMIT_BYTES).await?;
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                Some(SealedObject { path: relative(self.root, &location), size, digest: Digest::of(&bytes) })
+            }
+        };
+        let positions = deletion_vector::read(self.store, self.root, vector).await?;
+        let listed: Vec<u8> = positions.iter().flat_map(u64::to_le_bytes).collect();
+        let deletions = SealedDeletions { rows: positions.len(), digest: Digest::tagged(DELETIONS_TAG, &listed), sum: None, file };
+        Ok(Some((deletions, positions)))
+    }
+}
+
+fn relative(root: &Path, location: &Path) -> String {
+    let below = location.as_ref().strip_prefix(root.as_ref()).unwrap_or(location.as_ref());
+    below.trim_start_matches('/').to_owned()
+}
+
+fn foreign(live: &LiveFile) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "a live file (or its deletion vector) lies outside of the table; a table with foreign files, such as a shallow clone, cannot be sealed",
+    )
+    .with("file", &live.raw_path)
+}
+
+fn row_group(group: RowGroupFingerprint, rows: bool) -> SealedRowGroup {
+    let columns = group.columns.into_iter().map(|column| SealedColumn {
+        name: column.name,
+        bytes: column.bytes,
+        digest: column.digest,
+        values: column.values,
+        nulls: column.nulls,
+        min: column.min,
+        max: column.max,
+    });
+    SealedRowGroup {
+        ordinal: group.ordinal,
+        rows: group.rows,
+        bytes: group.bytes,
+        digest: group.digest,
+        sum: rows.then(|| group.sum.to_bytes().to_vec().into()),
+        columns: columns.collect(),
+    }
+}

@@ -1,0 +1,404 @@
+//! Where baselines, signatures, evidence and block lists lie: `<table>/_seal/`. All names under it are built here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde_json::Value;
+
+use super::evidence::{self, INLINE_BLOCKS_LIMIT_BYTES};
+use super::read::read_object;
+use super::sealed::{SealedFile, SealedTable};
+use super::statement::{BaselineSummary, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
+use super::trust::Trust;
+use super::{sign, state};
+use crate::digest::{BlockList, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KeyId, PrivateKey};
+
+/// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
+pub const SEAL_FOLDER: &str = "_seal";
+const EVIDENCE_LIMIT_BYTES: u64 = 1 << 32;
+/// A statement names at most this many pieces of evidence; a full one is written long before.
+const EVIDENCE_COUNT_LIMIT: usize = 1024;
+const CONCURRENCY: usize = 8;
+const NUMBER_DIGITS: usize = 20;
+
+/// The seals of one table. Reading needs public keys only.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+/// The name of a stored statement; anyone may have put it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BaselineName {
+    /// The number that the name claims.
+    pub number: u64,
+    /// The digest that the name claims.
+    pub digest: Digest,
+}
+
+/// A stored statement that trusted keys signed.
+#[derive(Debug, Clone)]
+pub struct TrustedBaseline {
+    /// The statement.
+    pub statement: Statement,
+    /// The statement in short.
+    pub summary: BaselineSummary,
+}
+
+impl Repository {
+    /// The seals of the table at `root` of `store`.
+    pub fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
+        Self { store, root }
+    }
+
+    /// The table's store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The table's place in the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn folder(&self, name: &'static str) -> Path {
+        self.root.clone().join(SEAL_FOLDER).join(name)
+    }
+
+    /// Where a statement lies.
+    pub fn baseline_path(&self, name: &BaselineName) -> Path {
+        self.folder("baselines").join(format!("{:0width$}-{}.json", name.number, name.digest, width = NUMBER_DIGITS))
+    }
+
+    /// Where the signature of a statement by a key lies.
+    pub fn signature_path(&self, statement: Digest, key: KeyId) -> Path {
+        self.folder("signatures").join(statement.to_string()).join(format!("{key}.json"))
+    }
+
+    /// Where a piece of evidence lies.
+    pub fn evidence_path(&self, digest: Digest) -> Path {
+        self.folder("evidence").join(format!("{digest}.parquet"))
+    }
+
+    /// Where the block list of a file lies.
+    pub fn blocks_path(&self, file: Digest) -> Path {
+        self.folder("blocks").join(file.to_string())
+    }
+
+    /// The names of all stored statements, in ascending order; other names are left out. Cost: one LIST.
+    pub async fn names(&self) -> Result<Vec<BaselineName>> {
+        let folder = self.folder("baselines");
+        let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await?;
+        let mut names: Vec<_> = objects.iter().filter_map(|meta| parse_name(meta.location.filename()?)).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The statement of this name, when a trusted key signed it. The signature is verified before the statement is parsed.
+    ///
+    /// Cost: one GET, and one per trusted key.
+    ///
+    /// # Errors
+    /// Those of the store, and [`Statement::parse`]'s when the signed bytes are not understood.
+    pub async fn trusted(&self, name: &BaselineName, trust: &Trust) -> Result<Option<TrustedBaseline>> {
+        let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
+        let signed_by: Vec<KeyId> = self.signatures(name.digest, &bytes, trust).await?.into_iter().map(|(key, _)| key).collect();
+        if signed_by.is_empty() {
+            return Ok(None);
+        }
+        let statement = Statement::parse(&bytes).map_err(|e| e.with("baseline", self.baseline_path(name)))?;
+        if statement.number != name.number {
+            return Ok(None);
+        }
+        let summary = statement.summary(name.digest, signed_by);
+        Ok(Some(TrustedBaseline { statement, summary }))
+    }
+
+    async fn statement_bytes(&self, name: &BaselineName) -> Result<Option<Bytes>> {
+        match read_object(&*self.store, &self.baseline_path(name), STATEMENT_LIMIT_BYTES).await {
+            Ok(bytes) => Ok((Digest::of(&bytes) == name.digest).then_some(bytes)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn signatures(&self, digest: Digest, statement: &[u8], trust: &Trust) -> Result<Vec<(KeyId, Vec<u8>)>> {
+        let mut found = Vec::new();
+        for key in trust.keys() {
+            let id = key.id();
+            match read_object(&*self.store, &self.signature_path(digest, id), sign::SIGNATURE_LIMIT_BYTES).await {
+                Ok(object) if sign::verifies(key, statement, &object) => found.push((id, object.to_vec())),
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+
+    /// All baselines that trusted keys signed, oldest first. Cost: one LIST, two GETs or more per name.
+    pub async fn baselines(&self, trust: &Trust) -> Result<Vec<TrustedBaseline>> {
+        let names = self.names().await?;
+        let reads = stream::iter(names).map(|name| async move { self.trusted(&name, trust).await });
+        let all: Vec<_> = reads.buffered(CONCURRENCY).try_collect().await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// The newest baseline that a trusted key signed, without its evidence.
+    ///
+    /// Statements that no trusted key signed are passed over: anyone can write such names.
+    pub async fn newest_statement(&self, trust: &Trust) -> Result<Option<TrustedBaseline>> {
+        for name in self.names().await?.iter().rev() {
+            if let Some(found) = self.trusted(name, trust).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest baseline that a trusted key signed, with the state that its evidence proves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] when evidence is damaged or gone: it is never passed over.
+    pub async fn newest_baseline(&self, trust: &Trust) -> Result<Option<SealedTable>> {
+        match self.newest_statement(trust).await? {
+            Some(baseline) => self.sealed_table(baseline).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the evidence of `baseline` and holds it against the statement.
+    ///
+    /// Cost: one GET per piece of evidence, at most 48 for statements of this version; memory for the state.
+    pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
+        let TrustedBaseline { statement, summary } = baseline;
+        if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {
+            return Err(Error::new(ErrorKind::Corrupt, "a baseline names too much evidence").with("baseline", summary.number));
+        }
+        let reads = stream::iter(statement.evidence.clone()).map(|reference| async move {
+            let bytes = self.evidence_bytes(&reference).await?;
+            Ok::<_, Error>((reference, bytes))
+        });
+        let mut loaded = reads.buffered(CONCURRENCY);
+        let mut found = evidence::State::default();
+        while let Some((reference, bytes)) = loaded.try_next().await? {
+            found.apply(&reference, bytes, &self.root).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
+        }
+        drop(loaded);
+        let table = found.finish(statement, summary)?;
+        state::check(&table)?;
+        Ok(table)
+    }
+
+    async fn evidence_bytes(&self, reference: &EvidenceRef) -> Result<Bytes> {
+        let path = self.evidence_path(reference.digest);
+        let failed = |e: Error| e.with("evidence", &path);
+        let bytes = read_object(&*self.store, &path, EVIDENCE_LIMIT_BYTES.min(reference.size)).await.map_err(failed)?;
+        if u64::try_from(bytes.len()).ok() == Some(reference.size) && Digest::of(&bytes) == reference.digest {
+            return Ok(bytes);
+        }
+        Err(Error::new(ErrorKind::Corrupt, "evidence does not have the digest that its baseline states").with("evidence", &path))
+    }
+
+    /// The block list of a sealed file, from evidence or from beside it. Cost: none, or one GET of 0.05% of the file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] when it is damaged or gone.
+    pub async fn blocks(&self, file: &SealedFile) -> Result<BlockList> {
+        let stored = match &file.inline_blocks {
+            Some(inline) => inline.clone(),
+            None => read_object(&*self.store, &self.blocks_path(file.digest), EVIDENCE_LIMIT_BYTES).await?,
+        };
+        BlockList::from_bytes(&stored, file.live.size, file.digest).map_err(|e| e.with("file", &file.live.key.path))
+    }
+
+    /// Stores a block list, unless it is small enough to stand in the evidence: then it is returned.
+    pub(super) async fn keep_blocks(&self, blocks: &BlockList) -> Result<Option<Bytes>> {
+        let bytes = Bytes::from(blocks.to_bytes());
+        if bytes.len() <= INLINE_BLOCKS_LIMIT_BYTES {
+            return Ok(Some(bytes));
+        }
+        self.store.put(&self.blocks_path(blocks.root()), bytes.into()).await?;
+        Ok(None)
+    }
+
+    /// Stores a piece of evidence under its digest.
+    pub(super) async fn keep_evidence(&self, bytes: Vec<u8>) -> Result<(Digest, u64)> {
+        let digest = Digest::of(&bytes);
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.store.put(&self.evidence_path(digest), bytes.into()).await?;
+        Ok((digest, size))
+    }
+
+    /// Stores a statement. Without a signature it counts for nothing.
+    pub(super) async fn keep_statement(&self, statement: &Statement) -> Result<BaselineName> {
+        let bytes = statement.to_bytes();
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > STATEMENT_LIMIT_BYTES {
+            return Err(Error::new(ErrorKind::Unsupported, "a baseline's statement would be too large; name fewer aliases"));
+        }
+        let name = BaselineName { number: statement.number, digest: Digest::of(&bytes) };
+        self.store.put(&self.baseline_path(&name), bytes.into()).await?;
+        Ok(name)
+    }
+
+    /// Signs a stored statement: the commit point of a seal.
+    pub(super) async fn sign(&self, name: &BaselineName, statement: &Statement, key: &PrivateKey) -> Result<()> {
+        let object = sign::sign(key, &statement.to_bytes());
+        self.store.put(&self.signature_path(name.digest, key.public().id()), object.into()).await?;
+        Ok(())
+    }
+
+    /// Takes a signature and its statement back, newest first.
+    pub(super) async fn withdraw(&self, name: &BaselineName, key: KeyId) -> Result<()> {
+        for path in [self.signature_path(name.digest, key), self.baseline_path(name)] {
+            match self.store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => {
+                    return Err(Error::new(
+                        ErrorKind::OutcomeUnknown,
+                        "another sealer took the same number, and this baseline could not be withdrawn; delete it by hand",
+                    )
+                    .with("object", path)
+                    .caused_by(e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The DSSE envelope of a baseline with the signatures of all trusted keys, as other tools read it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthentic`] when no trusted key signed it.
+    pub async fn dsse_envelope(&self, name: &BaselineName, trust: &Trust) -> Result<Value> {
+        let unsigned =
+            || Error::new(ErrorKind::Unauthentic, "no trusted key signed this baseline").with("baseline", self.baseline_path(name));
+        let bytes = self.statement_bytes(name).await?.ok_or_else(unsigned)?;
+        let signatures = self.signatures(name.digest, &bytes, trust).await?;
+        if signatures.is_empty() { Err(unsigned()) } else { Ok(sign::envelope(&bytes, &signatures)) }
+    }
+
+    /// Follows the chain from `newest` to the first baseline and says what is wrong with it, by number.
+    ///
+    /// Each predecessor must be there under its digest, be signed by a trusted key, and no other trusted statement may
+    /// claim a number of the chain. Cost: that of [`Self::baselines`].
+    pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust) -> Result<BTreeMap<u64, String>> {
+        let all = self.baselines(trust).await?;
+        let mut wrong = BTreeMap::new();
+        let mut expected = Some((newest.summary.number, newest.summary.digest));
+        while let Some((number, digest)) = expected {
+            let rivals = all.iter().filter(|b| b.summary.number == number && b.summary.digest != digest).count();
+            if rivals > 0 {
+                wrong.insert(number, format!("baseline {number} exists {} times with valid signatures: the history forks", rivals + 1));
+            }
+            let Some(found) = all.iter().find(|b| b.summary.number == number && b.summary.digest == digest) else {
+                wrong.insert(number, format!("baseline {number} ({digest}) of the chain is gone or no trusted key signed it"));
+                break;
+            };
+            expected = match (found.statement.previous, number.checked_sub(1)) {
+                (Some(previous), Some(before)) if before > 0 => Some((before, previous)),
+                (None, Some(0)) => None,
+                _ => {
+                    wrong.insert(number, format!("baseline {number} names no predecessor, or one it cannot have"));
+                    None
+                }
+            };
+        }
+        Ok(wrong)
+    }
+}
+
+fn parse_name(name: &str) -> Option<BaselineName> {
+    let (number, digest) = name.strip_suffix(".json")?.split_once('-')?;
+    let fits = number.len() == NUMBER_DIGITS && number.bytes().all(|b| b.is_ascii_digit());
+    let digest: Digest = digest.parse().ok()?;
+    let number = number.parse().ok().filter(|number| fits && *number > 0)?;
+    let parsed = BaselineName { number, digest };
+    // Only the one spelling of a digest counts.
+    name.ends_with(&format!("{digest}.json")).then_some(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::super::statement::tests::sample;
+    use super::super::trust::TrustLevel;
+    use super::*;
+
+    fn repository() -> (Repository, PrivateKey, Trust) {
+        let key = PrivateKey::from_seed(&[1; 32]);
+        let trust = Trust::new([key.public()], TrustLevel::Given).unwrap();
+        (Repository::new(Arc::new(InMemory::new()), Path::from("t")), key, trust)
+    }
+
+    #[tokio::test]
+    async fn names_that_are_none_are_ignored() {
+        let (repository, _, trust) = repository();
+        for junk in ["1-abc.json", "00000000000000000000-x.json", "readme.txt", &format!("{:020}-{}.json", 0, Digest([1; 32]))] {
+            repository.store.put(&repository.folder("baselines").join(junk), "junk".into()).await.unwrap();
+        }
+        assert!(repository.names().await.unwrap().is_empty());
+        // A well-formed name of something else is a name, but no baseline.
+        let name = BaselineName { number: 9, digest: Digest([1; 32]) };
+        repository.store.put(&repository.baseline_path(&name), "junk".into()).await.unwrap();
+        assert_eq!(repository.names().await.unwrap(), [name]);
+        assert!(repository.newest_statement(&trust).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn only_a_trusted_signature_makes_a_baseline() {
+        let (repository, key, trust) = repository();
+        let first = sample(1);
+        let name = repository.keep_statement(&first).await.unwrap();
+        assert!(repository.newest_statement(&trust).await.unwrap().is_none(), "unsigned");
+        let stranger = PrivateKey::from_seed(&[2; 32]);
+        repository.sign(&name, &first, &stranger).await.unwrap();
+        assert!(repository.newest_statement(&trust).await.unwrap().is_none(), "signed by a stranger");
+        // The stranger's signature under the trusted key's name.
+        let junk = sign::sign(&stranger, &first.to_bytes());
+        repository.store.put(&repository.signature_path(name.digest, key.public().id()), junk.into()).await.unwrap();
+        assert!(repository.newest_statement(&trust).await.unwrap().is_none(), "squatted");
+        repository.sign(&name, &first, &key).await.unwrap();
+        let found = repository.newest_statement(&trust).await.unwrap().unwrap();
+        assert_eq!(found.statement, first);
+        assert_eq!(found.summary.signed_by, [key.public().id()]);
+        assert!(repository.check_chain(&found, &trust).await.unwrap().is_empty());
+        let envelope = repository.dsse_envelope(&name, &trust).await.unwrap();
+        assert_eq!(envelope["signatures"][0]["keyid"], key.public().id().to_string());
+    }
+
+    #[tokio::test]
+    async fn a_chain_is_followed_to_its_beginning_and_forks_are_seen() {
+        let (repository, key, trust) = repository();
+        let first = sample(1);
+        let one = repository.keep_statement(&first).await.unwrap();
+        repository.sign(&one, &first, &key).await.unwrap();
+        let second = Statement { previous: Some(one.digest), ..sample(2) };
+        let two = repository.keep_statement(&second).await.unwrap();
+        repository.sign(&two, &second, &key).await.unwrap();
+        let newest = repository.newest_statement(&trust).await.unwrap().unwrap();
+        assert_eq!(newest.summary.number, 2);
+        assert!(repository.check_chain(&newest, &trust).await.unwrap().is_empty());
+
+        let rival = Statement { created_ms: 1, ..sample(1) };
+        let rival_name = repository.keep_statement(&rival).await.unwrap();
+        repository.sign(&rival_name, &rival, &key).await.unwrap();
+        let wrong = repository.check_chain(&newest, &trust).await.unwrap();
+        assert!(wrong[&1].contains("forks"), "{wrong:?}");
+        repository.withdraw(&rival_name, key.public().id()).await.unwrap();
+        assert!(repository.check_chain(&newest, &trust).await.unwrap().is_empty());
+
+        repository.store.delete(&repository.signature_path(one.digest, key.public().id())).await.unwrap();
+        let wrong = repository.check_chain(&newest, &trust).await.unwrap();
+        assert!(wrong[&1].contains("gone"), "{wrong:?}");
+    }
+}

@@ -1,0 +1,470 @@
+//! Sealing: from a table as it stands to a signed baseline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::compare::{self, Place, compare_live, normal_live};
+use super::compare_data::FileState;
+use super::evidence::{Delta, FULL_EVERY};
+use super::observe::Observer;
+use super::progress::Progress;
+use super::repository::{BaselineName, Repository, TrustedBaseline};
+use super::sealed::{SealedCommit, SealedFile, SealedTable};
+use super::statement::{BaselineSummary, EvidenceRef, Statement};
+use super::trust::{Trust, TrustLevel};
+use super::verdict::{Finding, Verdict};
+use super::{audit, state};
+use crate::clock::SharedClock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::StatisticsLie;
+use crate::id::random_bytes;
+use crate::key::{PrivateKey, PublicKey};
+use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
+
+/// A baseline holds for a year, unless it is said otherwise.
+pub const EXPIRES_AFTER_MS: i64 = 365 * 24 * 60 * 60 * 1000;
+const ATTEMPTS: u32 = 8;
+const SHOWN_FINDINGS: usize = 5;
+
+/// How a table is sealed.
+#[derive(Debug, Clone)]
+pub struct SealOptions {
+    /// How long the baseline holds, in milliseconds; `None` is for ever.
+    pub expires_after_ms: Option<i64>,
+    /// Whether rows are hashed: without it compactions cannot be proven, and statistics are not checked against the data.
+    pub rows: bool,
+    /// Files read at a time.
+    pub concurrency: usize,
+    /// Seals although sealed files, commits or seals were changed: all sealed files are then read again, and what differs is
+    /// returned in [`SealOutcome::findings`] to be shown to a person.
+    pub accept_changes: bool,
+    /// Makes a new baseline even if there is nothing new to seal.
+    pub force: bool,
+    /// Other URLs of the same table.
+    pub aliases: Vec<String>,
+    /// Keys, besides the sealer's own, whose baselines are continued.
+    pub trusted: Vec<PublicKey>,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        Self {
+            expires_after_ms: Some(EXPIRES_AFTER_MS),
+            rows: true,
+            concurrency: 4,
+            accept_changes: false,
+            force: false,
+            aliases: Vec::new(),
+            trusted: Vec::new(),
+        }
+    }
+}
+
+/// What sealing came to.
+#[derive(Debug, Clone)]
+pub struct SealOutcome {
+    /// The baseline: the new one, or the newest when there was nothing to seal.
+    pub baseline: BaselineSummary,
+    /// Files that were read and fingerprinted.
+    pub files_added: u64,
+    /// Files whose evidence was there already.
+    pub files_reused: u64,
+    /// Files of the previous baseline that are no longer live.
+    pub files_removed: u64,
+    /// Bytes of data that were read.
+    pub bytes_read: u64,
+    /// The first baseline of this table: whatever it held was trusted on first use.
+    pub first: bool,
+    /// Nothing was new, and no baseline was made.
+    pub unchanged: bool,
+    /// Mismatches that were accepted.
+    pub findings: Vec<Finding>,
+}
+
+/// Seals one table.
+#[derive(Debug, Clone)]
+pub struct Sealer {
+    repository: Repository,
+    location: String,
+    key: PrivateKey,
+    trust: Trust,
+    clock: SharedClock,
+    options: SealOptions,
+}
+
+/// What an attempt begins with.
+struct Ground {
+    snapshot: TableSnapshot,
+    previous: Option<TrustedBaseline>,
+    sealed: Option<SealedTable>,
+    findings: Vec<Finding>,
+    /// Sealed files that may not be taken over from evidence.
+    stale: BTreeSet<FileKey>,
+    first: bool,
+}
+
+/// The files of the new baseline.
+struct Sealing {
+    files: BTreeMap<FileKey, SealedFile>,
+    added: BTreeSet<FileKey>,
+    bytes_read: u64,
+}
+
+impl Sealer {
+    /// A sealer of the table at `root` of `store`, whose canonical URL is `location`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when no key is trusted, which cannot happen: the sealer trusts its own.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        location: impl Into<String>,
+        key: PrivateKey,
+        clock: SharedClock,
+        options: SealOptions,
+    ) -> Result<Self> {
+        let keys = options.trusted.iter().copied().chain([key.public()]);
+        let trust = Trust::new(keys, TrustLevel::Given)?;
+        Ok(Self { repository: Repository::new(store, root), location: location.into(), key, trust, clock, options })
+    }
+
+    /// Seals the table as it stands.
+    ///
+    /// Evidence is stored first, then the statement, then the signature, which is the commit point: interrupted before it,
+    /// nothing counts. Only files that no evidence covers are read. When another sealer takes the same number meanwhile, all is
+    /// done again on top of its baseline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] when statistics contradict the data, or the table no longer is what the previous baseline sealed
+    /// (see [`SealOptions::accept_changes`]); [`ErrorKind::Unauthentic`] when there are baselines but none by a trusted key;
+    /// [`ErrorKind::Unsupported`] for files outside of the table.
+    pub async fn seal(&self, progress: &dyn Progress) -> Result<SealOutcome> {
+        for attempt in 0..ATTEMPTS {
+            if let Some(outcome) = self.attempt(progress).await? {
+                return Ok(outcome);
+            }
+            let [jitter] = random_bytes::<1>()?;
+            tokio::time::sleep(Duration::from_millis(u64::from(jitter) << attempt.min(4))).await;
+        }
+        Err(Error::new(ErrorKind::Unavailable, "other sealers kept taking the next number; try again"))
+    }
+
+    /// `None` when another sealer was faster.
+    async fn attempt(&self, progress: &dyn Progress) -> Result<Option<SealOutcome>> {
+        let mut ground = self.ground(progress).await?;
+        if let Some(outcome) = self.nothing_new(&ground) {
+            return Ok(Some(outcome));
+        }
+        let row_key = match &ground.sealed {
+            Some(sealed) => sealed.row_key,
+            None => random_bytes()?,
+        };
+        let sealing = self.fingerprint(&ground, row_key, progress).await?;
+        let (statement, removed) = self.state(&ground, &sealing, &row_key).await?;
+        let Some(name) = self.commit(&statement).await? else { return Ok(None) };
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(Some(SealOutcome {
+            baseline: statement.summary(name.digest, vec![self.key.public().id()]),
+            files_added: count(sealing.added.len()),
+            files_reused: count(sealing.files.len() - sealing.added.len()),
+            files_removed: count(removed),
+            bytes_read: sealing.bytes_read,
+            first: ground.first,
+            unchanged: false,
+            findings: std::mem::take(&mut ground.findings),
+        }))
+    }
+
+    /// Reads table and previous baseline, and refuses to seal over what contradicts it.
+    async fn ground(&self, progress: &dyn Progress) -> Result<Ground> {
+        let snapshot = table::load(&**self.repository.store(), self.repository.root(), None).await?;
+        refuse_foreign(&snapshot)?;
+        let previous = self.repository.newest_statement(&self.trust).await?;
+        let mut findings = Vec::new();
+        let first = previous.is_none();
+        if first && !self.repository.names().await?.is_empty() {
+            let detail = "there are baselines, but none by a trusted key: name their public keys, or accept to begin anew";
+            if !self.options.accept_changes {
+                return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
+            }
+            findings.push(Finding::new(Verdict::Untrusted, detail));
+        }
+        let mut sealed = None;
+        if let Some(previous) = &previous {
+            findings
+                .extend(self.repository.check_chain(previous, &self.trust).await?.into_values().map(|d| Finding::new(Verdict::Forged, d)));
+            sealed = match self.repository.sealed_table(previous.clone()).await {
+                Ok(sealed) => Some(sealed),
+                Err(e) if self.options.accept_changes && !e.is_retryable() => {
+                    findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
+                    None
+                }
+                Err(e) => return Err(e),
+            };
+        }
+        let mut ground = Ground { snapshot, previous, sealed, findings, stale: BTreeSet::new(), first };
+        self.compare(&mut ground, progress).await?;
+        Ok(ground)
+    }
+
+    async fn compare(&self, ground: &mut Ground, progress: &dyn Progress) -> Result<()> {
+        let place = Place {
+            store: &**self.repository.store(),
+            root: self.repository.root(),
+            location: &self.location,
+            now_ms: self.clock.now_ms(),
+        };
+        let mut found = Vec::new();
+        if ground.snapshot.kind == TableKind::Delta {
+            found.extend(compare::compare_checkpoints(&place, ground.snapshot.version).await?);
+        }
+        if let Some(sealed) = &ground.sealed {
+            found.extend(compare::compare_log(&place, &ground.snapshot, sealed).await?.findings);
+            found.extend(self.absent(&ground.snapshot, sealed).await?);
+            if self.options.accept_changes {
+                for finding in self.changed_data(&ground.snapshot, sealed, progress).await? {
+                    found.push(finding);
+                }
+            }
+        }
+        found.extend(ground.snapshot.duplicates.iter().map(|key| Finding::new(Verdict::Forged, "the file is named twice").file(&key.path)));
+        // To seal an expired baseline's table again is what renews it.
+        found.retain(|finding| finding.verdict.is_mismatch() && finding.verdict != Verdict::Expired);
+        ground.findings.extend(found);
+        ground.findings.sort();
+        ground.findings.dedup();
+        let undetermined = ground.findings.iter().any(|f| f.verdict == Verdict::Undetermined);
+        if !ground.snapshot.duplicates.is_empty() || undetermined || !(ground.findings.is_empty() || self.options.accept_changes) {
+            return Err(refusal(&self.location, &ground.findings));
+        }
+        let suspect: BTreeSet<&String> = ground.findings.iter().filter_map(|f| f.file.as_ref()).collect();
+        ground.stale = ground.snapshot.files.keys().filter(|key| suspect.contains(&key.path)).cloned().collect();
+        Ok(())
+    }
+
+    /// Sealed live files that a listing no longer shows with their size. Cost: one LIST of the table.
+    async fn absent(&self, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
+        if snapshot.kind == TableKind::Parquet {
+            return Ok(Vec::new());
+        }
+        let root = self.repository.root();
+        let prefix = (!root.as_ref().is_empty()).then_some(root);
+        let sizes: BTreeMap<Path, u64> =
+            self.repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
+        let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
+        let finding = |file: &SealedFile| {
+            let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
+            let verdict = match found {
+                Some(size) if *size == file.live.size => return None,
+                Some(size) => Finding::new(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
+                None => Finding::new(Verdict::Missing, "the sealed file is gone"),
+            };
+            Some(verdict.file(&file.live.key.path))
+        };
+        Ok(live.filter_map(finding).collect())
+    }
+
+    /// Reads every sealed file that is still live, and says what differs.
+    async fn changed_data(&self, snapshot: &TableSnapshot, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
+        let observer = audit::observer(&self.repository, &snapshot.schema, sealed.row_key, true);
+        progress.begin("checking sealed files", sealed.baseline.files, sealed.baseline.bytes);
+        let files: Vec<&SealedFile> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
+        let reads = stream::iter(files).map(|file| async move {
+            let state = observer.compare(file, &|bytes| progress.bytes(bytes)).await;
+            progress.file(&file.live.key.path);
+            match state {
+                FileState::Intact => Vec::new(),
+                FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],
+                FileState::Differs(findings) => findings,
+            }
+        });
+        let found: Vec<Vec<Finding>> = reads.buffer_unordered(self.options.concurrency.max(1)).collect().await;
+        progress.end();
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    fn nothing_new(&self, ground: &Ground) -> Option<SealOutcome> {
+        let sealed = ground.sealed.as_ref().filter(|_| !self.options.force && ground.findings.is_empty())?;
+        let stated = &sealed.statement;
+        let expired = stated.expires_ms.is_some_and(|expires| expires <= self.clock.now_ms());
+        let same_files = sealed.files.keys().eq(ground.snapshot.files.keys());
+        let same = stated.state.version == ground.snapshot.version && same_files && stated.aliases == self.options.aliases;
+        (same && !expired).then(|| SealOutcome {
+            baseline: sealed.baseline.clone(),
+            files_added: 0,
+            files_reused: sealed.baseline.files,
+            files_removed: 0,
+            bytes_read: 0,
+            first: false,
+            unchanged: true,
+            findings: Vec::new(),
+        })
+    }
+
+    /// Takes over what evidence covers and reads the rest.
+    async fn fingerprint(&self, ground: &Ground, row_key: [u8; 32], progress: &dyn Progress) -> Result<Sealing> {
+        let kind = ground.snapshot.kind;
+        let mut files = BTreeMap::new();
+        let mut fresh: Vec<&LiveFile> = Vec::new();
+        for (key, live) in &ground.snapshot.files {
+            let known = ground.sealed.as_ref().and_then(|sealed| sealed.files.get(key));
+            match known.filter(|file| !ground.stale.contains(key) && compare_live(kind, &file.live, live).is_empty()) {
+                Some(file) => {
+                    files.insert(key.clone(), file.clone());
+                }
+                None => fresh.push(live),
+            }
+        }
+        let observer = audit::observer(&self.repository, &ground.snapshot.schema, row_key, self.options.rows);
+        let bytes = fresh.iter().map(|live| live.size).sum();
+        progress.begin("fingerprinting", u64::try_from(fresh.len()).unwrap_or(u64::MAX), bytes);
+        let bytes_read = AtomicU64::new(0);
+        let count = |bytes: u64| {
+            bytes_read.fetch_add(bytes, Ordering::Relaxed);
+            progress.bytes(bytes);
+        };
+        let count = &count;
+        let reads = stream::iter(fresh).map(|live| async move {
+            let file = self.observe(&observer, kind, live, count).await?;
+            progress.file(&live.key.path);
+            Ok::<_, Error>(file)
+        });
+        let observed: Vec<SealedFile> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
+        progress.end();
+        let added = observed.iter().map(|file| file.live.key.clone()).collect();
+        files.extend(observed.into_iter().map(|file| (file.live.key.clone(), file)));
+        Ok(Sealing { files, added, bytes_read: bytes_read.into_inner() })
+    }
+
+    async fn observe(&self, observer: &Observer<'_>, kind: TableKind, live: &LiveFile, count: &(dyn Fn(u64) + Sync)) -> Result<SealedFile> {
+        let observed = observer.observe(live, count).await?;
+        if let Some(lie) = observed.lies.first() {
+            return Err(lies(live, lie, observed.lies.len()));
+        }
+        let inline_blocks = self.repository.keep_blocks(&observed.blocks).await?;
+        Ok(SealedFile { live: LiveFile { added_in: None, ..normal_live(kind, live) }, inline_blocks, ..observed.file })
+    }
+
+    /// Stores evidence and forms the statement. Also says how many sealed files are no longer live.
+    async fn state(&self, ground: &Ground, sealing: &Sealing, row_key: &[u8; 32]) -> Result<(Statement, usize)> {
+        let number = ground.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1));
+        // What was accepted may contradict earlier evidence: then it is written whole.
+        let base = ground.sealed.as_ref().filter(|_| number % FULL_EVERY != 0 && ground.findings.is_empty());
+        let empty = BTreeMap::new();
+        let gone: Vec<&FileKey> = match &ground.sealed {
+            Some(sealed) => sealed.files.keys().filter(|key| !sealing.files.contains_key(*key)).collect(),
+            None => Vec::new(),
+        };
+        let known = base.map_or(&empty, |sealed| &sealed.removed);
+        let mut removed = known.clone();
+        gone.iter().for_each(|key| {
+            removed.entry((*key).clone()).or_default();
+        });
+        let tombstones =
+            ground.snapshot.tombstones.iter().filter(|(key, _)| !removed.contains_key(*key) && !sealing.files.contains_key(*key));
+        let tombstones: Vec<(&FileKey, Option<i64>)> = tombstones.map(|(key, at)| (key, *at)).collect();
+        removed.extend(tombstones.iter().map(|(key, at)| ((*key).clone(), *at)));
+        removed.retain(|key, _| !sealing.files.contains_key(key));
+
+        let sealed_commits = if ground.findings.is_empty() { ground.sealed.as_ref().map(|s| s.commits.clone()) } else { None };
+        let mut commits = sealed_commits.unwrap_or_default();
+        for commit in &ground.snapshot.commits {
+            let sealed = SealedCommit { digest: commit.digest, size: commit.size, operation: commit.operation.clone() };
+            commits.entry(commit.version).or_insert(sealed);
+        }
+        let covered = |version: &u64| base.is_some_and(|sealed| sealed.commits.contains_key(version));
+        let delta = Delta {
+            added: sealing.files.iter().filter(|(key, _)| base.is_none() || sealing.added.contains(*key)).map(|(_, file)| file).collect(),
+            removed: gone,
+            tombstones,
+            commits: commits.iter().filter(|(version, _)| !covered(version)).map(|(version, commit)| (*version, commit)).collect(),
+        };
+        let mut evidence = base.map_or_else(Vec::new, |sealed| sealed.statement.evidence.clone());
+        for (kind, bytes) in delta.encode(row_key)? {
+            let (digest, size) = self.repository.keep_evidence(bytes).await?;
+            evidence.push(EvidenceRef { kind, digest, size, number });
+        }
+        let root = state::root(&ground.snapshot, &sealing.files, &removed, &commits)?;
+        let previous = ground.previous.as_ref();
+        let created_ms = self.clock.now_ms().max(previous.map_or(i64::MIN, |p| p.summary.created_ms.saturating_add(1)));
+        let statement = Statement {
+            number,
+            previous: previous.map(|p| p.summary.digest),
+            created_ms,
+            expires_ms: self.options.expires_after_ms.map(|after| created_ms.saturating_add(after)),
+            location: self.location.clone(),
+            aliases: self.options.aliases.clone(),
+            state: root,
+            evidence,
+            trust_root: 0,
+        };
+        Ok((statement, delta.removed.len()))
+    }
+
+    /// Stores and signs the statement; `None` when another sealer took its number, and nothing of ours counts.
+    ///
+    /// Whoever signs looks again afterwards, and withdraws when it sees a rival: of two that sign at once, the one that signed
+    /// last sees the other, so that never both believe to have won.
+    async fn commit(&self, statement: &Statement) -> Result<Option<BaselineName>> {
+        let name = self.repository.keep_statement(statement).await?;
+        if !self.has_rival(&name).await? {
+            self.repository.sign(&name, statement, &self.key).await?;
+            if !self.has_rival(&name).await? {
+                return Ok(Some(name));
+            }
+        }
+        self.repository.withdraw(&name, self.key.public().id()).await?;
+        Ok(None)
+    }
+
+    async fn has_rival(&self, own: &BaselineName) -> Result<bool> {
+        for name in self.repository.names().await?.iter().filter(|name| name.number >= own.number && *name != own) {
+            if self.repository.trusted(name, &self.trust).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn refuse_foreign(snapshot: &TableSnapshot) -> Result<()> {
+    match snapshot.files.values().find(|live| live.location.is_none()) {
+        None => Ok(()),
+        Some(live) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "a live file lies outside of the table: such a table (a shallow clone, or one that was tampered with) cannot be sealed",
+        )
+        .with("file", &live.raw_path)),
+    }
+}
+
+fn refusal(location: &str, findings: &[Finding]) -> Error {
+    let shown: Vec<String> = findings.iter().take(SHOWN_FINDINGS).map(ToString::to_string).collect();
+    let more = findings.len().saturating_sub(shown.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    Error::new(
+        ErrorKind::Mismatch,
+        format!("sealing would cover up changes; audit the table, and accept them only if they are meant: {}{rest}", shown.join("; ")),
+    )
+    .with("table", location)
+}
+
+fn lies(live: &LiveFile, lie: &StatisticsLie, count: usize) -> Error {
+    let column = if lie.column.is_empty() { "the whole file" } else { &lie.column };
+    let mut error = Error::new(ErrorKind::Mismatch, "stated statistics contradict the data, so the table is not sealed")
+        .with("file", &live.key.path)
+        .with("column", column)
+        .with("statistic", &lie.what)
+        .with("stated", &lie.stated)
+        .with("found", &lie.found);
+    if let Some(row_group) = lie.row_group {
+        error = error.with("row group", row_group);
+    }
+    if count > 1 { error.with("contradictions", count) } else { error }
+}

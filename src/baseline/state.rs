@@ -1,0 +1,184 @@
+//! The digests of a state: Merkle roots, accumulator, totals. `docs/format/baseline.md` says the same in words.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::canonical;
+use super::sealed::{SealedCommit, SealedFile, SealedTable};
+use super::statement::{CommitsRoot, StateRoot, Totals};
+use crate::digest::{Digest, MerkleTree, MultisetHash};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{FileKey, TableKind, TableSnapshot};
+
+const LEAF_TAG: &str = "lakeseal 2026 state leaf v1";
+const COMMIT_TAG: &str = "lakeseal 2026 commit accumulator v1";
+
+/// The sum of a file's live rows; absent when they were not hashed.
+pub(super) fn live_sum(file: &SealedFile) -> Option<MultisetHash> {
+    file.rows_encoding?;
+    let mut sum = MultisetHash::new();
+    for group in &file.row_groups {
+        sum.add(&MultisetHash::from_bytes(group.sum.as_ref()?).ok()?);
+    }
+    if let Some(deleted) = &file.deleted {
+        sum.subtract(&MultisetHash::from_bytes(deleted.sum.as_ref()?).ok()?);
+    }
+    Some(sum)
+}
+
+/// Keys are paths without control characters, so that leaves ascend as their keys do.
+fn merkle(leaves: &[Vec<u8>]) -> Result<Digest> {
+    Ok(MerkleTree::new(leaves)?.root())
+}
+
+fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
+    let vector = key.deletion_vector.as_deref().unwrap_or_default();
+    [key.path.as_bytes(), b"\0", vector.as_bytes(), b"\0", &Digest::tagged(LEAF_TAG, &canonical::bytes(value)).0].concat()
+}
+
+fn file_leaf(file: &SealedFile) -> Vec<u8> {
+    let live = &file.live;
+    leaf(
+        &live.key,
+        &json!({
+            "deleted": file.deleted.as_ref().map(|d| json!({
+                "digest": d.digest.to_string(),
+                "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
+                "rows": d.rows,
+            })),
+            "deletion_vector": live.deletion_vector,
+            "deletion_vector_id": live.key.deletion_vector,
+            "digest": file.digest.to_string(),
+            "footer": file.footer.to_string(),
+            "modification_time_ms": live.modification_time_ms,
+            "other": live.other,
+            "partition_values": live.partition_values,
+            "path": live.key.path,
+            "raw_path": live.raw_path,
+            "row_groups": file.row_groups.iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
+            "rows": file.rows,
+            "sha256": hex::encode(file.sha256),
+            "size": live.size,
+            "stats": live.stats,
+        }),
+    )
+}
+
+fn tombstone_leaf(key: &FileKey) -> Vec<u8> {
+    leaf(key, &Value::Null)
+}
+
+fn files_root(files: &BTreeMap<FileKey, SealedFile>) -> Result<Digest> {
+    merkle(&files.values().map(file_leaf).collect::<Vec<_>>())
+}
+
+fn tombstones_root(removed: &BTreeMap<FileKey, Option<i64>>) -> Result<Digest> {
+    merkle(&removed.keys().map(tombstone_leaf).collect::<Vec<_>>())
+}
+
+fn commits_root(commits: &BTreeMap<u64, SealedCommit>) -> CommitsRoot {
+    let mut root = CommitsRoot::default();
+    for (version, commit) in commits {
+        let input = [&root.accumulator[..], &version.to_le_bytes(), &commit.digest.0, &commit.size.to_le_bytes()].concat();
+        root = CommitsRoot { count: root.count.saturating_add(1), accumulator: Digest::tagged(COMMIT_TAG, &input).0 };
+    }
+    root
+}
+
+fn totals(files: &BTreeMap<FileKey, SealedFile>) -> Totals {
+    files.values().fold(Totals::default(), |sum, file| Totals {
+        files: sum.files.saturating_add(1),
+        rows: sum.rows.saturating_add(file.rows.saturating_sub(file.deleted.as_ref().map_or(0, |d| d.rows))),
+        bytes: sum.bytes.saturating_add(file.live.size),
+    })
+}
+
+/// The encoding is that of all live files; where they differ there is no sum.
+fn rows_sum(files: &BTreeMap<FileKey, SealedFile>) -> Option<(u16, Digest)> {
+    let encoding = files.values().next()?.rows_encoding?;
+    let mut total = MultisetHash::new();
+    for file in files.values() {
+        if file.rows_encoding != Some(encoding) {
+            return None;
+        }
+        total.add(&live_sum(file)?);
+    }
+    Some((encoding, total.digest()))
+}
+
+/// The digests of what a log says besides files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeadDigests {
+    pub(super) protocol: Digest,
+    pub(super) metadata: Digest,
+    pub(super) schema: Digest,
+    pub(super) transactions: Digest,
+    pub(super) domains: Digest,
+}
+
+/// Digests of protocol, metadata, schema, transactions and domains.
+pub(super) fn head_digests(snapshot: &TableSnapshot) -> HeadDigests {
+    let schema = match snapshot.metadata.get("schemaString").and_then(Value::as_str) {
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        None => Value::Null,
+    };
+    HeadDigests {
+        protocol: canonical::digest(&canonical::normal_protocol(&snapshot.protocol)),
+        metadata: canonical::digest(&canonical::normal(&snapshot.metadata)),
+        schema: canonical::digest(&schema),
+        transactions: canonical::digest(&json!(snapshot.transactions)),
+        domains: canonical::digest(&canonical::normal(&json!(snapshot.domains))),
+    }
+}
+
+/// The root of a state.
+pub(super) fn root(
+    snapshot: &TableSnapshot,
+    files: &BTreeMap<FileKey, SealedFile>,
+    removed: &BTreeMap<FileKey, Option<i64>>,
+    commits: &BTreeMap<u64, SealedCommit>,
+) -> Result<StateRoot> {
+    let head = head_digests(snapshot);
+    Ok(StateRoot {
+        kind: snapshot.kind,
+        table_id: snapshot.table_id.clone(),
+        version: if snapshot.kind == TableKind::Delta { snapshot.version } else { 0 },
+        commits: commits_root(commits),
+        protocol: head.protocol,
+        metadata: head.metadata,
+        schema: head.schema,
+        transactions: head.transactions,
+        domains: head.domains,
+        files: files_root(files)?,
+        tombstones: tombstones_root(removed)?,
+        totals: totals(files),
+        rows_sum: rows_sum(files),
+    })
+}
+
+/// Holds the state that evidence came to against the roots in the statement.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] naming the first root that differs.
+pub(super) fn check(table: &SealedTable) -> Result<()> {
+    let stated = &table.statement.state;
+    let wrong = if stated.files != files_root(&table.files)? {
+        Some("live files")
+    } else if stated.tombstones != tombstones_root(&table.removed)? {
+        Some("removed files")
+    } else if stated.commits != commits_root(&table.commits) {
+        Some("commits")
+    } else if stated.totals != totals(&table.files) {
+        Some("totals")
+    } else if stated.rows_sum != rows_sum(&table.files) {
+        Some("rows")
+    } else {
+        None
+    };
+    match wrong {
+        None => Ok(()),
+        Some(what) => Err(Error::new(ErrorKind::Corrupt, format!("the evidence does not come to the {what} that its baseline states"))
+            .with("baseline", table.baseline.number)),
+    }
+}

@@ -1,0 +1,164 @@
+//! What the log states about a file, held against its fingerprint.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+use super::scalar::Scalar;
+use super::{FileFingerprint, StatisticsLie};
+use crate::table::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableSchema};
+
+const NANOS_PER_MILLI: i128 = 1_000_000;
+
+/// Compares `add.stats`, the deletion vector's cardinality and the Parquet footer's statistics with what was recomputed.
+///
+/// Absent statistics are no lie. Text may be truncated and timestamps may be cut to milliseconds, as Delta allows; integers,
+/// floats, dates and booleans must be exact unless `tightBounds` is false or a deletion vector makes them wide. NaN is left out
+/// on both sides. The fingerprint must have been made with rows; without them only the row count is compared.
+pub fn check_statistics(file: &LiveFile, fingerprint: &FileFingerprint, schema: &TableSchema) -> Vec<StatisticsLie> {
+    let mut lies = fingerprint.footer_lies.clone();
+    if let Some(descriptor) = &file.deletion_vector {
+        let stated = descriptor.get("cardinality").and_then(Value::as_u64);
+        if let Some((stated, found)) = stated.zip(fingerprint.deleted.as_ref().map(|deleted| deleted.rows)).filter(|(a, b)| a != b) {
+            lies.push(lie("", "cardinality", stated, found));
+        }
+    }
+    let Some(Value::Object(stats)) = &file.stats else { return lies };
+    if let Some(stated) = stats.get("numRecords").filter(|stated| !stated.is_null() && stated.as_u64() != Some(fingerprint.rows)) {
+        lies.push(lie("", "numRecords", stated, fingerprint.rows));
+    }
+    let wide = stats.get("tightBounds").and_then(Value::as_bool) == Some(false) || file.deletion_vector.is_some();
+    let null = Value::Null;
+    let member = |name: &str| stats.get(name).unwrap_or(&null);
+    let stated = Stated { nulls: member("nullCount"), min: member("minValues"), max: member("maxValues") };
+    let check = Check { fingerprint, wide };
+    for column in schema.columns.iter().filter(|column| !schema.partition_columns.contains(&column.name)) {
+        check.column(column, "", &stated, &mut lies);
+    }
+    lies
+}
+
+fn lie(column: &str, what: &str, stated: impl ToString, found: impl ToString) -> StatisticsLie {
+    StatisticsLie {
+        row_group: None,
+        column: column.to_owned(),
+        what: what.to_owned(),
+        stated: stated.to_string(),
+        found: found.to_string(),
+    }
+}
+
+/// The statistics' members for one level of nesting.
+struct Stated<'a> {
+    nulls: &'a Value,
+    min: &'a Value,
+    max: &'a Value,
+}
+
+impl<'a> Stated<'a> {
+    fn member(&self, column: &TableColumn) -> Self {
+        // Old writers of column-mapped tables use logical names.
+        let of = |value: &'a Value| value.get(&column.physical_name).or_else(|| value.get(&column.name)).unwrap_or(&Value::Null);
+        Self { nulls: of(self.nulls), min: of(self.min), max: of(self.max) }
+    }
+}
+
+struct Check<'a> {
+    fingerprint: &'a FileFingerprint,
+    wide: bool,
+}
+
+/// One leaf over all row groups.
+struct Found {
+    nulls: u64,
+    min: Option<Scalar>,
+    max: Option<Scalar>,
+}
+
+impl Check<'_> {
+    fn column(&self, column: &TableColumn, above: &str, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
+        let stated = stated.member(column);
+        let path = if above.is_empty() { column.physical_name.clone() } else { format!("{above}.{}", column.physical_name) };
+        match &column.data_type {
+            ColumnType::Struct(fields) => fields.iter().for_each(|field| self.column(field, &path, &stated, lies)),
+            ColumnType::Primitive(primitive) => self.leaf(&path, *primitive, &stated, lies),
+            // Nothing prunes by statistics of lists, maps and variants.
+            ColumnType::List(_) | ColumnType::Map(_, _) | ColumnType::Variant => {}
+        }
+    }
+
+    fn leaf(&self, path: &str, primitive: PrimitiveType, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
+        let Some(found) = self.found(path, primitive) else { return };
+        if let Some(nulls) = stated.nulls.as_u64()
+            && nulls != found.nulls
+            && !(self.wide && nulls != 0 && nulls != self.fingerprint.rows)
+        {
+            lies.push(lie(path, "nullCount", nulls, found.nulls));
+        }
+        self.bound(path, "minValues", primitive, stated.min, found.min.as_ref(), lies);
+        self.bound(path, "maxValues", primitive, stated.max, found.max.as_ref(), lies);
+    }
+
+    fn bound(
+        &self,
+        path: &str,
+        what: &str,
+        primitive: PrimitiveType,
+        stated: &Value,
+        found: Option<&Scalar>,
+        lies: &mut Vec<StatisticsLie>,
+    ) {
+        let Some(bound) = Scalar::from_json(stated, primitive) else { return };
+        let Some(found) = found else {
+            // All values are null or NaN: any bound is true of no value, but a tight one cannot be.
+            if !self.wide && !matches!(bound, Scalar::Float(_)) {
+                lies.push(lie(path, what, stated, "no value"));
+            }
+            return;
+        };
+        let is_min = what == "minValues";
+        let wrong = match (&bound, found) {
+            (Scalar::Instant(bound), Scalar::Instant(found)) if is_min => bound > found,
+            (Scalar::Instant(bound), Scalar::Instant(found)) => bound.saturating_add(NANOS_PER_MILLI) <= *found,
+            _ => match bound.compare(found) {
+                Some(Ordering::Equal) | None => false,
+                Some(order) if matches!(bound, Scalar::Text(_)) || self.wide => (order == Ordering::Greater) == is_min,
+                Some(_) => !equal_but_for_rounding(&bound, found),
+            },
+        };
+        if wrong {
+            let found = found.to_json().unwrap_or_default();
+            lies.push(lie(path, what, stated, found));
+        }
+    }
+
+    fn found(&self, path: &str, primitive: PrimitiveType) -> Option<Found> {
+        let mut all = Found { nulls: 0, min: None, max: None };
+        for group in &self.fingerprint.row_groups {
+            let column = group.columns.iter().find(|column| column.name == path)?;
+            all.nulls += column.nulls?;
+            let value = |value: &Option<Value>| value.as_ref().and_then(|value| Scalar::from_json(value, primitive));
+            merge(&mut all.min, value(&column.min), Ordering::Less);
+            merge(&mut all.max, value(&column.max), Ordering::Greater);
+        }
+        Some(all)
+    }
+}
+
+fn merge(best: &mut Option<Scalar>, value: Option<Scalar>, better: Ordering) {
+    let Some(value) = value else { return };
+    if best.as_ref().is_none_or(|best| value.compare(best) == Some(better)) {
+        *best = Some(value);
+    }
+}
+
+/// JSON numbers pass through 64-bit floats, and 32-bit floats through decimal text: the last digits may differ.
+fn equal_but_for_rounding(stated: &Scalar, found: &Scalar) -> bool {
+    let float = |scalar: &Scalar| match scalar {
+        Scalar::Float(value) => Some(*value),
+        Scalar::Decimal(_, _) => scalar.to_json().and_then(|value| value.as_str()?.parse().ok()),
+        _ => None,
+    };
+    let tolerance = if matches!(stated, Scalar::Decimal(_, _)) { 1e-14 } else { 6e-8 };
+    float(stated).zip(float(found)).is_some_and(|(a, b)| (a - b).abs() <= tolerance * a.abs().max(b.abs()))
+}

@@ -1,0 +1,89 @@
+//! Copying and renaming. A copy has shards of its own, so that neither object's fate touches the other.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{CopyMode, RenameTargetMode};
+
+use super::Inner;
+use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended};
+use super::delete::delete;
+use super::get::stream_range;
+use super::put::put_inline;
+use super::resolve::Version;
+use super::upload::Uploader;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{Content, STREAMED_SLOT};
+use crate::id::WriteId;
+
+pub(super) async fn copy(inner: &Arc<Inner>, from: &Path, to: &Path, mode: CopyMode) -> object_store::Result<()> {
+    let condition = match mode {
+        CopyMode::Overwrite => Condition::Overwrite,
+        CopyMode::Create => Condition::Create,
+    };
+    let source = inner.live(from).await.map_err(|e| e.into_object_store(from))?;
+    copy_version(inner, &source, to, &condition).await.map_err(|e| e.into_object_store(to))
+}
+
+pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: RenameTargetMode) -> object_store::Result<()> {
+    let mode = match mode {
+        RenameTargetMode::Overwrite => CopyMode::Overwrite,
+        RenameTargetMode::Create => CopyMode::Create,
+    };
+    if from == to && mode == CopyMode::Overwrite {
+        // Copying and then deleting would lose the object.
+        return inner.live(from).await.map(|_| ()).map_err(|e| e.into_object_store(from));
+    }
+    copy(inner, from, to, mode).await?;
+    delete(inner, from).await.map_err(|e| e.into_object_store(from))
+}
+
+async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, condition: &Condition) -> Result<()> {
+    let attributes = source.manifest.attributes.clone();
+    if let Content::Inline(bytes) = &source.manifest.content
+        && bytes.len() as u64 <= inner.inline_limit(to)
+    {
+        return put_inline(inner, to, bytes.clone(), attributes, condition).await.map(|_| ());
+    }
+    let mut before = inner.admitted(to, condition).await?;
+    let write_id = WriteId::random()?;
+    let mut upload = Uploader::new(Arc::clone(inner), to, write_id, STREAMED_SLOT);
+    let (content, digest) = match send(inner, source, &mut upload).await {
+        Ok(done) => done,
+        Err(error) => {
+            upload.discard();
+            return Err(error);
+        }
+    };
+    let draft = Draft { content, digest, attributes };
+    for _ in 0..LOST_LIMIT {
+        if let Attempt::Won(_) = inner.propose(to, before.as_deref(), write_id, draft.clone()).await? {
+            return Ok(());
+        }
+        before = match inner.admitted(to, condition).await {
+            Ok(before) => before,
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::AlreadyExists) {
+                    upload.discard();
+                }
+                return Err(error);
+            }
+        };
+    }
+    upload.discard();
+    Err(contended(to))
+}
+
+async fn send(inner: &Arc<Inner>, source: &Arc<Version>, upload: &mut Uploader) -> Result<(Content, Digest)> {
+    let mut bytes = stream_range(inner, source, 0..source.manifest.size());
+    while let Some(piece) = bytes.try_next().await? {
+        upload.push(piece).await?;
+    }
+    let (content, digest) = upload.finish().await?;
+    if digest != source.manifest.digest {
+        return Err(Error::new(ErrorKind::Corrupt, "an object's bytes contradict its digest").with("path", &source.manifest.path));
+    }
+    Ok((content, digest))
+}

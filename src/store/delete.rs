@@ -1,0 +1,47 @@
+//! Deleting: a tombstone is decided as the next version. What was never there is deleted already.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use object_store::Attributes;
+use object_store::path::Path;
+
+use super::Inner;
+use super::decide::{Attempt, Draft, LOST_LIMIT, contended};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::format::manifest::Content;
+use crate::id::WriteId;
+
+/// Deletions that one stream has under way.
+const AT_ONCE: usize = 16;
+
+pub(super) fn delete_stream(
+    inner: Arc<Inner>,
+    paths: BoxStream<'static, object_store::Result<Path>>,
+) -> BoxStream<'static, object_store::Result<Path>> {
+    paths
+        .map(move |path| {
+            let inner = Arc::clone(&inner);
+            async move {
+                let path = path?;
+                delete(&inner, &path).await.map_err(|e| e.into_object_store(&path))?;
+                Ok(path)
+            }
+        })
+        .buffered(AT_ONCE)
+        .boxed()
+}
+
+/// Cost: one LIST round, then one create a region if there is something to delete.
+pub(super) async fn delete(inner: &Inner, path: &Path) -> Result<()> {
+    let draft = Draft { content: Content::Tombstone, digest: Digest::of(&[]), attributes: Attributes::new() };
+    for _ in 0..LOST_LIMIT {
+        let Some(newest) = inner.newest(path).await?.filter(|version| version.is_live()) else { return Ok(()) };
+        if let Attempt::Won(_) = inner.propose(path, Some(&newest), WriteId::random()?, draft.clone()).await? {
+            return Ok(());
+        }
+    }
+    Err(contended(path))
+}

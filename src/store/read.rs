@@ -1,0 +1,341 @@
+//! Reading shards of one segment: verified blocks from the data shards, and what they lack decoded from others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::Inner;
+use super::hints::RepairReason;
+use super::resolve::Version;
+use super::segment::{compute, shard_key};
+use crate::digest::{BLOCK_BYTES, BlockList, Digest};
+use crate::erasure::{Codec, SegmentShape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{Content, Sharded};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Ranges of one shard, by shard.
+pub(super) type Wanted = BTreeMap<usize, Vec<Range<u64>>>;
+
+/// Verified bytes of one shard: sorted pieces that do not touch.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held(Vec<(Range<u64>, Bytes)>);
+
+impl Held {
+    /// The bytes of `range`, if they are held in one piece.
+    pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
+        if range.is_empty() {
+            return Some(Bytes::new());
+        }
+        let (held, bytes) = self.0.iter().find(|(held, _)| held.start <= range.start && range.end <= held.end)?;
+        let (start, end) = (usize::try_from(range.start - held.start).ok()?, usize::try_from(range.end - held.start).ok()?);
+        Some(bytes.slice(start..end))
+    }
+}
+
+/// One segment of a version, as a reader sees it.
+#[derive(Clone)]
+pub(super) struct Segment {
+    inner: Arc<Inner>,
+    version: Arc<Version>,
+    index: u64,
+    shape: SegmentShape,
+}
+
+type Fetch = BoxFuture<'static, (usize, Result<Held>)>;
+
+/// What a read of a segment knows so far.
+struct Reading {
+    segment: Segment,
+    wanted: Wanted,
+    requests: FuturesUnordered<Fetch>,
+    held: BTreeMap<usize, Held>,
+    failed: BTreeMap<usize, Error>,
+    /// Shards that a request is under way for.
+    asked: BTreeSet<usize>,
+    /// Once something is to be decoded: the columns that are needed of k shards.
+    columns: Option<Range<u64>>,
+    /// How many times the hedge delay has passed.
+    hedges: u32,
+}
+
+/// Ranges widened to whole blocks of a string of `len` bytes, sorted and joined.
+pub(super) fn whole_blocks(ranges: &[Range<u64>], len: u64) -> Vec<Range<u64>> {
+    let mut wide: Vec<Range<u64>> = ranges
+        .iter()
+        .filter(|range| range.start < range.end.min(len))
+        .map(|range| range.start / BLOCK * BLOCK..range.end.div_ceil(BLOCK).saturating_mul(BLOCK).min(len))
+        .collect();
+    wide.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::with_capacity(wide.len());
+    for range in wide {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn clip(columns: &Range<u64>, len: u64) -> Range<u64> {
+    columns.start.min(len)..columns.end.min(len)
+}
+
+impl Segment {
+    pub(super) fn new(inner: &Arc<Inner>, version: &Arc<Version>, index: u64) -> Result<Self> {
+        let Content::Shards(sharded) = &version.manifest.content else {
+            return Err(Error::new(ErrorKind::Internal, "an inline object has no segments"));
+        };
+        let shape = Inner::shape(sharded, index);
+        Ok(Self { inner: Arc::clone(inner), version: Arc::clone(version), index, shape })
+    }
+
+    fn sharded(&self) -> Option<&Sharded> {
+        match &self.version.manifest.content {
+            Content::Shards(sharded) => Some(sharded),
+            Content::Inline(_) | Content::Tombstone => None,
+        }
+    }
+
+    fn root_and_region(&self, shard: usize) -> Result<(Digest, u8)> {
+        self.sharded()
+            .and_then(|sharded| sharded.shard(self.index, shard))
+            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest lacks a shard").with("shard", shard))
+    }
+
+    /// Reads the wanted ranges of data shards. Every byte that it returns was verified, or decoded from verified bytes.
+    pub(super) async fn read(self, wanted: Wanted) -> Result<BTreeMap<usize, Held>> {
+        let hedge = self.inner.profile.hedge;
+        let mut reading = Reading {
+            segment: self,
+            wanted,
+            requests: FuturesUnordered::new(),
+            held: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            columns: None,
+            hedges: 0,
+        };
+        for (shard, ranges) in reading.wanted.clone() {
+            reading.ask(shard, ranges);
+        }
+        loop {
+            match tokio::time::timeout(hedge, reading.requests.next()).await {
+                Ok(Some((shard, outcome))) => reading.take(shard, outcome),
+                Ok(None) => {}
+                Err(_) => reading.hedges += 1,
+            }
+            if let Some(held) = reading.advance().await? {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// Fetches and verifies whole blocks of one shard: the block list and the ranges in one request.
+    async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Held> {
+        let (root, region) = self.root_and_region(shard)?;
+        let region = self.inner.regions.region(region).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
+        let manifest = &self.version.manifest;
+        let slot = self.sharded().map_or(0, |sharded| sharded.shard_slot);
+        let key = shard_key(&manifest.write_id, slot, self.index, shard)?;
+        let len = self.shape.shard_len(shard);
+        let header = len.div_ceil(BLOCK) * Digest::LEN as u64;
+        let known = match header {
+            // A shard of one block is its own list.
+            32 => Some(Arc::new(BlockList::from_bytes(&root.0, len, root)?)),
+            _ => self.inner.lists.lock().get(&root).map(Arc::clone),
+        };
+        let mut request: Vec<Range<u64>> = ranges.iter().map(|range| range.start + header..range.end + header).collect();
+        if known.is_none() {
+            request.insert(0, 0..header);
+        }
+        let mut parts = region.get_ranges(&key, &request).await?.into_iter();
+        let stored_list = if known.is_none() { parts.next() } else { None };
+        let parts: Vec<Bytes> = parts.collect();
+        let (list, held) = compute(move || verify(known, stored_list, len, root, ranges, parts)).await?;
+        if list.count() > 1 {
+            self.inner.lists.lock().put(root, list);
+        }
+        Ok(held)
+    }
+}
+
+fn verify(
+    known: Option<Arc<BlockList>>,
+    stored: Option<Bytes>,
+    len: u64,
+    root: Digest,
+    ranges: Vec<Range<u64>>,
+    parts: Vec<Bytes>,
+) -> Result<(Arc<BlockList>, Held)> {
+    let list = match known {
+        Some(list) => list,
+        None => Arc::new(BlockList::from_bytes(&stored.unwrap_or_default(), len, root)?),
+    };
+    if parts.len() != ranges.len() {
+        return Err(Error::new(ErrorKind::Corrupt, "a region answered with another number of ranges"));
+    }
+    let pieces: Vec<(Range<u64>, Bytes)> = ranges.into_iter().zip(parts).collect();
+    for (range, bytes) in &pieces {
+        let first = usize::try_from(range.start / BLOCK).unwrap_or(usize::MAX);
+        let whole = range.end - range.start == bytes.len() as u64;
+        if let Some(bad) = if whole { list.first_bad_block(first, bytes) } else { Some(first) } {
+            return Err(Error::new(ErrorKind::Corrupt, "a block of a shard contradicts its digest").with("block", bad));
+        }
+    }
+    Ok((list, Held(pieces)))
+}
+
+impl Reading {
+    fn ask(&mut self, shard: usize, ranges: Vec<Range<u64>>) {
+        let ranges = whole_blocks(&ranges, self.segment.shape.shard_len(shard));
+        self.asked.insert(shard);
+        let segment = self.segment.clone();
+        self.requests.push(Box::pin(async move { (shard, segment.fetch(shard, ranges).await) }));
+    }
+
+    fn take(&mut self, shard: usize, outcome: Result<Held>) {
+        self.asked.remove(&shard);
+        match outcome {
+            // A shard may be asked twice, for its own ranges and for the columns of others.
+            Ok(held) => self.held.entry(shard).or_default().0.extend(held.0),
+            Err(error) => {
+                self.note(shard, RepairReason::of(error.kind()));
+                self.failed.insert(shard, error);
+            }
+        }
+    }
+
+    fn note(&self, shard: usize, why: RepairReason) {
+        let segment = &self.segment;
+        let region = segment.root_and_region(shard).ok().map(|(_, region)| region);
+        segment.inner.note(&segment.version.manifest.path, segment.version.manifest.write_id, segment.index, shard, region, why);
+    }
+
+    fn has(&self, shard: usize, ranges: &[Range<u64>]) -> bool {
+        self.held.get(&shard).is_some_and(|held| ranges.iter().all(|range| held.get(range).is_some()))
+    }
+
+    /// Takes the next step. The held bytes, when they are all there is to read.
+    async fn advance(&mut self) -> Result<Option<BTreeMap<usize, Held>>> {
+        let missing: Vec<usize> = self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
+        if missing.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.held)));
+        }
+        let lost: Vec<usize> = missing.iter().copied().filter(|shard| self.hedges > 0 || self.failed.contains_key(shard)).collect();
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        let columns = self.widen(&lost);
+        let shape = self.segment.shape;
+        let covering: Vec<(usize, Bytes)> = (0..shape.shards())
+            .filter_map(|shard| {
+                let part = clip(&columns, shape.shard_len(shard));
+                // Shards without bytes in these columns are padding: nobody has to be asked.
+                let padding = shard < shape.data && part.is_empty();
+                let bytes = if padding { Some(Bytes::new()) } else { self.held.get(&shard)?.get(&part) };
+                Some((shard, bytes?))
+            })
+            .take(shape.data)
+            .collect();
+        if covering.len() >= shape.data {
+            return self.decode(&columns, covering, &missing, &lost).await;
+        }
+        self.ask_others(&columns, covering.len(), &covering, &missing)?;
+        Ok(None)
+    }
+
+    /// The columns to decode: once they grow, all that was held for less is asked again.
+    fn widen(&mut self, lost: &[usize]) -> Range<u64> {
+        let shape = self.segment.shape;
+        let ranges = lost.iter().filter_map(|shard| Some((*shard, self.wanted.get(shard)?)));
+        let wide: Vec<Range<u64>> = ranges.flat_map(|(shard, ranges)| whole_blocks(ranges, shape.shard_len(shard))).collect();
+        let start = wide.iter().map(|range| range.start).chain(self.columns.iter().map(|range| range.start)).min().unwrap_or(0);
+        let end = wide.iter().map(|range| range.end).chain(self.columns.iter().map(|range| range.end)).max().unwrap_or(0);
+        self.columns = Some(start..end);
+        start..end
+    }
+
+    /// Asks as many further shards as decoding still lacks; all that are left once the hedge delay has passed twice.
+    fn ask_others(&mut self, columns: &Range<u64>, covered: usize, covering: &[(usize, Bytes)], missing: &[usize]) -> Result<()> {
+        let shape = self.segment.shape;
+        let candidates: Vec<usize> = (0..shape.shards())
+            .filter(|shard| !self.failed.contains_key(shard) && !self.asked.contains(shard) && !missing.contains(shard))
+            .filter(|shard| covering.iter().all(|(covering, _)| covering != shard))
+            .collect();
+        if candidates.is_empty() && self.asked.is_empty() {
+            return Err(self.exhausted(covered));
+        }
+        // A missing shard's own request may still come, but is not counted on.
+        let under_way = self.asked.iter().filter(|shard| !missing.contains(shard)).count();
+        let lacking = (shape.data - covered).saturating_sub(under_way);
+        let lacking = if self.hedges > 1 { candidates.len() } else { lacking };
+        for shard in candidates.into_iter().take(lacking) {
+            self.ask(shard, vec![columns.clone()]);
+        }
+        Ok(())
+    }
+
+    async fn decode(
+        &mut self,
+        columns: &Range<u64>,
+        covering: Vec<(usize, Bytes)>,
+        missing: &[usize],
+        lost: &[usize],
+    ) -> Result<Option<BTreeMap<usize, Held>>> {
+        let shape = self.segment.shape;
+        let id = self.segment.sharded().map(|sharded| sharded.codec);
+        let codec = match id {
+            Some(id) if id != self.segment.inner.codec.id() => Codec::new(id)?,
+            _ => self.segment.inner.codec.clone(),
+        };
+        let roots: Vec<Digest> = lost.iter().map(|shard| Ok(self.segment.root_and_region(*shard)?.0)).collect::<Result<_>>()?;
+        let (wanted, range) = (lost.to_vec(), columns.clone());
+        let decoded = compute(move || {
+            let decoded = codec.decode(shape, range.clone(), &covering, &wanted)?;
+            for ((shard, bytes), root) in wanted.iter().zip(&decoded).zip(&roots) {
+                let whole = range.start == 0 && bytes.len() as u64 == shape.shard_len(*shard);
+                if whole && Digest::of(bytes) != *root {
+                    return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard));
+                }
+            }
+            Ok(decoded)
+        })
+        .await?;
+        for (shard, bytes) in lost.iter().zip(decoded) {
+            if !self.failed.contains_key(shard) {
+                self.note(*shard, RepairReason::Slow);
+            }
+            self.held.insert(*shard, Held(vec![(clip(columns, shape.shard_len(*shard)), bytes)]));
+        }
+        // The others of the missing shards are still under way.
+        let done = missing.iter().all(|shard| lost.contains(shard));
+        Ok(done.then(|| std::mem::take(&mut self.held)))
+    }
+
+    fn exhausted(&mut self, covered: usize) -> Error {
+        let manifest = &self.segment.version.manifest;
+        let damaged = self.failed.values().all(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound));
+        let (kind, message) = if damaged {
+            (ErrorKind::Corrupt, "too few intact shards are left to read the object")
+        } else {
+            (ErrorKind::Unavailable, "too few shards can be reached to read the object")
+        };
+        let error = Error::new(kind, message)
+            .with("path", &manifest.path)
+            .with("segment", self.segment.index)
+            .with("needed", self.segment.shape.data)
+            .with("intact", covered);
+        std::mem::take(&mut self.failed).into_iter().fold(error, |error, (shard, why)| {
+            let region = self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
+            let name = region.map(|region| region.name().to_string()).unwrap_or_default();
+            error.with("region", format!("{name}, shard {shard}: {why}"))
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! Writing one segment: code it, hash its shards once, send them to their regions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use object_store::PutPayload;
+use tokio::time::{Instant, timeout_at};
+
+use super::Inner;
+use super::hints::{RepairHint, RepairReason};
+use crate::digest::{BlockList, Digest};
+use crate::erasure::{Codec, SegmentShape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::WriteId;
+use crate::region::layout;
+
+/// Names one upload: what all of its shards share.
+#[derive(Debug, Clone)]
+pub(super) struct Upload {
+    pub(super) path: String,
+    pub(super) write_id: WriteId,
+    pub(super) shard_slot: u64,
+    /// Region index of each shard.
+    pub(super) placement: Arc<[u8]>,
+}
+
+struct Shard {
+    list: Bytes,
+    root: Digest,
+    bytes: Bytes,
+}
+
+/// Runs `work`, which takes CPU time, where it does not hold up requests.
+pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::new(ErrorKind::Internal, "a computation was stopped").caused_by(error)),
+    }
+}
+
+/// Codes, hashes and sends a segment; returns the root of each shard once enough of them are durable.
+pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: Bytes) -> Result<Vec<Digest>> {
+    let shape = inner.profile.geometry().segment(bytes.len() as u64);
+    let codec = inner.codec.clone();
+    let shards = compute(move || code(&codec, shape, &bytes)).await?;
+    let roots = shards.iter().map(|shard| shard.root).collect();
+    send(&inner, &upload, index, shards).await?;
+    Ok(roots)
+}
+
+fn code(codec: &Codec, shape: SegmentShape, segment: &Bytes) -> Result<Vec<Shard>> {
+    let parity = codec.encode(shape, segment)?;
+    let data = (0..shape.data).map(|shard| {
+        let range = shape.data_range(shard);
+        let (start, end) = (usize::try_from(range.start).unwrap_or(usize::MAX), usize::try_from(range.end).unwrap_or(usize::MAX));
+        segment.slice(start..end)
+    });
+    let hash = |bytes: Bytes| {
+        let list = BlockList::of(&bytes);
+        Shard { list: list.to_bytes().into(), root: list.root(), bytes }
+    };
+    Ok(data.chain(parity.into_iter().map(Bytes::from)).map(hash).collect())
+}
+
+/// Where a shard lies. The key's segment number has 32 bits, which manifests never exceed.
+pub(super) fn shard_key(write_id: &WriteId, slot: u64, segment: u64, shard: usize) -> Result<object_store::path::Path> {
+    match (u32::try_from(segment), u8::try_from(shard)) {
+        (Ok(segment), Ok(shard)) => Ok(layout::shard_key(write_id, slot, segment, shard)),
+        _ => Err(Error::new(ErrorKind::Internal, "a shard's number is out of range").with("segment", segment).with("shard", shard)),
+    }
+}
+
+async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) -> Result<()> {
+    let quorums = inner.regions.quorums();
+    let needed = inner.profile.acknowledged_shards(usize::from(quorums.n() - quorums.classic()));
+    let total = shards.len();
+    // A shard without bytes is known to everybody; it is not stored.
+    let mut durable = shards.iter().filter(|shard| shard.bytes.is_empty()).count();
+    let mut open: Vec<bool> = shards.iter().map(|shard| !shard.bytes.is_empty()).collect();
+    let mut requests: FuturesUnordered<_> = shards
+        .into_iter()
+        .enumerate()
+        .filter(|(_, shard)| !shard.bytes.is_empty())
+        .map(|(number, shard)| async move { (number, put(inner, upload, index, number, shard).await) })
+        .collect();
+    let mut failures: Vec<(usize, Error)> = Vec::new();
+    let mut give_up: Option<Instant> = None;
+    loop {
+        if durable >= needed && give_up.is_none() {
+            give_up = Some(Instant::now() + inner.profile.grace);
+        }
+        if total - failures.len() < needed {
+            break;
+        }
+        let next = match give_up {
+            Some(at) => timeout_at(at, requests.next()).await.unwrap_or(None),
+            None => requests.next().await,
+        };
+        let Some((number, outcome)) = next else { break };
+        if let Some(open) = open.get_mut(number) {
+            *open = false;
+        }
+        match outcome {
+            Ok(()) => durable += 1,
+            Err(error) => failures.push((number, error)),
+        }
+    }
+    if durable < needed {
+        let error = Error::new(ErrorKind::Unavailable, "too few regions took their shard; nothing was written")
+            .with("path", &upload.path)
+            .with("needed", needed)
+            .with("durable", durable);
+        return Err(failures.into_iter().fold(error, |error, (number, why)| error.with("shard", format!("{number}: {why}"))));
+    }
+    let late = open.iter().enumerate().filter(|(_, open)| **open).map(|(number, _)| number);
+    for number in failures.iter().map(|(number, _)| *number).chain(late) {
+        inner.note(&upload.path, upload.write_id, index, number, upload.placement.get(number).copied(), RepairReason::Unwritten);
+    }
+    Ok(())
+}
+
+async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: Shard) -> Result<()> {
+    let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
+    let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
+    let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
+    region.put(&key, PutPayload::from_iter([shard.list, shard.bytes])).await
+}
+
+impl Inner {
+    pub(super) fn note(&self, path: &str, write_id: WriteId, segment: u64, shard: usize, region: Option<u8>, why: RepairReason) {
+        let Some(region) = region.and_then(|region| self.regions.region(region)) else { return };
+        self.hints.add(RepairHint { path: path.to_owned(), write_id, segment, shard, region: region.name().clone(), why });
+    }
+}

@@ -1,0 +1,199 @@
+//! Writing an object of any size as it comes: a few segments are coded, hashed and sent at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use object_store::path::Path;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::Inner;
+use super::segment::{Upload, compute, shard_key, write};
+use crate::digest::Digest;
+use crate::erasure::SegmentShape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
+use crate::id::WriteId;
+
+/// Segments that are being written at one time; memory is these, their parity, and what the client holds.
+const IN_FLIGHT: usize = 3;
+/// Deletions of own orphans that run at one time.
+const DISCARD_CONCURRENCY: usize = 16;
+
+/// Takes bytes in order and writes them as shards.
+pub(super) struct Uploader {
+    inner: Arc<Inner>,
+    upload: Upload,
+    inline_limit: u64,
+    pieces: Vec<Bytes>,
+    buffered: usize,
+    size: u64,
+    segments: u64,
+    in_flight: VecDeque<JoinHandle<Result<Vec<Digest>>>>,
+    roots: Vec<Digest>,
+    /// Hands the hasher of the whole object from segment to segment.
+    hasher: oneshot::Receiver<blake3::Hasher>,
+}
+
+impl Uploader {
+    pub(super) fn new(inner: Arc<Inner>, path: &Path, write_id: WriteId, shard_slot: u64) -> Self {
+        let (first, hasher) = oneshot::channel();
+        // The receiver is held: this cannot fail.
+        let _ = first.send(blake3::Hasher::new());
+        let upload = Upload { path: path.to_string(), write_id, shard_slot, placement: inner.place(write_id).into() };
+        let inline_limit = inner.inline_limit(path);
+        Self {
+            inner,
+            upload,
+            inline_limit,
+            pieces: Vec::new(),
+            buffered: 0,
+            size: 0,
+            segments: 0,
+            in_flight: VecDeque::new(),
+            roots: Vec::new(),
+            hasher,
+        }
+    }
+
+    /// Adds the next bytes; waits while too many segments are being written.
+    pub(super) async fn push(&mut self, mut bytes: Bytes) -> Result<()> {
+        let full = usize::try_from(self.inner.profile.segment_bytes).unwrap_or(usize::MAX);
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(full - self.buffered));
+            self.buffered += piece.len();
+            self.size += piece.len() as u64;
+            self.pieces.push(piece);
+            // The last segment is left to `finish`: it may be all there is, and small.
+            if self.buffered == full {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        while self.in_flight.len() >= IN_FLIGHT {
+            self.settle_one().await?;
+        }
+        if self.segments >= MAX_SEGMENTS {
+            return Err(Error::new(ErrorKind::InvalidInput, "an object has at most 131072 segments: raise segment_bytes")
+                .with("path", &self.upload.path));
+        }
+        let bytes = self.take_pieces();
+        let (pass_on, next) = oneshot::channel();
+        let previous = std::mem::replace(&mut self.hasher, next);
+        let (inner, upload, index) = (Arc::clone(&self.inner), self.upload.clone(), self.segments);
+        self.in_flight.push_back(tokio::spawn(async move {
+            let hashed = hash_on(previous, bytes.clone(), pass_on);
+            let (roots, hashed) = tokio::join!(write(inner, upload, index, bytes), hashed);
+            hashed.and(roots)
+        }));
+        self.segments += 1;
+        Ok(())
+    }
+
+    fn take_pieces(&mut self) -> Bytes {
+        let size = std::mem::take(&mut self.buffered);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        match pieces.pop() {
+            Some(only) if pieces.is_empty() => only,
+            last => {
+                let mut all = BytesMut::with_capacity(size);
+                pieces.iter().chain(&last).for_each(|piece| all.extend_from_slice(piece));
+                all.freeze()
+            }
+        }
+    }
+
+    async fn settle_one(&mut self) -> Result<()> {
+        let Some(oldest) = self.in_flight.pop_front() else { return Ok(()) };
+        let roots = oldest.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of a segment was stopped").caused_by(e))?;
+        self.roots.extend(roots?);
+        Ok(())
+    }
+
+    /// Waits until all is durable, and says what was written and its digest.
+    pub(super) async fn finish(&mut self) -> Result<(Content, Digest)> {
+        if self.segments == 0 && self.size <= self.inline_limit {
+            let bytes = self.take_pieces();
+            return Ok((Content::Inline(bytes.clone()), Digest::of(&bytes)));
+        }
+        if self.buffered > 0 {
+            self.flush().await?;
+        }
+        while !self.in_flight.is_empty() {
+            self.settle_one().await?;
+        }
+        let hasher = (&mut self.hasher).await.map_err(|e| Error::new(ErrorKind::Internal, "hashing was stopped").caused_by(e))?;
+        let profile = &self.inner.profile;
+        let sharded = Sharded {
+            size: self.size,
+            codec: profile.codec(),
+            segment_bytes: profile.segment_bytes,
+            shard_slot: self.upload.shard_slot,
+            placement: self.upload.placement.to_vec(),
+            roots: std::mem::take(&mut self.roots),
+        };
+        Ok((Content::Shards(sharded), Digest(*hasher.finalize().as_bytes())))
+    }
+
+    /// Deletes what was written, best effort, in the background. Only when no manifest can ever refer to it.
+    pub(super) fn discard(mut self) {
+        let (upload, segments) = (self.upload.clone(), self.segments);
+        let shards = self.inner.profile.shards();
+        let inner = Arc::clone(&self.inner);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.inner.spawn(async move {
+            for task in in_flight {
+                // A put that is still under way would bring back what is deleted here.
+                let _ = task.await;
+            }
+            let all = (0..segments).flat_map(|segment| (0..shards).map(move |shard| (segment, shard)));
+            futures::stream::iter(all)
+                .for_each_concurrent(DISCARD_CONCURRENCY, |(segment, shard)| {
+                    let region = upload.placement.get(shard).and_then(|region| inner.regions.region(*region));
+                    let key = shard_key(&upload.write_id, upload.shard_slot, segment, shard);
+                    async move {
+                        if let (Some(region), Ok(key)) = (region, key) {
+                            let _ = region.delete(&key).await;
+                        }
+                    }
+                })
+                .await;
+        });
+    }
+}
+
+/// Adds a segment to the object's hash, in its turn.
+async fn hash_on(previous: oneshot::Receiver<blake3::Hasher>, bytes: Bytes, next: oneshot::Sender<blake3::Hasher>) -> Result<()> {
+    let mut hasher =
+        previous.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of an earlier segment was stopped").caused_by(e))?;
+    let hasher = compute(move || {
+        hasher.update(&bytes);
+        Ok(hasher)
+    })
+    .await?;
+    // Nobody waits for it when the upload was given up.
+    let _ = next.send(hasher);
+    Ok(())
+}
+
+impl Inner {
+    /// The region of each shard: the regions in order, so that regions that are named first hold data; where there are more regions
+    /// than shards, the write id says with which to begin.
+    fn place(&self, write_id: WriteId) -> Vec<u8> {
+        let regions = self.regions.len().max(1);
+        let shards = self.profile.shards();
+        let start = if regions == shards { 0 } else { usize::from(write_id.0.first().copied().unwrap_or(0)) % regions };
+        (0..shards).filter_map(|shard| u8::try_from((start + shard) % regions).ok()).collect()
+    }
+
+    /// The shape of a segment of a stored object.
+    pub(super) fn shape(sharded: &Sharded, segment: u64) -> SegmentShape {
+        let range = sharded.geometry().segment_range(sharded.size, segment);
+        sharded.geometry().segment(range.end - range.start)
+    }
+}

@@ -1,0 +1,135 @@
+//! Whole logs and folders in memory, and damage to them.
+
+use object_store::ObjectStore;
+use object_store::ObjectStoreExt as _;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use super::*;
+use crate::error::ErrorKind;
+
+const META: &str = concat!(
+    r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}"#,
+    "\n",
+    r#"{"metaData":{"id":"t-1","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}","partitionColumns":[],"configuration":{}}}"#,
+    "\n"
+);
+
+fn add(path: &str) -> String {
+    format!("{{\"add\":{{\"path\":\"{path}\",\"partitionValues\":{{}},\"size\":10,\"modificationTime\":1,\"dataChange\":true}}}}\n")
+}
+
+fn remove(path: &str) -> String {
+    format!("{{\"remove\":{{\"path\":\"{path}\",\"deletionTimestamp\":5,\"dataChange\":true}}}}\n")
+}
+
+async fn put(store: &InMemory, version: u64, text: impl Into<String>) {
+    let path = Path::from(format!("t/_delta_log/{version:020}.json"));
+    store.put(&path, text.into().into()).await.unwrap();
+}
+
+async fn snapshot(store: &dyn ObjectStore) -> crate::Result<TableSnapshot> {
+    load(store, &Path::from("t"), None).await
+}
+
+fn names(snapshot: &TableSnapshot) -> Vec<&str> {
+    snapshot.files.keys().map(|key| key.path.as_str()).collect()
+}
+
+#[tokio::test]
+async fn commits_are_replayed_in_order_and_versions_can_be_chosen() {
+    let store = InMemory::new();
+    put(&store, 0, format!("{META}{}", add("a.parquet"))).await;
+    put(&store, 1, format!("{{\"commitInfo\":{{\"operation\":\"WRITE\",\"timestamp\":7}}}}\n{}{}", remove("a.parquet"), add("b.parquet")))
+        .await;
+    let newest = snapshot(&store).await.unwrap();
+    assert_eq!((newest.version, names(&newest), newest.duplicates.len()), (1, vec!["b.parquet"], 0));
+    assert_eq!(newest.commits[1].operation.as_deref(), Some("WRITE"));
+    assert_eq!(newest.commits[1].timestamp_ms, Some(7));
+    assert_eq!(newest.tombstones.values().copied().collect::<Vec<_>>(), [Some(5)]);
+    assert_eq!(newest.log_objects.len(), 2);
+    assert_eq!(names(&load(&store, &Path::from("t"), Some(0)).await.unwrap()), ["a.parquet"]);
+    assert_eq!(load(&store, &Path::from("t"), Some(2)).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_torn_line_is_named() {
+    let store = InMemory::new();
+    put(&store, 0, META).await;
+    put(&store, 1, format!("{}{}", add("a.parquet"), &add("b.parquet")[..30])).await;
+    let error = snapshot(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("line: 2") && error.to_string().contains("commit: 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_gap_without_checkpoint_is_refused() {
+    let store = InMemory::new();
+    put(&store, 0, META).await;
+    put(&store, 2, add("a.parquet")).await;
+    let error = snapshot(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("missing commit: 1"), "{error}");
+}
+
+#[tokio::test]
+async fn aliases_and_second_deletion_vectors_are_duplicates() {
+    let store = InMemory::new();
+    put(&store, 0, format!("{META}{}", add("part-0.parquet"))).await;
+    put(&store, 1, add("%70art-0.parquet")).await;
+    assert_eq!(snapshot(&store).await.unwrap().duplicates.len(), 1);
+
+    let store = InMemory::new();
+    put(&store, 0, format!("{META}{}", add("part-0.parquet"))).await;
+    let with_vector = r#"{"add":{"path":"part-0.parquet","partitionValues":{},"size":10,"modificationTime":1,"dataChange":true,"deletionVector":{"storageType":"i","pathOrInlineDv":"abc","sizeInBytes":3,"cardinality":1}}}"#;
+    put(&store, 1, with_vector).await;
+    let found = snapshot(&store).await.unwrap();
+    assert_eq!((found.files.len(), found.duplicates.len()), (2, 2));
+    put(&store, 2, remove("part-0.parquet")).await;
+    let found = snapshot(&store).await.unwrap();
+    assert_eq!((found.files.len(), found.duplicates.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_file_removed_under_another_spelling_is_pointed_out() {
+    let store = InMemory::new();
+    put(&store, 0, format!("{META}{}", add("part-0.parquet"))).await;
+    put(&store, 1, remove("./part-0.parquet")).await;
+    let found = snapshot(&store).await.unwrap();
+    assert!(found.files.is_empty());
+    assert_eq!(found.duplicates.len(), 1);
+}
+
+#[tokio::test]
+async fn a_folder_of_parquet_is_a_table_and_nothing_else_is() {
+    let store = InMemory::new();
+    assert_eq!(snapshot(&store).await.unwrap_err().kind(), ErrorKind::NotFound);
+    store.put(&Path::from("t/readme.txt"), "x".into()).await.unwrap();
+    assert_eq!(snapshot(&store).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    for name in
+        ["t/label=a%20b/x.parquet", "t/label=__HIVE_DEFAULT_PARTITION__/y.parquet", "t/_seal/z.parquet", "t/.tmp/z.parquet", "t/_z.parquet"]
+    {
+        store.put(&Path::parse(name).unwrap(), "x".into()).await.unwrap();
+    }
+    let found = snapshot(&store).await.unwrap();
+    assert_eq!((found.kind, found.files.len()), (TableKind::Parquet, 2));
+    assert_eq!(found.schema.partition_columns, ["label"]);
+    let values: Vec<_> = found.files.values().map(|file| file.partition_values["label"].clone()).collect();
+    assert_eq!(values, [None, Some("a b".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_loses_a_file_is_found_out() {
+    let store = InMemory::new();
+    put(&store, 0, format!("{META}{}{}", add("a.parquet"), add("b.parquet"))).await;
+    let name = "t/_delta_log/00000000000000000000.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json";
+    let honest = format!("{{\"checkpointMetadata\":{{\"version\":0}}}}\n{META}{}{}", add("a.parquet"), add("b.parquet"));
+    store.put(&Path::from(name), honest.into()).await.unwrap();
+    let root = Path::from("t");
+    assert_eq!(check_checkpoints(&store, &root, 0).await.unwrap(), []);
+    store.put(&Path::from(name), format!("{META}{}", add("a.parquet")).into()).await.unwrap();
+    let found = check_checkpoints(&store, &root, 0).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].detail.contains("b.parquet"));
+    assert_eq!(snapshot(&store).await.unwrap().files.len(), 2, "the commits alone say the state");
+}
