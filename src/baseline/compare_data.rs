@@ -5,11 +5,12 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::observe::Observer;
+use super::repository::Repository;
 use super::sealed::{SealedColumn, SealedFile, SealedRowGroup};
 use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::LiveFile;
+use crate::table::{LiveFile, TableSchema};
 
 /// A column chunk larger than this is not held in memory to place a difference; its row group is named alone.
 const CHUNK_LIMIT_BYTES: u64 = 1 << 30;
@@ -229,4 +230,16 @@ fn describe(sealed: &SealedColumn, found: &SealedColumn) -> String {
         detail.push_str(&format!("; nulls were {}, are {}", count(sealed.nulls), count(found.nulls)));
     }
     detail
+}
+
+/// Reads a sealed file whole and says where it differs from what was sealed; nothing when it does not.
+///
+/// Cost: that of reading the file, and two or three more passes over it when it differs.
+pub async fn compare_file(repository: &Repository, schema: &TableSchema, row_key: [u8; 32], file: &SealedFile) -> Vec<Finding> {
+    let observer = Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows: false };
+    match observer.compare(file, &|_| {}).await {
+        FileState::Intact => Vec::new(),
+        FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],
+        FileState::Differs(findings) => findings,
+    }
 }

@@ -32,7 +32,12 @@ pub struct Exported {
 /// [`ErrorKind::InvalidInput`] for a directory that has something in it, [`ErrorKind::Unsupported`] for tables whose files are not
 /// the table's rows as they stand (deletion vectors, column mapping, files elsewhere), [`ErrorKind::Corrupt`] for a size that is not
 /// the log's.
-pub async fn export(location: &Location, snapshot: &TableSnapshot, directory: &FilePath, progress: &(dyn Fn(u64) + Sync)) -> Result<Exported> {
+pub async fn export(
+    location: &Location,
+    snapshot: &TableSnapshot,
+    directory: &FilePath,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Exported> {
     check_exportable(snapshot)?;
     prepare(directory)?;
     let mut done = Exported { version: snapshot.version, files: 0, bytes: 0 };
@@ -65,11 +70,13 @@ fn check_exportable(snapshot: &TableSnapshot) -> Result<()> {
 fn prepare(directory: &FilePath) -> Result<()> {
     let named = |e: std::io::Error| Error::from(e).with("directory", directory.display());
     match std::fs::read_dir(directory) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(Error::new(ErrorKind::InvalidInput, "the directory is not empty: name a new one")
-                .with("directory", directory.display())),
-        },
+        Ok(mut entries) => {
+            match entries.next() {
+                None => Ok(()),
+                Some(_) => Err(Error::new(ErrorKind::InvalidInput, "the directory is not empty: name a new one")
+                    .with("directory", directory.display())),
+            }
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(directory).map_err(named),
         Err(e) => Err(named(e)),
     }

@@ -58,7 +58,11 @@ pub struct Import {
 
 impl fmt::Debug for Import {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Import").field("sources", &self.sources).field("mode", &self.mode).field("partition_by", &self.partition_by).finish()
+        f.debug_struct("Import")
+            .field("sources", &self.sources)
+            .field("mode", &self.mode)
+            .field("partition_by", &self.partition_by)
+            .finish()
     }
 }
 
@@ -183,7 +187,7 @@ fn streams(sources: Vec<Source>, schema: &SchemaRef, counter: &Arc<Counter>) -> 
         .collect()
 }
 
-fn writer_properties() -> Result<WriterProperties> {
+pub(super) fn writer_properties() -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::new(ErrorKind::Internal, "the compression level is none").caused_by(e))?;
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

@@ -53,14 +53,8 @@ impl Location {
     /// [`ErrorKind::InvalidInput`] when `root` would need percent-encoding.
     pub fn in_store(store: Arc<dyn ObjectStore>, root: Path, url: Url, name: impl Into<String>) -> Result<Self> {
         let root = table_path(root.as_ref())?;
-        // Engines find stores by scheme and authority. A private one per location keeps two stores apart that share a URL's
-        // beginning, and keeps engines from treating `file` in their own ways.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let authority = format!("table-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut engine_url = Url::parse(&format!("lakeseal-store://{authority}/"))
-            .map_err(|e| Error::new(ErrorKind::Internal, "a location's own URL is none").caused_by(e))?;
-        engine_url.set_path(root.as_ref());
-        Ok(Self { store, engine_url: as_folder(&engine_url), url, name: name.into(), root, lake: false })
+        let engine_url = private_url(&root)?;
+        Ok(Self { store, engine_url, url, name: name.into(), root, lake: false })
     }
 
     /// What a TABLE argument names.
@@ -94,7 +88,9 @@ impl Location {
             return Err(Error::new(ErrorKind::Config, "no lake is open: name its configuration file").with("url", argument));
         };
         if host != lake.name {
-            return Err(Error::new(ErrorKind::Config, "this configuration is another lake's").with("wanted", host).with("open", &lake.name));
+            return Err(Error::new(ErrorKind::Config, "this configuration is another lake's")
+                .with("wanted", host)
+                .with("open", &lake.name));
         }
         let after_host = argument.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
         Self::in_lake(lake, after_host)
@@ -110,7 +106,7 @@ impl Location {
         if url.path().contains('%') {
             return Err(needs_encoding(argument));
         }
-        let store = open_store(argument)?;
+        let store = crate::region::open(argument, &crate::region::OpenOptions::default())?;
         let mut bare = url.clone();
         let trimmed = bare.path().trim_end_matches('/').to_owned();
         bare.set_path(&trimmed);
@@ -140,7 +136,7 @@ impl Location {
         let Some(text) = path.to_str() else {
             return Err(Error::new(ErrorKind::InvalidInput, "the directory's path is not Unicode").with("table", argument));
         };
-        let store = open_store(text)?;
+        let store = crate::region::open(text, &crate::region::OpenOptions::default())?;
         let mut url = url;
         let trimmed = url.path().trim_end_matches('/').to_owned();
         url.set_path(&trimmed);
@@ -148,9 +144,11 @@ impl Location {
     }
 
     /// The same place seen through another store, for instance a verified one.
-    #[must_use]
-    pub fn through(&self, store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, ..self.clone() }
+    ///
+    /// # Errors
+    /// None that occur: the location's path has been checked before.
+    pub fn through(&self, store: Arc<dyn ObjectStore>) -> Result<Self> {
+        Ok(Self { store, engine_url: private_url(&self.root)?, ..self.clone() })
     }
 
     /// The store that the table lies in; paths in it begin at the store's own root.
@@ -207,6 +205,19 @@ fn table_path(text: &str) -> Result<Path> {
     Ok(path)
 }
 
+/// An engine URL that belongs to one location alone.
+///
+/// Engines find stores by scheme and authority. A private one keeps two stores apart whose URLs begin alike, and keeps engines from
+/// treating `file` in their own ways.
+fn private_url(root: &Path) -> Result<Url> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let authority = format!("table-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut url = Url::parse(&format!("lakeseal-store://{authority}/"))
+        .map_err(|e| Error::new(ErrorKind::Internal, "a location's own URL is none").caused_by(e))?;
+    url.set_path(root.as_ref());
+    Ok(as_folder(&url))
+}
+
 fn needs_encoding(text: &str) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
@@ -222,14 +233,4 @@ fn as_folder(url: &Url) -> Url {
         url.set_path(&path);
     }
     url
-}
-
-fn open_store(url_or_directory: &str) -> Result<Arc<dyn ObjectStore>> {
-    if !url_or_directory.contains("://") {
-        return Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(url_or_directory)?));
-    }
-    let url = Url::parse(url_or_directory)
-        .map_err(|e| Error::new(ErrorKind::InvalidInput, "not a table URL").with("url", url_or_directory).caused_by(e))?;
-    let (store, path) = object_store::parse_url_opts(&url, std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v)))?;
-    Ok(Arc::new(object_store::prefix::PrefixStore::new(store, path)))
 }

@@ -11,6 +11,7 @@ mod location;
 mod scheme;
 mod session;
 mod source;
+mod write;
 
 pub use export::{Exported, export};
 pub use import::{Import, ImportMode, ImportProgress, Imported, import};
@@ -19,8 +20,8 @@ pub use location::{LakeStore, Location};
 pub use scheme::{SCHEME, register_lake_scheme};
 pub use session::{StoreRegistry, session};
 
-#[expect(unused_imports, reason = "used by sql, which follows")]
 pub(crate) use session::{runtime, session_config};
+pub(crate) use write::{provider, write_stream};
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};

@@ -16,8 +16,8 @@ fn lake() -> LakeStore {
 fn write_parquet(path: &std::path::Path, ids: std::ops::Range<i64>) {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("name", DataType::Utf8, true)]));
     let names: Vec<String> = ids.clone().map(|i| format!("n{i}")).collect();
-    let batch =
-        RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(StringArray::from(names))]).unwrap();
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(StringArray::from(names))])
+        .unwrap();
     let mut writer = parquet::arrow::ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();

@@ -1,1 +1,53 @@
-//! DataFusion: provider, functions, session.
+//! SQL over tables that are held against their baselines while they are read.
+//!
+//! * [`SealedSession`]: a DataFusion session over a lake. Its tables are [`VerifiedTable`]s, its registry of stores fails closed,
+//!   and it has the table functions `audit('t')`, `baselines('t')` and `row_groups('t')`.
+//! * [`VerifiedTable`]: a table provider for any session. Its scan fails, before it plans anything, when log, statistics or
+//!   partition values are not the sealed ones, so that not even `COUNT(*)` is answered from forged numbers; and its bytes come
+//!   through a [`VerifiedStore`](crate::verify::VerifiedStore), so that no batch is released of a block that was not verified.
+//!
+//! DataFusion's own errors become Lakeseal's with [`to_error`].
+
+mod catalog;
+mod check;
+mod exec;
+mod functions;
+mod insert;
+mod session;
+mod table;
+
+pub use session::{SealedSession, SessionOptions};
+pub use table::{ReadMode, TableOptions, VerifiedTable};
+
+use datafusion::error::DataFusionError;
+
+use crate::error::{Error, ErrorKind};
+
+/// A DataFusion error as ours: a Lakeseal error inside of it is given back with its kind and places.
+pub fn to_error(error: DataFusionError) -> Error {
+    let Some(inner) = Error::find(&error) else {
+        let kind = match error.find_root() {
+            DataFusionError::IoError(_) => ErrorKind::Io,
+            DataFusionError::ObjectStore(_) => ErrorKind::Unavailable,
+            DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
+            DataFusionError::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::InvalidInput,
+        };
+        return Error::new(kind, "the query failed").caused_by(error);
+    };
+    let mut copy = Error::new(inner.kind(), inner.message());
+    for (key, value) in inner.context() {
+        copy = copy.with(key, value);
+    }
+    match std::error::Error::source(inner) {
+        Some(cause) => copy.caused_by(cause.to_string()),
+        None => copy,
+    }
+}
+
+pub(crate) fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,213 @@
 //! An object store that delivers only sealed bytes.
+//!
+//! [`VerifiedStore`] stands in front of any store and shows one table at one version:
+//!
+//! * the objects of the log that the compared snapshot was read from, held to the digests they had then; nothing else of
+//!   `_delta_log` exists, so `.crc`, `_last_checkpoint`, compacted commits and checkpoints that were not read mislead nobody;
+//! * sealed data files, verified in blocks of 64 KiB against evidence before a byte is released;
+//! * files of deletion vectors, pinned when the store is made;
+//! * live files of later commits, passed through as they are.
+//!
+//! Listings are sorted and cost nothing, for the objects are known. Everything is read-only.
+
+mod damage;
+mod objects;
+mod read;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use lru::LruCache;
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+};
+use parking_lot::Mutex;
+
+pub use damage::{Damage, Recorder};
+
+use self::objects::{Object, Objects};
+use crate::baseline::{Repository, SealedTable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{TableSchema, TableSnapshot};
+
+/// Verified blocks that are kept, 64 KiB each.
+const CACHED_BLOCKS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+
+/// One table at one version, read-only, each byte verified before it is released.
+#[derive(Debug, Clone)]
+pub struct VerifiedStore {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    store: Arc<dyn ObjectStore>,
+    repository: Repository,
+    name: String,
+    root: Path,
+    objects: Objects,
+    cache: Mutex<LruCache<(Path, u64), Bytes>>,
+    recorder: Recorder,
+    schema: TableSchema,
+    row_key: [u8; 32],
+}
+
+impl VerifiedStore {
+    /// Shows `snapshot` of the table at `root` of `store`, held against `sealed`. Without it only the log is pinned.
+    ///
+    /// It is the caller's to compare the two states first: files of the snapshot that are not sealed are passed through.
+    /// `name` is what errors call the table. Reads the files of deletion vectors; keeps up to 16 MiB of verified blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] or [`ErrorKind::Corrupt`] for deletion vectors that cannot be pinned.
+    pub async fn new(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        name: impl Into<String>,
+        snapshot: &TableSnapshot,
+        sealed: Option<&SealedTable>,
+    ) -> Result<Self> {
+        let objects = Objects::of(store.as_ref(), &root, snapshot, sealed).await?;
+        let repository = Repository::new(store.clone(), root.clone());
+        let cache = Mutex::new(LruCache::new(CACHED_BLOCKS));
+        let shared = Shared {
+            store,
+            repository,
+            name: name.into(),
+            root,
+            objects,
+            cache,
+            recorder: Recorder::default(),
+            schema: snapshot.schema.clone(),
+            row_key: sealed.map_or([0; 32], |sealed| sealed.row_key),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Where findings of reads through this store are kept.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    fn matching(&self, prefix: Option<&Path>, offset: Option<&Path>) -> Vec<ObjectMeta> {
+        let under = |path: &Path| prefix.is_none_or(|prefix| path.prefix_match(prefix).is_some_and(|mut rest| rest.next().is_some()));
+        let after = |path: &Path| offset.is_none_or(|offset| path > offset);
+        let objects = self.shared.objects.0.values();
+        objects.filter(|object| under(&object.path) && after(&object.path)).map(Object::meta).collect()
+    }
+}
+
+impl Shared {
+    fn object(&self, path: &Path) -> Result<&Object> {
+        self.objects.0.get(path).ok_or_else(|| {
+            let why = if path.prefix_match(&self.root).is_none() {
+                "the path lies outside of the verified table"
+            } else {
+                "nothing of this name belongs to the verified version of the table"
+            };
+            Error::new(ErrorKind::NotFound, why).with("table", &self.name).with("path", path)
+        })
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedStore").field("table", &self.name).field("objects", &self.objects.0.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for VerifiedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedStore({} on {})", self.shared.name, self.shared.store)
+    }
+}
+
+fn read_only<T>(path: &Path) -> object_store::Result<T> {
+    Err(Error::new(ErrorKind::Permission, "a verified table is read-only").with("path", path).into_object_store(path))
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for VerifiedStore {
+    async fn put_opts(&self, location: &Path, _: PutPayload, _: PutOptions) -> object_store::Result<PutResult> {
+        read_only(location)
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        read_only(location)
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        let failed = |e: Error| e.into_object_store(location);
+        let object = self.shared.object(location).map_err(failed)?;
+        let meta = object.meta();
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..meta.size,
+            Some(range) => range
+                .as_range(meta.size)
+                .map_err(|e| failed(Error::new(ErrorKind::InvalidInput, "the range lies beyond the object's end").caused_by(e)))?,
+        };
+        let payload = if options.head {
+            futures::stream::empty().boxed()
+        } else {
+            let path = location.clone();
+            let stream = self.shared.read_stream(location, range.clone()).await.map_err(failed)?;
+            stream.map_err(move |e| e.into_object_store(&path)).boxed()
+        };
+        Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes: Attributes::new() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        let failed = |e: Error| e.into_object_store(location);
+        let object = self.shared.object(location).map_err(failed)?;
+        self.shared.read_ranges(object, ranges).await.map_err(failed)
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        locations.map(|location| location.and_then(|location| read_only(&location))).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        futures::stream::iter(self.matching(prefix, None).into_iter().map(Ok)).boxed()
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        futures::stream::iter(self.matching(prefix, Some(offset)).into_iter().map(Ok)).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        let mut result = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
+        let base = prefix.cloned().unwrap_or_default();
+        for meta in self.matching(prefix, None) {
+            let mut rest = meta.location.prefix_match(&base).into_iter().flatten();
+            let (first, deeper) = (rest.next(), rest.next().is_some());
+            drop(rest);
+            match first {
+                Some(folder) if deeper => {
+                    let folder = base.clone().join(folder);
+                    if result.common_prefixes.last() != Some(&folder) {
+                        result.common_prefixes.push(folder);
+                    }
+                }
+                _ => result.objects.push(meta),
+            }
+        }
+        Ok(result)
+    }
+
+    async fn copy_opts(&self, _: &Path, to: &Path, _: CopyOptions) -> object_store::Result<()> {
+        read_only(to)
+    }
+
+    async fn rename_opts(&self, _: &Path, to: &Path, _: RenameOptions) -> object_store::Result<()> {
+        read_only(to)
+    }
+}

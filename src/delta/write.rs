@@ -1,0 +1,82 @@
+//! Reading and writing for SQL: providers, and streams of rows that become one commit.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use deltalake::protocol::SaveMode;
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+use super::import::{ImportMode, writer_properties};
+use super::{Location, delta_error, open, session};
+use crate::error::{Error, ErrorKind, Result};
+
+/// deltalake's table provider for one version of the table.
+pub(crate) async fn provider(location: &Location, version: u64) -> Result<Arc<dyn TableProvider>> {
+    let table = open(location, Some(version)).await?;
+    table.table_provider().await.map_err(|e| match Error::find(&e) {
+        Some(inner) => Error::new(inner.kind(), "the Delta table could not be opened").with("table", location.name()).caused_by(e),
+        None => Error::new(ErrorKind::Unsupported, "the Delta table cannot be read").with("table", location.name()).caused_by(e),
+    })
+}
+
+/// Writes rows to an existing table in one commit; returns how many. Constraints and invariants of the table are enforced.
+pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: ImportMode) -> Result<u64> {
+    let table = open(location, None).await?;
+    let context = session([location])?;
+    let schema = rows.schema();
+    let counted = Arc::new(Mutex::new(0));
+    let counter = counted.clone();
+    let rows = rows.inspect(move |batch| {
+        if let Ok(batch) = batch {
+            *counter.lock() += batch.num_rows() as u64;
+        }
+    });
+    let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows));
+    let once = Arc::new(OnceStream { schema: schema.clone(), rows: Mutex::new(Some(rows)) });
+    let plan = StreamingTable::try_new(schema, vec![once])
+        .and_then(|streaming| context.read_table(Arc::new(streaming)))
+        .map_err(|e| Error::new(ErrorKind::Internal, "no plan could be made for the rows").caused_by(e))?
+        .into_unoptimized_plan();
+    table
+        .write(Vec::new())
+        .with_input_plan(plan)
+        .with_session_state(Arc::new(context.state()))
+        .with_save_mode(if mode == ImportMode::Append { SaveMode::Append } else { SaveMode::Overwrite })
+        .with_writer_properties(writer_properties()?)
+        .await
+        .map_err(|e| delta_error(location, e))?;
+    let written = *counted.lock();
+    Ok(written)
+}
+
+/// Rows that can be read once.
+struct OnceStream {
+    schema: SchemaRef,
+    rows: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl std::fmt::Debug for OnceStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnceStream")
+    }
+}
+
+impl PartitionStream for OnceStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        self.rows.lock().take().unwrap_or_else(|| {
+            let spent = || DataFusionError::Execution("the rows to be inserted can be read once only".to_owned());
+            Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::once(async move { Err(spent()) })))
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! The schema of a session: the lake's tables by name, anything addressable by path or URL, and what was registered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use parking_lot::RwLock;
+
+use super::external;
+use super::table::{TableOptions, VerifiedTable};
+use crate::baseline::Trust;
+use crate::delta::{LakeStore, Location};
+use crate::error::{ErrorKind, Result};
+
+/// Finds tables by the names that people use, and how to open them.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver {
+    pub(super) lake: Option<LakeStore>,
+    pub(super) trust: Option<Trust>,
+    pub(super) options: TableOptions,
+}
+
+impl Resolver {
+    pub(super) fn location(&self, name: &str) -> Result<Location> {
+        Location::parse(name, self.lake.as_ref())
+    }
+}
+
+/// Tables are opened anew for every query, so that each sees the newest commits and baselines.
+#[derive(Debug)]
+pub(super) struct LakeSchema {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) names: RwLock<Vec<String>>,
+    pub(super) registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    pub(super) notes: Arc<RwLock<Vec<String>>>,
+}
+
+#[async_trait]
+impl SchemaProvider for LakeSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.names.read().clone();
+        names.extend(self.registered.read().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(table) = self.registered.read().get(name) {
+            return Ok(Some(table.clone()));
+        }
+        let opened = match self.resolver.location(name) {
+            Ok(location) => VerifiedTable::open(&location, self.resolver.trust.as_ref(), &self.resolver.options).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(table) => {
+                let mut notes = self.notes.write();
+                for note in table.notes() {
+                    if !notes.contains(note) {
+                        notes.push(note.clone());
+                    }
+                }
+                Ok(Some(Arc::new(table)))
+            }
+            // DataFusion then says which tables there are.
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.resolver.options.require_sealed => Ok(None),
+            Err(error) => Err(external(error)),
+        }
+    }
+
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.registered.write().insert(name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.registered.write().remove(name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.registered.read().contains_key(name) || self.names.read().iter().any(|known| known == name)
+    }
+}

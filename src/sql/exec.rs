@@ -1,0 +1,157 @@
+//! The plan node above a verified scan: it gives back the finding that engines on the way may have turned into text.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::config::ConfigOptions;
+use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
+use futures::StreamExt;
+use url::Url;
+
+use super::external;
+use crate::error::{Error, ErrorKind};
+use crate::verify::Recorder;
+
+/// Keeps a store registered in a runtime for as long as a plan may read from it.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) runtime: Arc<RuntimeEnv>,
+    pub(super) url: Url,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Gone already, or in a registry that keeps everything: either is as good.
+        let _ = self.runtime.deregister_object_store(&self.url);
+    }
+}
+
+/// A verified scan.
+#[derive(Debug, Clone)]
+pub(super) struct VerifiedExec {
+    inner: Arc<dyn ExecutionPlan>,
+    recorder: Recorder,
+    registration: Arc<Registration>,
+}
+
+impl VerifiedExec {
+    pub(super) fn new(inner: Arc<dyn ExecutionPlan>, recorder: Recorder, registration: Arc<Registration>) -> Self {
+        Self { inner, recorder, registration }
+    }
+
+    fn around(&self, inner: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { inner, ..self.clone() })
+    }
+}
+
+/// The mismatch itself in place of an error that it led to.
+pub(super) fn recovered(recorder: &Recorder, error: DataFusionError) -> DataFusionError {
+    if Error::find(&error).is_some_and(|inner| inner.kind() == ErrorKind::Mismatch) {
+        return error;
+    }
+    recorder.first_error().map_or(error, external)
+}
+
+impl DisplayAs for VerifiedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VerifiedExec")
+    }
+}
+
+impl ExecutionPlan for VerifiedExec {
+    fn name(&self) -> &'static str {
+        "VerifiedExec"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.inner.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.inner]
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([inner]) => Ok(self.around(inner)),
+            Err(_) => internal_err!("a verified scan has exactly one input"),
+        }
+    }
+
+    fn repartitioned(&self, target_partitions: usize, config: &ConfigOptions) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(self.inner.repartitioned(target_partitions, config)?.map(|inner| self.around(inner)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let stream = self.inner.execute(partition, context).map_err(|e| recovered(&self.recorder, e))?;
+        let recorder = self.recorder.clone();
+        let registration = self.registration.clone();
+        let checked = stream.map(move |batch| {
+            let _held = &registration;
+            batch.map_err(|e| recovered(&recorder, e))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), checked)))
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        match inputs.first() {
+            Some(inner) => Ok(inner.clone()),
+            None => internal_err!("a verified scan has exactly one input"),
+        }
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+
+    fn gather_filters_for_pushdown(
+        &self,
+        _: FilterPushdownPhase,
+        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        FilterDescription::from_children(parent_filters, &self.children())
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _: FilterPushdownPhase,
+        child_pushdown_result: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        Ok(FilterPushdownPropagation::if_all(child_pushdown_result))
+    }
+}

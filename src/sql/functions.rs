@@ -1,0 +1,238 @@
+//! Table functions: `audit('t')`, `baselines('t')`, `row_groups('t')`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+
+use super::catalog::Resolver;
+use super::{external, to_error};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Repository, SealedTable, Trust, TrustedBaseline, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
+    for kind in [Kind::Audit, Kind::Baselines, Kind::RowGroups] {
+        context.register_udtf(kind.name(), Arc::new(Function { kind, resolver: resolver.clone() }));
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Findings, one a row, and the number of intact files.
+    Audit,
+    /// Baselines that trusted keys signed.
+    Baselines,
+    /// Column chunks as sealed.
+    RowGroups,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Baselines => "baselines",
+            Self::RowGroups => "row_groups",
+        }
+    }
+
+    fn schema(self) -> SchemaRef {
+        let text = |name: &str| Field::new(name, DataType::Utf8, true);
+        let number = |name: &str| Field::new(name, DataType::UInt64, true);
+        let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
+        Arc::new(Schema::new(match self {
+            Self::Audit => vec![
+                text("verdict"),
+                text("file"),
+                number("row_group"),
+                text("column"),
+                number("commit"),
+                text("detail"),
+                number("baseline"),
+            ],
+            Self::Baselines => vec![
+                number("number"),
+                number("version"),
+                text("digest"),
+                time("created"),
+                time("expires"),
+                number("files"),
+                number("rows"),
+                number("bytes"),
+                text("location"),
+                text("signed_by"),
+            ],
+            Self::RowGroups => vec![
+                text("file"),
+                number("row_group"),
+                number("rows"),
+                number("bytes"),
+                text("digest"),
+                text("column"),
+                number("column_bytes"),
+                text("column_digest"),
+                number("nulls"),
+                text("min"),
+                text("max"),
+                number("baseline"),
+            ],
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Function {
+    kind: Kind,
+    resolver: Arc<Resolver>,
+}
+
+impl TableFunctionImpl for Function {
+    fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
+        let [Expr::Literal(ScalarValue::Utf8(Some(table)) | ScalarValue::Utf8View(Some(table)), _)] = args.exprs() else {
+            let name = self.kind.name();
+            return plan_err!("{name} takes one argument, the table's name in single quotes: {name}('flights')");
+        };
+        let (kind, resolver) = (self.kind, self.resolver.clone());
+        Ok(Arc::new(FunctionTable { kind, resolver, table: table.clone(), schema: kind.schema() }))
+    }
+}
+
+/// The result of a function for one table; made when it is scanned.
+#[derive(Debug)]
+struct FunctionTable {
+    kind: Kind,
+    resolver: Arc<Resolver>,
+    table: String,
+    schema: SchemaRef,
+}
+
+impl FunctionTable {
+    async fn rows(&self) -> Result<RecordBatch> {
+        let location = self.resolver.location(&self.table)?;
+        let repository = Repository::new(location.store().clone(), location.root().clone());
+        let trust = self.trust()?;
+        let columns = match self.kind {
+            Kind::Audit => {
+                let clock = self.resolver.options.clock.clone();
+                let (store, root) = (location.store().clone(), location.root().clone());
+                let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), clock, AuditOptions::default());
+                // An audit is long; a thread of its own also spares the runtime's workers.
+                let runtime = tokio::runtime::Handle::current();
+                let audit = tokio::task::spawn_blocking(move || runtime.block_on(auditor.audit(&())));
+                let report = audit.await.map_err(|e| Error::new(ErrorKind::Internal, "the audit was cut short").caused_by(e))??;
+                audit_columns(&report)
+            }
+            Kind::Baselines => baseline_columns(&repository.baselines(trust).await?),
+            Kind::RowGroups => match repository.newest_baseline(trust).await? {
+                Some(sealed) => row_group_columns(&sealed),
+                None => return Ok(RecordBatch::new_empty(self.schema.clone())),
+            },
+        };
+        RecordBatch::try_new(self.schema.clone(), columns)
+            .map_err(|e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e))
+    }
+
+    fn trust(&self) -> Result<&Trust> {
+        self.resolver.trust.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "no key is trusted; make one with `lakeseal keys new`, or name a file of public keys")
+        })
+    }
+}
+
+#[async_trait]
+impl TableProvider for FunctionTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let batch = self.rows().await.map_err(external)?;
+        let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned());
+        plan.map(|plan| plan as Arc<dyn ExecutionPlan>).map_err(|e| external(to_error(e)))
+    }
+}
+
+fn text<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.map(|value| value.map(|value| value.to_string())).collect::<StringArray>())
+}
+
+fn number(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.collect::<UInt64Array>())
+}
+
+fn time(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+}
+
+/// One row per finding, and one that counts the intact files.
+fn audit_columns(report: &AuditReport) -> Vec<ArrayRef> {
+    let intact = report.summary.get(&Verdict::Intact).copied().unwrap_or_default();
+    let found = || report.findings.iter().map(Some).chain(std::iter::once(None));
+    let baseline = report.baseline.as_ref().map(|baseline| baseline.number);
+    vec![
+        text(found().map(|f| Some(f.map_or(Verdict::Intact.name(), |f| f.verdict.name())))),
+        text(found().map(|f| f.and_then(|f| f.file.clone()))),
+        number(found().map(|f| f.and_then(|f| f.row_group.map(u64::from)))),
+        text(found().map(|f| f.and_then(|f| f.column.clone()))),
+        number(found().map(|f| f.and_then(|f| f.commit))),
+        text(found().map(|f| Some(f.map_or_else(|| format!("{intact} file(s) exactly as sealed"), |f| f.detail.clone())))),
+        number(found().map(|_| baseline)),
+    ]
+}
+
+fn baseline_columns(baselines: &[TrustedBaseline]) -> Vec<ArrayRef> {
+    let all = || baselines.iter().map(|baseline| &baseline.summary);
+    let signers = |keys: &[crate::key::KeyId]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    vec![
+        number(all().map(|b| Some(b.number))),
+        number(all().map(|b| b.version)),
+        text(all().map(|b| Some(b.digest))),
+        time(all().map(|b| Some(b.created_ms))),
+        time(all().map(|b| b.expires_ms)),
+        number(all().map(|b| Some(b.files))),
+        number(all().map(|b| Some(b.rows))),
+        number(all().map(|b| Some(b.bytes))),
+        text(all().map(|b| Some(&b.location))),
+        text(all().map(|b| Some(signers(&b.signed_by)))),
+    ]
+}
+
+fn row_group_columns(sealed: &SealedTable) -> Vec<ArrayRef> {
+    let all = || {
+        sealed.files.iter().flat_map(|(key, file)| {
+            file.row_groups.iter().flat_map(move |group| group.columns.iter().map(move |column| (key, group, column)))
+        })
+    };
+    let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    vec![
+        text(all().map(|(key, ..)| Some(&key.path))),
+        number(all().map(|(_, group, _)| Some(u64::from(group.ordinal)))),
+        number(all().map(|(_, group, _)| Some(group.rows))),
+        number(all().map(|(_, group, _)| Some(group.bytes.end.saturating_sub(group.bytes.start)))),
+        text(all().map(|(_, group, _)| Some(group.digest))),
+        text(all().map(|(_, _, column)| Some(&column.name))),
+        number(all().map(|(_, _, column)| Some(column.bytes.end.saturating_sub(column.bytes.start)))),
+        text(all().map(|(_, _, column)| Some(column.digest))),
+        number(all().map(|(_, _, column)| column.nulls)),
+        text(all().map(|(_, _, column)| column.min.as_ref().map(shown))),
+        text(all().map(|(_, _, column)| column.max.as_ref().map(shown))),
+        number(all().map(|_| Some(sealed.baseline.number))),
+    ]
+}

@@ -1,0 +1,121 @@
+//! A DataFusion session in which every table is verified.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::{DataFrame, SessionContext};
+use parking_lot::RwLock;
+
+use super::catalog::{LakeSchema, Resolver};
+use super::functions;
+use super::table::{TableOptions, VerifiedTable};
+use super::to_error;
+use crate::baseline::Trust;
+use crate::delta::{self, LakeStore, Location, StoreRegistry};
+use crate::error::Result;
+
+/// Name of the session's catalog and of its one schema.
+const CATALOG: &str = "lakeseal";
+const SCHEMA: &str = "lake";
+
+/// What a session is made of.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// The lake whose tables can be named plainly; without one, tables are named by path or URL in double quotes.
+    pub lake: Option<LakeStore>,
+    /// Whose baselines count; without anybody, nothing is verified, and the notes say so.
+    pub trust: Option<Trust>,
+    /// How tables are opened.
+    pub tables: TableOptions,
+}
+
+/// A session that reads verified tables and nothing else: no local files, no URLs, no stores that were not opened here.
+#[derive(Clone)]
+pub struct SealedSession {
+    context: SessionContext,
+    resolver: Arc<Resolver>,
+    notes: Arc<RwLock<Vec<String>>>,
+}
+
+impl SealedSession {
+    /// A session over the given lake. Lists the lake's tables once; tables are opened when a query names them.
+    ///
+    /// # Errors
+    /// Whatever listing the lake fails with.
+    pub async fn new(options: SessionOptions) -> Result<Self> {
+        let names = match &options.lake {
+            Some(lake) => delta::tables(lake.store.as_ref()).await?,
+            None => Vec::new(),
+        };
+        let resolver = Arc::new(Resolver { lake: options.lake, trust: options.trust, options: options.tables });
+        let notes = Arc::new(RwLock::new(Vec::new()));
+        let schema = LakeSchema {
+            resolver: resolver.clone(),
+            names: RwLock::new(names),
+            registered: RwLock::new(HashMap::new()),
+            notes: notes.clone(),
+        };
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(to_error)?;
+        let config = delta::session_config()
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(delta::runtime(Arc::new(StoreRegistry::default()))?)
+            .build();
+        let context = SessionContext::new_with_state(state);
+        context.register_catalog(CATALOG, Arc::new(catalog));
+        functions::register(&context, &resolver);
+        Ok(Self { context, resolver, notes })
+    }
+
+    /// DataFusion's own session.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// Opens the table at `location` and makes it queryable as `name`, at the version that it has now.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedTable::open`].
+    pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
+        let table = Arc::new(VerifiedTable::open(location, self.resolver.trust.as_ref(), &self.resolver.options).await?);
+        self.notes.write().extend(table.notes().iter().cloned());
+        self.context.register_table(name, table.clone()).map_err(to_error)?;
+        Ok(table)
+    }
+
+    /// Plans `query`. Names of tables are case-sensitive.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when a table that it names cannot be opened as it was sealed.
+    pub async fn sql(&self, query: &str) -> Result<DataFrame> {
+        self.context.sql(query).await.map_err(to_error)
+    }
+
+    /// Runs `query` to its end. Holds the whole result in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) naming table, file, row group and column when what it would read is not
+    /// what was sealed; no rows are returned then.
+    pub async fn run(&self, query: &str) -> Result<Vec<RecordBatch>> {
+        self.sql(query).await?.collect().await.map_err(to_error)
+    }
+
+    /// For people: what was read without being verified, and why, in all queries so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.read().clone()
+    }
+}
+
+impl std::fmt::Debug for SealedSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedSession").field("resolver", &self.resolver).finish_non_exhaustive()
+    }
+}

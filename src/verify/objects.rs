@@ -1,0 +1,139 @@
+//! The objects that a verified table consists of; nothing else exists for its readers.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+use super::damage::Damage;
+use crate::baseline::{SealedFile, SealedTable};
+use crate::digest::{BLOCK_BYTES, BlockList, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::deletion_vector::{Descriptor, descriptor};
+use crate::table::{LiveFile, TableSnapshot};
+
+/// Larger deletion-vector files are refused.
+const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
+
+/// One object that readers may see.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) path: Path,
+    /// The path in the table, as messages show it.
+    pub(super) shown: String,
+    pub(super) size: u64,
+    pub(super) modified_ms: i64,
+    pub(super) content: Content,
+    pub(super) blocks: OnceCell<Arc<BlockList>>,
+    pub(super) damage: OnceCell<Damage>,
+}
+
+/// What an object's bytes are held against.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A digest of bytes that were read before: an object of the log, or a file of deletion vectors.
+    Pinned(Digest),
+    /// The evidence of a sealed file.
+    Sealed(Arc<SealedFile>),
+    /// Nothing: a live file that no baseline covers yet.
+    Later,
+}
+
+impl Object {
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match &self.content {
+            Content::Pinned(digest) => Some(*digest),
+            Content::Sealed(file) => Some(file.digest),
+            Content::Later => None,
+        }
+    }
+
+    pub(super) fn meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            location: self.path.clone(),
+            last_modified: DateTime::<Utc>::from_timestamp_millis(self.modified_ms).unwrap_or_default(),
+            size: self.size,
+            e_tag: self.digest().map(|digest| digest.to_string()),
+            version: None,
+        }
+    }
+
+    /// The block list, when it follows from what is at hand: one block's value is the digest, and small lists stand in evidence.
+    pub(super) fn known_blocks(&self) -> Option<Result<BlockList>> {
+        let digest = self.digest()?;
+        if self.size <= BLOCK_BYTES as u64 {
+            return Some(BlockList::from_bytes(&digest.0, self.size, digest));
+        }
+        match &self.content {
+            Content::Sealed(file) => file.inline_blocks.as_ref().map(|list| BlockList::from_bytes(list, self.size, digest)),
+            _ => None,
+        }
+    }
+}
+
+/// All objects of a table at one version.
+#[derive(Debug)]
+pub(super) struct Objects(pub(super) BTreeMap<Path, Object>);
+
+impl Objects {
+    /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them.
+    pub(super) async fn of(store: &dyn ObjectStore, root: &Path, snapshot: &TableSnapshot, sealed: Option<&SealedTable>) -> Result<Self> {
+        let mut objects = Self(BTreeMap::new());
+        let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();
+        for (path, (digest, size)) in &snapshot.log_objects {
+            let version = path.filename().and_then(|name| name.get(..20)).and_then(|digits| digits.parse().ok());
+            let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
+            objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
+        }
+        let mut pinned = HashSet::new();
+        for (key, live) in &snapshot.files {
+            // A file outside of the table is never served; comparing the states reports it.
+            let Some(path) = &live.location else { continue };
+            let sealed_file = sealed.and_then(|sealed| sealed.files.get(key));
+            let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::new(file.clone())));
+            let size = sealed_file.map_or(live.size, |file| file.live.size);
+            objects.add(root, path.clone(), size, live.modification_time_ms, content);
+            let vector = sealed_file.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
+            match vector {
+                Some(vector) => {
+                    let path = Path::from_iter(root.parts().chain(Path::from(vector.path.as_str()).parts()));
+                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest));
+                }
+                None => objects.pin_deletions(store, root, live, &mut pinned).await?,
+            }
+        }
+        Ok(objects)
+    }
+
+    fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) {
+        let shown = shown(root, &path);
+        let object = Object { path: path.clone(), shown, size, modified_ms, content, blocks: OnceCell::new(), damage: OnceCell::new() };
+        self.0.insert(path, object);
+    }
+
+    async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, live: &LiveFile, pinned: &mut HashSet<Path>) -> Result<()> {
+        let Some(value) = &live.deletion_vector else { return Ok(()) };
+        let Descriptor::File { location, .. } = descriptor(root, value)? else { return Ok(()) };
+        let Some(path) = location else {
+            return Err(Error::new(ErrorKind::Mismatch, "a deletion vector lies outside of the table").with("file", &live.raw_path));
+        };
+        if !pinned.insert(path.clone()) {
+            return Ok(());
+        }
+        let meta = store.head(&path).await?;
+        if meta.size > DELETIONS_LIMIT_BYTES {
+            return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
+        }
+        let bytes = store.get(&path).await?.bytes().await?;
+        self.add(root, path, bytes.len() as u64, live.modification_time_ms, Content::Pinned(Digest::of(&bytes)));
+        Ok(())
+    }
+}
+
+/// A path relative to the table's root.
+pub(super) fn shown(root: &Path, path: &Path) -> String {
+    path.prefix_match(root).map_or_else(|| path.to_string(), |parts| Path::from_iter(parts).to_string())
+}
