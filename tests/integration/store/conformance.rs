@@ -2,7 +2,7 @@
 
 use object_store::integration as suite;
 
-use super::{PROFILES, memory, store_over};
+use super::{PROFILES, directories, memory, store_over};
 use lakeseal::store::{ErasureStore, Profile};
 
 async fn run(store: &ErasureStore) {
@@ -36,6 +36,23 @@ async fn the_suite_passes_with_every_tolerated_subset_of_regions_down() {
             }
             run(&store).await;
             println!("{k}+{m} n={n} down={subset:0width$b}: passed", width = usize::from(n));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_directories() {
+    for (k, m) in PROFILES {
+        let n = k + m;
+        let budget = m.min(n - (n / 2 + 1));
+        // All well, and as many of the regions down that hold data as may be.
+        for down in [0, budget].into_iter().take(1 + usize::from(budget > 0)) {
+            let (guard, stores) = directories(n);
+            let (store, faults) = store_over(Profile::new(k, m), stores);
+            faults.iter().take(usize::from(down)).for_each(|fault| fault.set_down(true));
+            run(&store).await;
+            println!("{k}+{m} n={n} over directories, {down} down: passed");
+            drop(guard);
         }
     }
 }

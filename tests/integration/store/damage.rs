@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use super::{PROFILES, memory, store_over};
 use lakeseal::store::Profile;
 
-async fn damage(store: &Arc<dyn ObjectStore>, how: usize) {
+pub async fn damage(store: &Arc<dyn ObjectStore>, how: usize) {
     let shards: Vec<_> = store.list(Some(&Path::from("d"))).try_collect().await.unwrap();
     for (i, meta) in shards.iter().enumerate() {
         let mut bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap().to_vec();
@@ -33,7 +33,7 @@ async fn damage(store: &Arc<dyn ObjectStore>, how: usize) {
     }
 }
 
-fn sample(len: usize) -> Vec<u8> {
+pub fn sample(len: usize) -> Vec<u8> {
     (0..len).map(|i| u8::try_from((i * i / 7 + i) % 251).unwrap()).collect()
 }
 
