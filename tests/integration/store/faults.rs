@@ -1,7 +1,6 @@
 //! Regions that fail, are slow or come back wrong, met through the whole store.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
