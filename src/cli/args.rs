@@ -117,8 +117,11 @@ Examples:
   lakeseal audit flights
   lakeseal audit ./delta-table --trust sealer.pem.pub --json
 
-Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 mismatch; 2 could not be determined
-(never sealed, unreachable, no keys).")]
+Exit codes:
+  0  intact, and nothing came after the baseline
+  3  intact, but later commits are unsealed (they are listed)
+  1  a mismatch, or sealed by nobody whom you trust
+  2  could not be determined: never sealed, unreachable, no keys")]
     Audit(AuditArgs),
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]

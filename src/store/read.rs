@@ -140,7 +140,11 @@ impl Segment {
     /// Fetches and verifies whole blocks of one shard: the block list and the ranges in one request.
     async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Held> {
         let (root, region) = self.root_and_region(shard)?;
-        let region = self.inner.regions.region(region).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
+        let region = self
+            .inner
+            .regions
+            .region(region)
+            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
         let manifest = &self.version.manifest;
         let slot = self.sharded().map_or(0, |sharded| sharded.shard_slot);
         let key = shard_key(&manifest.write_id, slot, self.index, shard)?;
@@ -224,7 +228,8 @@ impl Reading {
 
     /// Takes the next step. The held bytes, when they are all there is to read.
     async fn advance(&mut self) -> Result<Option<BTreeMap<usize, Held>>> {
-        let missing: Vec<usize> = self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
+        let missing: Vec<usize> =
+            self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
         if missing.is_empty() {
             return Ok(Some(std::mem::take(&mut self.held)));
         }
@@ -302,7 +307,9 @@ impl Reading {
             for ((shard, bytes), root) in wanted.iter().zip(&decoded).zip(&roots) {
                 let whole = range.start == 0 && bytes.len() as u64 == shape.shard_len(*shard);
                 if whole && Digest::of(bytes) != *root {
-                    return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard));
+                    return Err(
+                        Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard)
+                    );
                 }
             }
             Ok(decoded)
@@ -333,7 +340,8 @@ impl Reading {
             .with("needed", self.segment.shape.data)
             .with("intact", covered);
         std::mem::take(&mut self.failed).into_iter().fold(error, |error, (shard, why)| {
-            let region = self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
+            let region =
+                self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
             let name = region.map(|region| region.name().to_string()).unwrap_or_default();
             error.with("region", format!("{name}, shard {shard}: {why}"))
         })
