@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
     // Three data and two parity shards in five regions: any three of them give everything back.
     let (regions, writer, faults) = memory_lake(3, 2, 5)?;
     let store = Arc::new(ErasureStore::new(regions, Profile::new(3, 2), Some(Arc::new(writer)), Arc::new(SystemClock))?);
-    let lake = LakeStore { name: "example".to_owned(), store };
+    let lake = LakeStore { name: "example".to_owned(), store: store.clone() };
     let flights = Location::in_lake(&lake, "flights")?;
     let imported = delta::import(&flights, Import { sources: vec![sample("flights.parquet")], ..Import::default() }).await?;
     println!("imported {} rows into {}", imported.rows, flights.url());
@@ -57,7 +57,9 @@ async fn main() -> Result<()> {
         region.corrupt(|_| true);
     }
     ensure(query(&flights, &trust, QUERY).await? == intact, "a damaged region must not change an answer")?;
-    println!("region r1 returns damaged bytes: the same answer\n");
+    let noticed = store.take_repair_hints().len();
+    ensure(noticed > 0, "the damaged region must have been noticed")?;
+    println!("region r1 returns damaged bytes: the same answer, and {noticed} shard(s) to be repaired\n");
 
     let (file, original) = replace_one_byte(&flights, &trust, "delay").await?;
     println!("one byte of {file} replaced:");
