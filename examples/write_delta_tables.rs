@@ -88,8 +88,8 @@ async fn main() -> Result<()> {
 
     // Lakeseal's own functions give the same refusal a kind to match on.
     let lake = LakeStore { name: "geo".to_owned(), store: Arc::new(store) };
-    let kind = delta::open(&Location::in_lake(&lake, "airports")?, None).await.map_err(|error| error.kind()).err();
-    ensure(kind == Some(ErrorKind::Unavailable), "the refusal must be of the kind Unavailable")?;
+    let refused = delta::open(&Location::in_lake(&lake, "airports")?, None).await.err();
+    ensure(refused.is_some_and(|error| error.kind() == ErrorKind::Unavailable), "the refusal must be of the kind Unavailable")?;
 
     set_down(&faults, &[0, 3, 4], false);
     println!("\nall regions are back");
