@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use lakeseal::cli::args::Cli;
 use lakeseal::cli::{self, Ending, output};
-use lakeseal::{Error, ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -20,19 +19,7 @@ fn main() -> ExitCode {
         Ok(Ending::Interrupted) => 130,
         Err(error) => {
             output::report(&error);
-            if is_mismatch(&error) { 1 } else { 2 }
+            if cli::is_mismatch(&error) { 1 } else { 2 }
         }
     })
-}
-
-/// Whether the error, or one that caused it, is that sealed data was changed.
-fn is_mismatch(error: &Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if cause.downcast_ref::<Error>().is_some_and(|e| e.kind() == ErrorKind::Mismatch) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
 }

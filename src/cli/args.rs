@@ -22,7 +22,7 @@ TABLE is the name of a table of the lake, or the path or URL of any Delta table 
 
 Exit codes:
   0    done; for `audit`: intact, and nothing came after the baseline
-  1    a mismatch: what is there is not what was sealed
+  1    a mismatch: what is there is not what was sealed, or not sealed by anybody whom you trust
   2    it could not be done, or could not be determined
   3    `audit` only: intact, and there are later commits that no baseline covers
   130  interrupted
@@ -117,12 +117,16 @@ Examples:
   lakeseal audit flights
   lakeseal audit ./delta-table --trust sealer.pem.pub --json
 
-Exit codes: 0 intact; 3 intact, but later commits are unsealed (listed); 1 mismatch; 2 could not be determined.")]
+Exit codes:
+  0  intact, and nothing came after the baseline
+  3  intact, but later commits are unsealed (they are listed)
+  1  a mismatch, or sealed by nobody whom you trust
+  2  could not be determined: never sealed, unreachable, no keys")]
     Audit(AuditArgs),
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]
     Log(LogArgs),
-    /// Copy a table into a directory, as a plain Delta table
+    /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
     Export(ExportArgs),
     /// Show the main job on real flight data, in a temporary directory
@@ -239,6 +243,9 @@ pub struct SqlArgs {
     /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
     #[arg(long = "table", value_name = "NAME=TABLE")]
     pub tables: Vec<String>,
+    /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
+    #[arg(long)]
+    pub sealed: bool,
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
@@ -253,11 +260,17 @@ pub struct SealArgs {
     #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
     /// Days until the baseline expires; 0 for never
-    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
     pub expires_days: u32,
-    /// Do not fingerprint rows one by one (faster; a later rewrite of the same rows cannot be proven then)
+    /// Public keys of other sealers whose baselines are continued, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Do not fingerprint rows one by one: faster, but statistics are not checked, and a later rewrite of the same rows proves nothing
     #[arg(long)]
     pub no_rows: bool,
+    /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
+    #[arg(long)]
+    pub accept_changes: bool,
 }
 
 /// `audit`.

@@ -23,8 +23,7 @@ impl Home {
         if let Some(directory) = explicit {
             return Ok(Self(directory));
         }
-        let names =
-            AppStrategyArgs { top_level_domain: "org".to_owned(), author: "lakeseal".to_owned(), app_name: "lakeseal".to_owned() };
+        let names = AppStrategyArgs { top_level_domain: "org".to_owned(), author: "lakeseal".to_owned(), app_name: "lakeseal".to_owned() };
         let strategy = etcetera::choose_app_strategy(names).map_err(|e| {
             Error::new(ErrorKind::Config, "there is no home directory to keep keys in; name one with --home or LAKESEAL_HOME").caused_by(e)
         })?;
@@ -41,9 +40,14 @@ impl Home {
         self.0.join("keys").join(format!("{role}.pem"))
     }
 
-    /// Where the keys of a lake that this user made are kept.
+    /// Where the keys of the lakes that this user made are kept, each under its lake's identity.
+    pub fn all_lakes_keys(&self) -> PathBuf {
+        self.0.join("lakes")
+    }
+
+    /// Where the keys of one of them are kept.
     pub fn lake_keys(&self, lake: LakeId) -> PathBuf {
-        self.0.join("lakes").join(lake.to_string())
+        self.all_lakes_keys().join(lake.to_string())
     }
 
     /// The file of sealers' public keys that this user trusts.
@@ -53,7 +57,9 @@ impl Home {
 
     /// Makes `directory` readable by its owner only.
     pub fn make_private(directory: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| Error::new(ErrorKind::Io, "could not make a directory for keys").with("directory", directory.display()).caused_by(e);
+        let failed = |e: std::io::Error| {
+            Error::new(ErrorKind::Io, "could not make a directory for keys").with("directory", directory.display()).caused_by(e)
+        };
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -68,7 +74,8 @@ impl Home {
             return Ok(());
         }
         Self::make_private(&self.0)?;
-        let failed = |e: std::io::Error| Error::new(ErrorKind::Io, "could not add to the trusted sealers").with("file", path.display()).caused_by(e);
+        let failed =
+            |e: std::io::Error| Error::new(ErrorKind::Io, "could not add to the trusted sealers").with("file", path.display()).caused_by(e);
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         let entry = format!("# {comment}\n{}", key.to_pem()?);
         file.write_all(entry.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)

@@ -2,16 +2,24 @@
 //! exit codes are the binary's business.
 
 pub mod args;
+pub mod context;
 pub mod home;
 pub mod output;
 pub mod progress;
 
 mod demo;
+mod integrity;
 mod keys;
+mod lake;
+mod rows;
+mod sql;
+mod transfer;
+
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use args::{Cli, Command};
-use home::Home;
+use context::Context;
 use output::Output;
 
 /// What a command that did its work found.
@@ -32,6 +40,9 @@ pub enum Ending {
 /// Worker threads poll deeply nested query plans; their stacks are as large as a main thread's.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long a command that is done waits for its background work.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Runs a command to its end.
 ///
 /// # Errors
@@ -49,10 +60,58 @@ pub fn run(cli: Cli) -> Result<Ending> {
 }
 
 async fn dispatch(cli: Cli) -> Result<Ending> {
-    let home = Home::resolve(cli.global.home.clone())?;
+    let context = Context::new(cli.global)?;
     let mut out = Output::stdout();
-    match cli.command {
-        Command::Keys(command) => keys::run(command, &home, &mut out),
-        _ => Err(Error::new(ErrorKind::Unsupported, "not built yet")),
+    let ending = match cli.command {
+        // An import says itself what an interrupt left behind.
+        Command::Import(args) => transfer::import(args, &context, &mut out).await,
+        command => tokio::select! {
+            biased;
+            () = interrupt() => {
+                anstream::eprintln!("interrupted");
+                return Ok(Ending::Interrupted);
+            }
+            ending = execute(command, &context, &mut out) => ending,
+        },
+    };
+    // Everything is acknowledged by now; what is left to do in the background only saves later readers a detour.
+    let _ = tokio::time::timeout(FINISH_TIMEOUT, context.finish()).await;
+    ending
+}
+
+async fn execute(command: Command, context: &Context, out: &mut Output) -> Result<Ending> {
+    match command {
+        Command::Init(args) => lake::run_init(args, context, out).await,
+        Command::Region(command) => lake::region(command, context, out).await,
+        Command::Status => lake::status(context, out).await,
+        Command::Keys(command) => keys::run(command, &context.home, out),
+        Command::Import(args) => transfer::import(args, context, out).await,
+        Command::Tables => lake::tables(context, out).await,
+        Command::Sql(args) => sql::run(args, context, out).await,
+        Command::Seal(args) => integrity::seal(args, context, out).await,
+        Command::Audit(args) => integrity::audit(args, context, out).await,
+        Command::Log(args) => integrity::log(args, context, out).await,
+        Command::Export(args) => transfer::export(args, context, out).await,
+        Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),
+    }
+}
+
+/// Whether `error`, or one that caused it, says that sealed data was changed.
+pub fn is_mismatch(error: &Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if cause.downcast_ref::<Error>().is_some_and(|e| e.kind() == ErrorKind::Mismatch) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// Comes back when the user presses Ctrl-C.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the process, as it always did.
+        std::future::pending::<()>().await;
     }
 }

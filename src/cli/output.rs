@@ -37,6 +37,23 @@ impl Output {
         Self { writer: Box::new(anstream::stdout()), closed: false }
     }
 
+    /// An output that tests read.
+    #[cfg(test)]
+    pub(super) fn captured() -> (Self, std::sync::Arc<parking_lot::Mutex<Vec<u8>>>) {
+        #[derive(Clone, Default)]
+        struct Shared(std::sync::Arc<parking_lot::Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let shared = Shared::default();
+        (Self { writer: Box::new(shared.clone()), closed: false }, shared.0)
+    }
+
     /// Whether the reader has gone away.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -104,9 +121,11 @@ pub fn explain(error: &Error) -> String {
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
         let own = cause.downcast_ref::<Error>();
+        // What merely wraps an error of ours repeats it, in worse words.
+        let wraps_ours = own.is_none() && Error::find(cause).is_some();
         let message = own.map_or_else(|| cause.to_string(), |e| e.message().to_owned());
         // Foreign errors print their causes too: say everything once.
-        if !message.trim().is_empty() && !said.iter().any(|earlier| earlier.contains(&message)) {
+        if !wraps_ours && !message.trim().is_empty() && !said.iter().any(|earlier| earlier.contains(&message)) {
             text.push_str(&format!("  {} {}\n", styled(DIM, "because:"), message.trim().replace('\n', "\n    ")));
             said.push(message);
         }
@@ -147,6 +166,11 @@ pub fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
+/// A number of files for people.
+pub fn files(n: u64) -> String {
+    if n == 1 { "1 file".to_owned() } else { format!("{} files", count(n)) }
+}
+
 /// A point in time, in UTC, from milliseconds since 1970.
 pub fn time(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).map_or_else(|| format!("{ms} ms"), |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string())
@@ -169,6 +193,14 @@ mod tests {
             "error: too few regions\n  path: t/1\n  because: the disk is full\n  region: a\n  help: `lakeseal region list` shows which \
              regions answer; the same command may succeed later\n"
         );
+    }
+
+    #[test]
+    fn what_wraps_an_error_of_ours_is_left_out() {
+        let ours = Error::new(ErrorKind::Mismatch, "row group 1 was changed").with("file", "a.parquet");
+        let wrapped = Error::new(ErrorKind::Mismatch, "the query was refused").caused_by(std::io::Error::other(ours));
+        let text = plain(&wrapped);
+        assert!(text.starts_with("error: the query was refused\n  because: row group 1 was changed\n  file: a.parquet\n"), "{text}");
     }
 
     #[test]

@@ -243,6 +243,10 @@ fn fixtures() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Statistics of the fixtures that are false indeed: one states a greatest value of 2 where the file holds 0 and 1, the other a
+/// least timestamp later than rows of the file.
+const FALSE_STATISTICS: [&str; 2] = ["delta-0.8.0/part-00000-c9b90f86", "issue_1374/date=2023-05-24/part-00000-e2b01fc6"];
+
 /// No honest table may be accused.
 #[tokio::test]
 async fn every_fixture_loads_or_is_refused_and_no_file_of_it_is_accused() {
@@ -301,6 +305,52 @@ async fn every_fixture_loads_or_is_refused_and_no_file_of_it_is_accused() {
         }
     }
     println!("{files} files fingerprinted");
+    let all = accused.len();
+    accused.retain(|lie| !FALSE_STATISTICS.iter().any(|known| lie.starts_with(known)));
+    assert_eq!(all - accused.len(), FALSE_STATISTICS.len(), "the false statistics are found");
     assert!(accused.is_empty(), "{} accusations:\n{}", accused.len(), accused.join("\n"));
     assert!(files > 50);
+}
+
+/// The document's vectors: encoded value in hexadecimal, row key of 0x01 bytes.
+#[test]
+fn the_documents_vectors_hold() {
+    let document = include_str!("../../docs/format/row-encoding.md");
+    let vectors: BTreeMap<&str, String> = [
+        ("integer -2", encoded(|out| encode::put_integer(-2, out))),
+        ("integer 2^64-1", encoded(|out| encode::put_integer(u64::MAX.into(), out))),
+        ("float -0.0", encoded(|out| encode::put_float(-0.0, out))),
+        ("float NaN", encoded(|out| encode::put_float(-f64::NAN, out))),
+        ("decimal 12.340", encoded(|out| encode::put_decimal(arrow::datatypes::i256::from_i128(12340), 3, out))),
+        ("decimal -128", encoded(|out| encode::put_decimal(arrow::datatypes::i256::from_i128(-128), 0, out))),
+        ("string é", encoded(|out| encode::put_string("é", out))),
+        ("binary ff", encoded(|out| encode::put_binary(&[0xff], out))),
+        ("date 1970-01-02", encoded(|out| encode::put_date(1, out))),
+        ("timestamp utc 1 us", encoded(|out| encode::put_instant(true, 1000, out))),
+    ]
+    .into();
+    for (name, bytes) in vectors {
+        assert!(document.contains(&format!("| {name} | `{bytes}` |")), "| {name} | `{bytes}` |");
+    }
+}
+
+fn encoded(put: impl Fn(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    put(&mut out);
+    hex::encode(out)
+}
+
+#[tokio::test]
+async fn the_documents_row_holds() {
+    let document = include_str!("../../docs/format/row-encoding.md");
+    let row = "010002000000010000006103010000000000000001000000620701000000".to_owned() + "78";
+    assert!(document.contains(&row));
+    let mut hasher = crate::digest::MultisetHasher::new(&[1; 32]);
+    hasher.add(&hex::decode(&row).unwrap());
+    let table = batch(vec![
+        ("c", Arc::new(Int64Array::from(vec![None]))),
+        ("b", Arc::new(StringArray::from(vec!["x"]))),
+        ("a", Arc::new(Int64Array::from(vec![1]))),
+    ]);
+    assert_eq!(total(&print(write(&table, plain())).await), hasher.finish());
 }

@@ -1,5 +1,8 @@
-//! Integration tests, in one binary.
+//! Integration tests, in one binary, so that the engines are linked once.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod architecture;
+mod baseline;
+mod cli;
 mod delta;
 mod sql;

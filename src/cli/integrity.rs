@@ -1,0 +1,171 @@
+//! `seal`, `audit`, `log`.
+
+use super::Ending;
+use super::args::{AuditArgs, LogArgs, SealArgs};
+use super::context::Context;
+use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
+use super::progress::Bars;
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Repository, SealOptions, Sealer};
+use crate::error::Result;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How much of a digest people are shown in tables.
+const SHORT_DIGEST: usize = 16;
+
+pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let key = context.sealer(args.key.as_deref())?;
+    let public = key.public();
+    // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
+    let trusted = context.trust_if_any(&args.trust)?.map(|trust| trust.keys().to_vec()).unwrap_or_default();
+    let (_lake, location) = context.table(&args.table).await?;
+    let options = SealOptions {
+        expires_after_ms: (args.expires_days > 0).then(|| DAY_MS * i64::from(args.expires_days)),
+        rows: !args.no_rows,
+        accept_changes: args.accept_changes,
+        trusted,
+        ..SealOptions::default()
+    };
+    let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
+    let sealer = Sealer::new(store, root, url, key, context.clock.clone(), options)?;
+    let sealed = sealer.seal(&Bars::default()).await?;
+    let baseline = &sealed.baseline;
+    if sealed.unchanged {
+        out.line(format_args!("{} is sealed already, by baseline {}: nothing is new", location.name(), baseline.number))?;
+    } else {
+        out.line(format_args!("{} {} as baseline {}", styled(GOOD, "sealed"), location.name(), baseline.number))?;
+    }
+    out.line(format_args!("  digest    {}", baseline.digest))?;
+    if let Some(version) = baseline.version {
+        out.line(format_args!("  version   {version}"))?;
+    }
+    out.line(format_args!("  covers    {} rows in {}, {}", count(baseline.rows), output::files(baseline.files), bytes(baseline.bytes)))?;
+    let (added, reused) = (output::files(sealed.files_added), count(sealed.files_reused));
+    out.line(format_args!("  read      {added}, {}; {reused} sealed before", bytes(sealed.bytes_read)))?;
+    out.line(format_args!("  signed by {public}"))?;
+    if let Some(expires) = baseline.expires_ms {
+        out.line(format_args!("  expires   {}", output::time(expires)))?;
+    }
+    for line in findings(&sealed.findings) {
+        out.line(format_args!("  {line}"))?;
+    }
+    if sealed.first {
+        out.line(format_args!("  {} this is trust on first use: it says what is there, not that it is true", styled(NOTE, "note:")))?;
+    }
+    Ok(Ending::Done)
+}
+
+pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let trust = context.trust(&args.trust)?;
+    let (_lake, location) = context.table(&args.table).await?;
+    let options = AuditOptions { quick: args.quick, ..AuditOptions::default() };
+    let auditor =
+        Auditor::new(location.store().clone(), location.root().clone(), location.url().as_str(), trust, context.clock.clone(), options);
+    let report = auditor.audit(&Bars::default()).await?;
+    if args.json {
+        out.line(report.to_json())?;
+    } else {
+        tell(&report, args.quick, out)?;
+    }
+    Ok(match report.outcome() {
+        Outcome::Intact => Ending::Done,
+        Outcome::IntactWithUnsealed => Ending::Unsealed,
+        Outcome::Mismatch => Ending::Mismatch,
+        Outcome::Undetermined => Ending::Undetermined,
+    })
+}
+
+fn tell(report: &AuditReport, quick: bool, out: &mut Output) -> Result<()> {
+    let verdict = match report.outcome() {
+        Outcome::Intact => styled(GOOD, "intact"),
+        Outcome::IntactWithUnsealed => styled(NOTE, "intact, with unsealed changes"),
+        Outcome::Mismatch => styled(BAD, "MISMATCH"),
+        Outcome::Undetermined => styled(NOTE, "undetermined"),
+    };
+    out.line(format_args!("{}: {verdict}", report.table))?;
+    match &report.baseline {
+        Some(baseline) => {
+            let version = baseline.version.map_or_else(String::new, |version| format!(" of version {version}"));
+            out.line(format_args!("  baseline  {}{version}, {}", baseline.number, output::time(baseline.created_ms)))?;
+            out.line(format_args!("  digest    {}", baseline.digest))?;
+        }
+        None => out.line("  baseline  none that you trust")?,
+    }
+    if let Some(version) = report.version {
+        out.line(format_args!("  version   {version}"))?;
+    }
+    out.line(format_args!("  trust     {}", report.trust.name()))?;
+    let summary: Vec<String> = report.summary.iter().map(|(verdict, n)| format!("{} {}", count(*n), verdict.name())).collect();
+    out.line(format_args!("  found     {}", summary.join(", ")))?;
+    if quick {
+        out.line(format_args!("  {} --quick read no data: changed bytes of the same length are not seen", styled(NOTE, "note:")))?;
+    }
+    for line in findings(&report.findings) {
+        out.line(format_args!("  {line}"))?;
+    }
+    for note in &report.notes {
+        out.line(format_args!("  {} {note}", styled(DIM, "note:")))?;
+    }
+    Ok(())
+}
+
+/// The findings as aligned lines, each with its detail below; none when there are none.
+pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for finding in findings {
+        let style = if finding.verdict.is_mismatch() { BAD } else { NOTE };
+        let mut line = styled(style, finding.verdict.name());
+        let places = [
+            ("commit", finding.commit.map(|n| n.to_string())),
+            ("file", finding.file.clone()),
+            ("row group", finding.row_group.map(|n| n.to_string())),
+            ("column", finding.column.clone()),
+        ];
+        for (name, place) in places {
+            if let Some(place) = place {
+                line.push_str(&format!("  {} {place}", styled(DIM, name)));
+            }
+        }
+        lines.push(line);
+        lines.push(format!("    {}", finding.detail));
+    }
+    lines
+}
+
+pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let trust = context.trust_if_any(&args.trust)?;
+    let (_lake, location) = context.table(&args.table).await?;
+    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let mut rows = Vec::new();
+    for name in repository.names().await? {
+        let digest: String = name.digest.to_string().chars().take(SHORT_DIGEST).collect();
+        let known = match &trust {
+            Some(trust) => repository.trusted(&name, trust).await?,
+            None => None,
+        };
+        rows.push(match known.map(|baseline| baseline.summary) {
+            Some(known) => vec![
+                name.number.to_string(),
+                known.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+                output::time(known.created_ms),
+                count(known.files),
+                count(known.rows),
+                known.expires_ms.map_or_else(|| "never".to_owned(), output::time),
+                known.signed_by.len().to_string(),
+                digest,
+            ],
+            // Without a trusted signature nothing that the object says is shown.
+            None => [name.number.to_string().as_str(), "-", "not signed by anybody you trust", "-", "-", "-", "0", &digest]
+                .map(str::to_owned)
+                .to_vec(),
+        });
+    }
+    if rows.is_empty() {
+        // Unknown and never sealed are different things to be told.
+        crate::table::load(location.store().as_ref(), location.root(), None).await.map_err(|e| e.with("table", location.name()))?;
+        out.line(format_args!("{} was never sealed", location.name()))?;
+        return Ok(Ending::Done);
+    }
+    let header = ["number", "version", "made", "files", "rows", "expires", "signatures", "digest"];
+    out.line(output::aligned(&header, &[0, 1, 3, 4, 6], rows))?;
+    Ok(Ending::Done)
+}

@@ -1,0 +1,187 @@
+//! `init`, `status`, `region`, `tables`.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use super::Ending;
+use super::args::{InitArgs, RegionCommand};
+use super::context::Context;
+use super::home::Home;
+use super::output::{self, BAD, GOOD, NOTE, Output, bytes, count, styled};
+use crate::baseline::Repository;
+use crate::clock::SharedClock;
+use crate::delta::{self, Location};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RegionName;
+use crate::lake::{self, InitPlan, LakeConfig, ProfileConfig, RegionConfig};
+use crate::region;
+
+pub(super) async fn run_init(args: InitArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let config = init(args, context, context.clock.clone()).await?;
+    out.line(format_args!("{} lake \"{}\" over {} regions", styled(GOOD, "made"), config.name, config.regions.len()))?;
+    out.line(format_args!("  configuration  {}", context.new_config_path().display()))?;
+    out.line(format_args!("  identity       {}", config.id))?;
+    out.line(format_args!(
+        "  keys           {}   (root and writer; keep copies, and keep them out of the lake)",
+        context.home.lake_keys(config.id).display()
+    ))?;
+    out.line("next: lakeseal import FILE… --table NAME")?;
+    Ok(Ending::Done)
+}
+
+/// Makes a lake; its keys go to the user's home, under the lake's identity.
+pub(super) async fn init(args: InitArgs, context: &Context, clock: SharedClock) -> Result<LakeConfig> {
+    let regions = args.regions.iter().map(|text| parse_region(text, !args.no_fsync)).collect::<Result<Vec<_>>>()?;
+    let lakes_keys = context.home.all_lakes_keys();
+    Home::make_private(&lakes_keys)?;
+    let profile = ProfileConfig { liars: args.liars, ..ProfileConfig::new(args.data, args.parity) };
+    lake::init(InitPlan { config_path: context.new_config_path(), name: args.name, regions, profile, lakes_keys, clock }).await
+}
+
+/// `NAME=LOCATION`.
+fn parse_region(text: &str, fsync: bool) -> Result<RegionConfig> {
+    let shape = || {
+        Error::new(ErrorKind::InvalidInput, "a region reads NAME=LOCATION, as in `a=./regions/a` or `eu=s3://bucket/lake`")
+            .with("region", text)
+    };
+    let (name, url) = text.split_once('=').ok_or_else(shape)?;
+    if url.is_empty() {
+        return Err(shape());
+    }
+    let name = RegionName::from_str(name).map_err(|e| shape().caused_by(e))?;
+    Ok(RegionConfig { fsync, ..RegionConfig::new(name, url) })
+}
+
+pub(super) async fn region(command: RegionCommand, context: &Context, out: &mut Output) -> Result<Ending> {
+    match command {
+        RegionCommand::List => list(context, out).await,
+        RegionCommand::Check { regions } => check(regions, context, out).await,
+    }
+}
+
+async fn list(context: &Context, out: &mut Output) -> Result<Ending> {
+    // A lake with too many regions down does not open: the error then has each one's reason.
+    let open = context.lake().await?.lake;
+    let rows = open.config.regions.iter().map(|region| {
+        let down = open.down.iter().find(|(name, _)| *name == region.name);
+        let state = if down.is_some() { "down" } else { "up" };
+        vec![region.name.to_string(), state.to_owned(), region.url.clone(), down.map(|(_, why)| why.clone()).unwrap_or_default()]
+    });
+    out.line(output::aligned(&["region", "state", "location", "why"], &[], rows.collect()))?;
+    Ok(Ending::Done)
+}
+
+async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Result<Ending> {
+    let mut places = Vec::new();
+    if names.is_empty() {
+        let config = context.config()?;
+        places.extend(config.regions.iter().map(|region| (region.clone(), config.directory.clone())));
+    }
+    for name in names {
+        let config = if context.is_in_lake(&name)? { Some(context.config()?) } else { None };
+        let known =
+            config.and_then(|c| c.regions.iter().find(|region| region.name.as_str() == name).map(|r| (r.clone(), c.directory.clone())));
+        places.push(match known {
+            Some(region) => region,
+            None => (RegionConfig::new(RegionName::from_str("candidate")?, name), PathBuf::new()),
+        });
+    }
+    let (mut all_passed, mut all_up) = (true, true);
+    for (place, base) in places {
+        let store = place.open(&base)?;
+        out.line(format_args!("{} {}", place.name, place.url))?;
+        // A place that cannot be reached has not broken a promise.
+        if let Err(error) = store.list_with_delimiter(None).await {
+            all_up = false;
+            out.line(format_args!(
+                "  {}    {}",
+                styled(BAD, "down"),
+                Error::find(&error).map_or_else(|| error.to_string(), Error::to_string)
+            ))?;
+            continue;
+        }
+        let report = region::check(&store).await;
+        all_passed &= report.passed();
+        for result in report.results {
+            let word = if result.passed { styled(GOOD, "ok    ") } else { styled(BAD, "FAILED") };
+            out.line(format_args!("  {word}  {}: {}", result.name, result.detail))?;
+            if !result.passed {
+                out.line(format_args!("          {} {}", styled(NOTE, "meaning:"), result.meaning))?;
+            }
+        }
+    }
+    Ok(match (all_passed, all_up) {
+        (false, _) => Ending::Mismatch,
+        (true, false) => Ending::Undetermined,
+        (true, true) => Ending::Done,
+    })
+}
+
+pub(super) async fn status(context: &Context, out: &mut Output) -> Result<Ending> {
+    let open = context.lake().await?;
+    let lake = &open.lake;
+    let (quorums, budgets) = (lake.region_set.quorums(), lake.budgets());
+    let n = quorums.n();
+    out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
+    out.line(format_args!("profile   {} data + {} parity shards", lake.config.profile.data, lake.config.profile.parity))?;
+    out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
+    for (name, reason) in &lake.down {
+        out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;
+    }
+    out.line("budgets")?;
+    out.line(format_args!("  {}  regions may be unreachable while writing goes on", budgets.unreachable_for_writes))?;
+    out.line(format_args!("  {}  regions may be unreachable for reads of known versions", budgets.unreachable_for_reads))?;
+    out.line(format_args!("  {}  regions may return false data: it is noticed, and decoded around", budgets.lying_about_data))?;
+    out.line(format_args!("  {}  regions may forget or lie about names", budgets.lying_about_registers))?;
+    if let Some(warning) = budgets.warning {
+        out.line(format_args!("  {} {warning}", styled(NOTE, "note:")))?;
+    }
+    out.line(format_args!("quorums   {} of {n}; {} of {n} decide in one round trip", quorums.classic(), quorums.fast()))?;
+    let key = if lake.writer.is_some() { "the writer's key is here" } else { "read only: there is no writer's key" };
+    out.line(format_args!("writing   {key}"))?;
+    Ok(Ending::Done)
+}
+
+pub(super) async fn tables(context: &Context, out: &mut Output) -> Result<Ending> {
+    let open = context.lake().await?;
+    let mut rows = Vec::new();
+    for name in delta::tables(open.store.as_ref()).await? {
+        let location = Location::in_lake(&open.named, &name)?;
+        let sealed = Repository::new(location.store().clone(), location.root().clone()).names().await?;
+        let sealed = sealed.iter().map(|baseline| baseline.number).max().map_or_else(|| "never".to_owned(), |number| number.to_string());
+        // One table that cannot be read must not hide the others.
+        rows.push(match crate::table::load(location.store().as_ref(), location.root(), None).await {
+            Ok(snapshot) => {
+                let size = snapshot.files.values().map(|file| file.size).sum();
+                vec![
+                    name,
+                    snapshot.version.to_string(),
+                    count(u64::try_from(snapshot.files.len()).unwrap_or(u64::MAX)),
+                    bytes(size),
+                    sealed,
+                ]
+            }
+            Err(error) => vec![name, "-".to_owned(), "-".to_owned(), error.message().to_owned(), sealed],
+        });
+    }
+    if rows.is_empty() {
+        out.line("there are no tables yet: lakeseal import FILE… --table NAME")?;
+        return Ok(Ending::Done);
+    }
+    out.line(output::aligned(&["table", "version", "files", "size", "newest baseline"], &[1, 2, 3, 4], rows))?;
+    Ok(Ending::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_a_name_and_a_location_that_may_have_equal_signs() {
+        let region = parse_region("eu=s3://bucket/a=b", true).unwrap();
+        assert_eq!((region.name.as_str(), region.url.as_str()), ("eu", "s3://bucket/a=b"));
+        for bad in ["", "a", "a=", "=b", "A=b", "a b=c"] {
+            assert_eq!(parse_region(bad, true).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+}

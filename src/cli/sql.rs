@@ -1,0 +1,85 @@
+//! `sql`.
+
+use std::path::PathBuf;
+
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt as _;
+
+use super::Ending;
+use super::args::SqlArgs;
+use super::context::Context;
+use super::output::{NOTE, Output, styled};
+use super::progress;
+use super::rows::Rows;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, to_error};
+
+pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let session = session(&args.tables, &args.trust, args.sealed, context).await?;
+    let spinner = progress::spinner("asking");
+    let answer = ask(&session, &args, out, &spinner).await;
+    spinner.finish_and_clear();
+    for note in session.notes() {
+        anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
+    }
+    answer.map(|()| Ending::Done)
+}
+
+async fn ask(session: &SealedSession, args: &SqlArgs, out: &mut Output, spinner: &indicatif::ProgressBar) -> Result<()> {
+    let plan = session.sql(&args.query).await?;
+    let mut batches = plan.execute_stream().await.map_err(to_error)?;
+    let mut rows = Rows::new(out, args.format, batches.schema());
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(to_error)?;
+        spinner.suspend(|| rows.add(batch))?;
+        if rows.is_closed() {
+            break;
+        }
+    }
+    spinner.finish_and_clear();
+    rows.end()
+}
+
+/// Runs a query to its end, for those who go on with its rows.
+///
+/// # Errors
+/// As [`SealedSession::run`].
+pub(super) async fn collect(query: &str, context: &Context) -> Result<Vec<RecordBatch>> {
+    session(&[], &[], false, context).await?.run(query).await
+}
+
+async fn session(tables: &[String], trust: &[PathBuf], sealed: bool, context: &Context) -> Result<SealedSession> {
+    let named = tables.iter().map(|text| split(text)).collect::<Result<Vec<_>>>()?;
+    let lake = if context.has_config()? { Some(context.lake().await?) } else { None };
+    let mode = if sealed { ReadMode::Sealed } else { ReadMode::Latest };
+    let options = TableOptions { mode, require_sealed: sealed, clock: context.clock.clone() };
+    let trust = context.trust_if_any(trust)?;
+    let lake = lake.map(|lake| lake.named);
+    let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;
+    for (name, table) in named {
+        let location = crate::delta::Location::parse(table, lake.as_ref())?;
+        session.register(name, &location).await?;
+    }
+    Ok(session)
+}
+
+/// `NAME=TABLE`.
+fn split(text: &str) -> Result<(&str, &str)> {
+    match text.split_once('=') {
+        Some((name, table)) if !name.is_empty() && !table.is_empty() => Ok((name, table)),
+        _ => Err(Error::new(ErrorKind::InvalidInput, "a table from elsewhere reads NAME=TABLE, as in `sales=./sales`").with("table", text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_from_elsewhere_has_a_name_and_a_place() {
+        assert_eq!(split("sales=./a=b").unwrap(), ("sales", "./a=b"));
+        for bad in ["", "sales", "=x", "sales="] {
+            assert_eq!(split(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Tables that never were in a lake: a Delta directory and a folder of Parquet. Sealing writes `_seal/` and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lakeseal::delta::{Import, Location};
+
+use super::{Place, files, sample};
+
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(directory)
+        .into_iter()
+        .filter(|path| !path.components().any(|c| c.as_os_str() == "_seal"))
+        .map(|path| (path.strip_prefix(directory).unwrap().display().to_string(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
+/// A Delta table in a directory, as deltalake writes it.
+fn delta_directory(place: &Place) {
+    std::fs::create_dir(place.path("delta")).unwrap();
+    let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
+    let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
+    tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+}
+
+#[test]
+fn a_folder_of_parquet_is_sealed_audited_and_placed() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let file = place.path("folder/part-0.parquet");
+    std::fs::copy(sample("flights.parquet"), &file).unwrap();
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    let before = contents(&place.path("folder"));
+    place.run(&["seal", "./folder"]).expect(0);
+    place.run(&["audit", "./folder"]).expect(0);
+    assert_eq!(contents(&place.path("folder")), before);
+
+    // One bit in the middle of the file: some column chunk of some row group.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let report = place.run(&["audit", "./folder", "--json"]).expect(1).json();
+    let found = &report["findings"][0];
+    assert_eq!((&found["verdict"], &found["file"]), (&"modified".into(), &"part-0.parquet".into()));
+    assert!(found["row_group"].is_u64() && found["column"].is_string(), "{report}");
+    let run = place.run(&[
+        "sql",
+        "--table",
+        "f=./folder",
+        "-c",
+        "SELECT sum(delay), sum(distance), max(origin), max(date), max(destination) FROM f",
+    ]);
+    let run = run.expect(1).says(&["part-0.parquet", "row group", "column"]);
+    assert!(run.out.is_empty(), "{}", run.out);
+}
+
+#[test]
+fn a_file_dropped_into_the_folder_or_taken_from_it_is_found() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    for part in ["folder/a.parquet", "folder/b.parquet"] {
+        std::fs::copy(sample("flights.parquet"), place.path(part)).unwrap();
+    }
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    std::fs::remove_file(place.path("folder/a.parquet")).unwrap();
+    let report = place.run(&["audit", "./folder", "--json"]).expect(1).json();
+    assert!(report["findings"].as_array().unwrap().iter().any(|f| f["verdict"] == "missing" && f["file"] == "a.parquet"), "{report}");
+}
+
+#[test]
+fn a_delta_directory_is_sealed_in_place_and_a_forged_log_is_found() {
+    let place = Place::new();
+    delta_directory(&place);
+    let before = contents(&place.path("delta"));
+    place.run(&["seal", "./delta"]).expect(0);
+    place.run(&["audit", "./delta"]).expect(0);
+    assert_eq!(contents(&place.path("delta")), before);
+
+    let log = files(&place.path("delta/_delta_log")).into_iter().find(|f| f.extension().is_some_and(|e| e == "json")).unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let forged = text.replace("\\\"numRecords\\\":1458", "\\\"numRecords\\\":1000");
+    assert_ne!(forged, text);
+    std::fs::write(&log, forged).unwrap();
+    let report = place.run(&["audit", "./delta", "--json"]).expect(1).json();
+    assert!(report["findings"].as_array().unwrap().iter().any(|f| f["verdict"] == "forged"), "{report}");
+    let run = place.run(&["sql", "--table", "d=./delta", "-c", "SELECT count(*) FROM d"]).expect(1);
+    assert!(run.out.is_empty(), "the forged count was told: {}", run.out);
+}
+
+#[test]
+fn sealing_refuses_statistics_that_lie() {
+    let place = Place::new();
+    delta_directory(&place);
+    let log = files(&place.path("delta/_delta_log")).into_iter().find(|f| f.extension().is_some_and(|e| e == "json")).unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replace("\\\"numRecords\\\":1458", "\\\"numRecords\\\":1459")).unwrap();
+    let run = place.run(&["seal", "./delta"]);
+    assert!(matches!(run.code, 1 | 2), "{run:?}");
+    run.says(&["1459", "1458"]);
+    assert!(files(&place.path("delta/_seal")).iter().all(|f| !f.to_string_lossy().contains("baseline")), "nothing was signed");
+}
