@@ -2,6 +2,9 @@
 //!
 //! Each attack edits stored bytes of a real table, shows what a stock reader answers, and then what a sealed session says.
 
+mod attacks;
+mod exact;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,10 +53,14 @@ fn batch(ids: Range<i64>) -> RecordBatch {
     .unwrap()
 }
 
+/// Results as text, which is equal when schema names, values and their order are.
+fn shown(batches: &[RecordBatch]) -> String {
+    arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string()
+}
+
 /// As Parquet, plain and uncompressed, in row groups of [`ROWS_PER_GROUP`].
 fn parquet_bytes(batches: &[RecordBatch]) -> Vec<u8> {
-    let properties =
-        WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(ROWS_PER_GROUP)).build();
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(ROWS_PER_GROUP)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties)).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.into_inner().unwrap()
@@ -100,11 +107,14 @@ impl Fixture {
 
     /// What a reader answers that trusts what it reads.
     async fn stock(&self, query: &str) -> i64 {
+        self.stock_batches(query).await[0].column(0).as_primitive::<Int64Type>().value(0)
+    }
+
+    async fn stock_batches(&self, query: &str) -> Vec<RecordBatch> {
         let context = delta::session([&self.location]).unwrap();
         let table = delta::open(&self.location, None).await.unwrap();
         context.register_table("flights", table.table_provider().await.unwrap()).unwrap();
-        let batches = context.sql(query).await.unwrap().collect().await.unwrap();
-        batches[0].column(0).as_primitive::<Int64Type>().value(0)
+        context.sql(query).await.unwrap().collect().await.unwrap()
     }
 
     async fn data_file(&self) -> Path {
@@ -147,7 +157,10 @@ async fn a_sealed_table_answers_as_any_other() {
     let fixture = Fixture::sealed().await;
     assert_eq!(fixture.number("SELECT COUNT(*) FROM flights").await.unwrap(), 4000);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM flights WHERE id >= 1500 AND carrier = 'AA'").await.unwrap(), 1250);
-    assert_eq!(fixture.number("SELECT CAST(SUM(delay) AS BIGINT) FROM flights").await.unwrap(), fixture.stock("SELECT CAST(SUM(delay) AS BIGINT) FROM flights").await);
+    assert_eq!(
+        fixture.number("SELECT CAST(SUM(delay) AS BIGINT) FROM flights").await.unwrap(),
+        fixture.stock("SELECT CAST(SUM(delay) AS BIGINT) FROM flights").await
+    );
     let session = fixture.session(ReadMode::Latest).await;
     session.run("SELECT * FROM flights").await.unwrap();
     assert_eq!(session.notes(), Vec::<String>::new());
@@ -246,7 +259,10 @@ async fn functions_join_and_filter_as_tables_do() {
     let fixture = Fixture::sealed().await;
     assert_eq!(fixture.number("SELECT COUNT(*) FROM audit('flights') WHERE verdict <> 'intact'").await.unwrap(), 0);
     assert_eq!(
-        fixture.number("SELECT CAST(COUNT(*) AS BIGINT) FROM row_groups('flights') g JOIN baselines('flights') b ON g.baseline = b.number").await.unwrap(),
+        fixture
+            .number("SELECT CAST(COUNT(*) AS BIGINT) FROM row_groups('flights') g JOIN baselines('flights') b ON g.baseline = b.number")
+            .await
+            .unwrap(),
         12
     );
     fixture.edit_log(|log| log.replace("\\\"numRecords\\\":4000", "\\\"numRecords\\\":10")).await;
