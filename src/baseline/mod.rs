@@ -27,8 +27,8 @@ mod trust;
 mod verdict;
 
 pub use audit::{AuditOptions, Auditor};
-pub use compare_data::compare_file;
 pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement};
+pub use compare_data::compare_file;
 pub use progress::Progress;
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};

@@ -355,7 +355,7 @@ impl Sealer {
     async fn state(&self, ground: &Ground, sealing: &Sealing, row_key: &[u8; 32]) -> Result<(Statement, usize)> {
         let number = ground.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1));
         // What was accepted may contradict earlier evidence: then it is written whole.
-        let base = ground.sealed.as_ref().filter(|_| number % FULL_EVERY != 0 && ground.findings.is_empty());
+        let base = ground.sealed.as_ref().filter(|_| !number.is_multiple_of(FULL_EVERY) && ground.findings.is_empty());
         let empty = BTreeMap::new();
         let gone: Vec<&FileKey> = match &ground.sealed {
             Some(sealed) => sealed.files.keys().filter(|key| !sealing.files.contains_key(*key)).collect(),

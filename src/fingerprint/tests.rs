@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray,
-    StructArray,
+    ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use object_store::ObjectStoreExt as _;

@@ -138,7 +138,8 @@ impl ObjectManifest {
             1 => Some(Digest(reader.fixed()?)),
             other => return Err(corrupt("a flag is neither 0 nor 1").with("flag", other)),
         };
-        let path = std::str::from_utf8(reader.bytes(PATH_LIMIT_BYTES)?).map_err(|e| corrupt("a path is not UTF-8").caused_by(e))?.to_owned();
+        let path =
+            std::str::from_utf8(reader.bytes(PATH_LIMIT_BYTES)?).map_err(|e| corrupt("a path is not UTF-8").caused_by(e))?.to_owned();
         let attributes = attributes::decode(&mut reader)?;
         let content = Content::decode(&mut reader, bytes, size)?;
         reader.done()?;

@@ -258,14 +258,7 @@ async fn an_unreadable_or_unauthentic_entry_makes_its_region_down_and_is_never_n
         flipped[110] ^= 1;
         let forged = {
             let name = path().to_string();
-            let place = crate::format::entry::EntryPlace {
-                lake: support::LAKE,
-                configuration: 0,
-                region: 0,
-                path: &name,
-                slot: 0,
-                seq: 0,
-            };
+            let place = crate::format::entry::EntryPlace { lake: support::LAKE, configuration: 0, region: 0, path: &name, slot: 0, seq: 0 };
             fast("forged").seal(&place, &PrivateKey::from_seed(&[66; 32])).unwrap()
         };
         let moved = lake.stored(1, &key).await;

@@ -47,7 +47,9 @@ impl Condition {
             (Self::Overwrite, _) | (Self::Create, None) => Ok(()),
             (Self::Create, Some(_)) => Err(Error::new(ErrorKind::AlreadyExists, "the object already exists").with("path", path)),
             (Self::Update(..), Some(version)) if self.names(version) => Ok(()),
-            (Self::Update(..), _) => Err(Error::new(ErrorKind::Precondition, "the object is no longer the version to be replaced").with("path", path)),
+            (Self::Update(..), _) => {
+                Err(Error::new(ErrorKind::Precondition, "the object is no longer the version to be replaced").with("path", path))
+            }
         }
     }
 

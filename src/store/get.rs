@@ -39,7 +39,9 @@ pub(super) async fn get(inner: &Arc<Inner>, path: &Path, options: GetOptions) ->
 }
 
 fn resolve_range(range: &GetRange, size: u64) -> Result<Range<u64>> {
-    range.as_range(size).map_err(|e| Error::new(ErrorKind::InvalidInput, "the range does not lie in the object").with("size", size).caused_by(e))
+    range
+        .as_range(size)
+        .map_err(|e| Error::new(ErrorKind::InvalidInput, "the range does not lie in the object").with("size", size).caused_by(e))
 }
 
 fn body(inner: &Arc<Inner>, version: &Arc<Version>, range: Range<u64>, path: &Path) -> BoxStream<'static, object_store::Result<Bytes>> {

@@ -36,7 +36,9 @@ async fn live(inner: &Inner, listed: Listed) -> Result<Option<ObjectMeta>> {
     match listed {
         Listed::Marked { marker, .. } if marker.kind == ObjectKind::Tombstone => Ok(None),
         Listed::Marked { path, slot, marker } => Ok(Some(meta(&path, marker.size, marker.modified_ms, slot, marker.write_id))),
-        Listed::Unmarked { path, .. } => Ok(inner.newest(&path).await?.filter(|version| version.is_live()).map(|version| version.meta(&path))),
+        Listed::Unmarked { path, .. } => {
+            Ok(inner.newest(&path).await?.filter(|version| version.is_live()).map(|version| version.meta(&path)))
+        }
     }
 }
 

@@ -148,7 +148,10 @@ impl fmt::Display for ErasureStore {
 
 impl fmt::Debug for ErasureStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ErasureStore").field("lake", self.inner.regions.lake()).field("profile", &self.inner.profile).finish_non_exhaustive()
+        f.debug_struct("ErasureStore")
+            .field("lake", self.inner.regions.lake())
+            .field("profile", &self.inner.profile)
+            .finish_non_exhaustive()
     }
 }
 

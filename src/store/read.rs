@@ -28,6 +28,26 @@ pub(super) type Wanted = BTreeMap<usize, Vec<Range<u64>>>;
 pub(super) struct Held(Vec<(Range<u64>, Bytes)>);
 
 impl Held {
+    /// Adds verified pieces; pieces that meet become one, so that a range across them is found.
+    fn add(&mut self, pieces: Held) {
+        let mut all = std::mem::take(&mut self.0);
+        all.extend(pieces.0);
+        all.sort_by_key(|(range, _)| range.start);
+        for (range, bytes) in all {
+            match self.0.last_mut() {
+                Some((last, held)) if range.start <= last.end => {
+                    // Both were verified against one digest: where they overlap they are equal.
+                    let overlap = usize::try_from(last.end - range.start).unwrap_or(usize::MAX);
+                    if let Some(rest) = bytes.get(overlap..).filter(|rest| !rest.is_empty()) {
+                        *held = [held.as_ref(), rest].concat().into();
+                        last.end = range.end;
+                    }
+                }
+                _ => self.0.push((range, bytes)),
+            }
+        }
+    }
+
     /// The bytes of `range`, if they are held in one piece.
     pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
         if range.is_empty() {
@@ -140,7 +160,11 @@ impl Segment {
     /// Fetches and verifies whole blocks of one shard: the block list and the ranges in one request.
     async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Held> {
         let (root, region) = self.root_and_region(shard)?;
-        let region = self.inner.regions.region(region).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
+        let region = self
+            .inner
+            .regions
+            .region(region)
+            .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
         let manifest = &self.version.manifest;
         let slot = self.sharded().map_or(0, |sharded| sharded.shard_slot);
         let key = shard_key(&manifest.write_id, slot, self.index, shard)?;
@@ -204,7 +228,7 @@ impl Reading {
         self.asked.remove(&shard);
         match outcome {
             // A shard may be asked twice, for its own ranges and for the columns of others.
-            Ok(held) => self.held.entry(shard).or_default().0.extend(held.0),
+            Ok(held) => self.held.entry(shard).or_default().add(held),
             Err(error) => {
                 self.note(shard, RepairReason::of(error.kind()));
                 self.failed.insert(shard, error);
@@ -224,11 +248,14 @@ impl Reading {
 
     /// Takes the next step. The held bytes, when they are all there is to read.
     async fn advance(&mut self) -> Result<Option<BTreeMap<usize, Held>>> {
-        let missing: Vec<usize> = self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
+        let missing: Vec<usize> =
+            self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
         if missing.is_empty() {
             return Ok(Some(std::mem::take(&mut self.held)));
         }
-        let lost: Vec<usize> = missing.iter().copied().filter(|shard| self.hedges > 0 || self.failed.contains_key(shard)).collect();
+        // What nobody is asked for any more does not come by waiting either.
+        let is_lost = |shard: &usize| self.hedges > 0 || self.failed.contains_key(shard) || !self.asked.contains(shard);
+        let lost: Vec<usize> = missing.iter().copied().filter(is_lost).collect();
         if lost.is_empty() {
             return Ok(None);
         }
@@ -302,7 +329,9 @@ impl Reading {
             for ((shard, bytes), root) in wanted.iter().zip(&decoded).zip(&roots) {
                 let whole = range.start == 0 && bytes.len() as u64 == shape.shard_len(*shard);
                 if whole && Digest::of(bytes) != *root {
-                    return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard));
+                    return Err(
+                        Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard)
+                    );
                 }
             }
             Ok(decoded)
@@ -333,9 +362,29 @@ impl Reading {
             .with("needed", self.segment.shape.data)
             .with("intact", covered);
         std::mem::take(&mut self.failed).into_iter().fold(error, |error, (shard, why)| {
-            let region = self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
+            let region =
+                self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
             let name = region.map(|region| region.name().to_string()).unwrap_or_default();
             error.with("region", format!("{name}, shard {shard}: {why}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_that_meet_or_overlap_are_held_as_one() {
+        let all = Bytes::from_static(b"0123456789");
+        let piece = |range: Range<usize>| (range.start as u64..range.end as u64, all.slice(range));
+        let mut held = Held::default();
+        held.add(Held(vec![piece(6..8)]));
+        held.add(Held(vec![piece(0..3)]));
+        assert_eq!(held.get(&(2..7)), None);
+        held.add(Held(vec![piece(2..6), piece(1..2)]));
+        assert_eq!(held.get(&(0..8)).unwrap(), "01234567");
+        assert_eq!(held.get(&(1..9)), None);
+        assert_eq!(held.0.len(), 1);
     }
 }

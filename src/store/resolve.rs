@@ -62,7 +62,9 @@ impl Inner {
     pub(super) fn open(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
         let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", decided.slot))?;
         if manifest.lake != *self.regions.lake() || manifest.path != path.as_ref() || manifest.slot != decided.slot {
-            return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot").with("path", path).with("slot", decided.slot));
+            return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot")
+                .with("path", path)
+                .with("slot", decided.slot));
         }
         let version = Arc::new(Version { decided, manifest });
         self.remember(path, &version);

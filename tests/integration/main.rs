@@ -1,8 +1,9 @@
 //! Integration tests, in one binary, so that the engines are linked once.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod architecture;
 mod baseline;
 mod cli;
 mod delta;
 mod sql;
+mod store;

@@ -39,7 +39,9 @@ fn row<'a>(name: &'a Attribute, value: &'a str) -> Result<(u8, &'a str, &'a str)
         }
     };
     if key.len().max(value.len()) > ATTRIBUTES_LIMIT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidInput, "an attribute's name and value have at most 8192 bytes each").with("attribute", key));
+        return Err(
+            Error::new(ErrorKind::InvalidInput, "an attribute's name and value have at most 8192 bytes each").with("attribute", key)
+        );
     }
     Ok((kind, key, value))
 }

@@ -1,0 +1,58 @@
+//! `object_store`'s own integration suite, with every tolerated subset of regions down.
+
+use object_store::integration as suite;
+
+use super::{PROFILES, directories, memory, store_over};
+use lakeseal::store::{ErasureStore, Profile};
+
+async fn run(store: &ErasureStore) {
+    suite::put_get_delete_list(store).await;
+    suite::get_opts(store).await;
+    suite::list_uses_directories_correctly(store).await;
+    suite::list_with_delimiter(store).await;
+    suite::rename_and_copy(store).await;
+    suite::copy_if_not_exists(store).await;
+    suite::copy_rename_nonexistent_object(store).await;
+    suite::stream_get(store).await;
+    suite::put_opts(store, true).await;
+    suite::put_get_attributes(store).await;
+    suite::list_with_offset_exclusivity(store).await;
+    suite::multipart_race_condition(store, true).await;
+    suite::multipart_out_of_order(store).await;
+    let missing = suite::get_nonexistent_object(store, None).await.unwrap_err();
+    assert!(matches!(missing, object_store::Error::NotFound { .. }), "{missing}");
+    store.quiesce().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_with_every_tolerated_subset_of_regions_down() {
+    for (k, m) in PROFILES {
+        let n = k + m;
+        let budget = u32::from(m.min(n - (n / 2 + 1)));
+        for subset in (0u32..1 << n).filter(|subset| subset.count_ones() <= budget) {
+            let (store, faults) = store_over(Profile::new(k, m), memory(n));
+            for (i, fault) in faults.iter().enumerate() {
+                fault.set_down(subset & (1 << i) != 0);
+            }
+            run(&store).await;
+            println!("{k}+{m} n={n} down={subset:0width$b}: passed", width = usize::from(n));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_directories() {
+    for (k, m) in PROFILES {
+        let n = k + m;
+        let budget = m.min(n - (n / 2 + 1));
+        // All well, and as many of the regions down that hold data as may be.
+        for down in [0, budget].into_iter().take(1 + usize::from(budget > 0)) {
+            let (guard, stores) = directories(n);
+            let (store, faults) = store_over(Profile::new(k, m), stores);
+            faults.iter().take(usize::from(down)).for_each(|fault| fault.set_down(true));
+            run(&store).await;
+            println!("{k}+{m} n={n} over directories, {down} down: passed");
+            drop(guard);
+        }
+    }
+}
