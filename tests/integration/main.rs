@@ -4,4 +4,6 @@
 mod architecture;
 mod baseline;
 mod cli;
+mod delta;
+mod sql;
 mod store;
