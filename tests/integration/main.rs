@@ -5,4 +5,6 @@ mod architecture;
 mod baseline;
 mod cli;
 mod servers;
+mod delta;
+mod sql;
 mod store;
