@@ -12,8 +12,8 @@ use lakeseal::digest::{BlockList, Digest};
 use lakeseal::erasure::{Codec, Geometry, Profile};
 use lakeseal::lake::testing::memory_lake;
 use lakeseal::store::ErasureStore;
-use object_store::path::Path;
 use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
 
 const OBJECT: usize = 64 * 1024 * 1024;
 const ROUNDS: usize = 9;
