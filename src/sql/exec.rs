@@ -1,6 +1,6 @@
 //! The plan node above a verified scan: it gives back the finding that engines on the way may have turned into text.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -15,23 +15,47 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
 use futures::StreamExt;
+use object_store::ObjectStore;
+use parking_lot::Mutex;
 use url::Url;
 
 use super::external;
 use crate::error::{Error, ErrorKind};
 use crate::verify::Recorder;
 
-/// Keeps a store registered in a runtime for as long as a plan may read from it.
+/// A store that is known to a runtime. The table holds it and each of its plans does, so that the end of one plan takes nothing
+/// from another; it ends when the last of them is gone.
 #[derive(Debug)]
 pub(super) struct Registration {
-    pub(super) runtime: Arc<RuntimeEnv>,
-    pub(super) url: Url,
+    runtime: Weak<RuntimeEnv>,
+    url: Url,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // Gone already, or in a registry that keeps everything: either is as good.
-        let _ = self.runtime.deregister_object_store(&self.url);
+        if let Some(runtime) = self.runtime.upgrade() {
+            // Gone already, or in a registry that keeps everything: either is as good.
+            let _ = runtime.deregister_object_store(&self.url);
+        }
+    }
+}
+
+/// The runtimes that know a table's store.
+#[derive(Debug, Default)]
+pub(super) struct Registrations(Mutex<Vec<Arc<Registration>>>);
+
+impl Registrations {
+    /// Makes `store` known to `runtime` under `url`, once.
+    pub(super) fn register(&self, runtime: &Arc<RuntimeEnv>, url: &Url, store: Arc<dyn ObjectStore>) -> Arc<Registration> {
+        let mut all = self.0.lock();
+        all.retain(|known| known.runtime.strong_count() > 0);
+        if let Some(known) = all.iter().find(|known| std::ptr::eq(known.runtime.as_ptr(), Arc::as_ptr(runtime))) {
+            return known.clone();
+        }
+        runtime.register_object_store(url, store);
+        let new = Arc::new(Registration { runtime: Arc::downgrade(runtime), url: url.clone() });
+        all.push(new.clone());
+        new
     }
 }
 

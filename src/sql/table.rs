@@ -15,7 +15,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::exec::{Registration, VerifiedExec, recovered};
+use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::{check, external, insert, to_error};
 use crate::baseline::{self, BaselineSummary, Finding, Outcome, Place, Repository, SealedTable, Trust};
 use crate::clock::{SharedClock, SystemClock};
@@ -30,7 +30,8 @@ const PLACED_FILES: usize = 4;
 /// Which version of a sealed table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadMode {
-    /// The newest: commits, or files of a folder, that came after the baseline are read unverified, and noted.
+    /// The newest: commits, or files of a folder, that came after the baseline are read unverified, and noted. Their statistics are
+    /// believed, too: a forged one in a commit that no baseline covers can hide or invent rows of that commit's own files.
     #[default]
     Latest,
     /// Exactly what the baseline sealed.
@@ -64,6 +65,7 @@ pub struct VerifiedTable {
     baseline: Option<BaselineSummary>,
     findings: Vec<Finding>,
     notes: Vec<String>,
+    registrations: Registrations,
 }
 
 impl VerifiedTable {
@@ -104,7 +106,8 @@ impl VerifiedTable {
             }
         };
         let baseline = sealed.map(|sealed| sealed.baseline);
-        Ok(Self { inner, location: location.clone(), verified, store, baseline, findings, notes })
+        let registrations = Registrations::default();
+        Ok(Self { inner, location: location.clone(), verified, store, baseline, findings, notes, registrations })
     }
 
     /// The baseline that the table is held against; absent when there is none that is trusted.
@@ -138,10 +141,7 @@ impl VerifiedTable {
 
     /// Makes the table's store known to the session that is going to execute the plan.
     fn register(&self, state: &dyn Session) -> Arc<Registration> {
-        let runtime = state.runtime_env().clone();
-        let url = self.verified.engine_url().clone();
-        runtime.register_object_store(&url, Arc::new(self.store.clone()));
-        Arc::new(Registration { runtime, url })
+        self.registrations.register(state.runtime_env(), self.verified.engine_url(), Arc::new(self.store.clone()))
     }
 }
 
