@@ -25,7 +25,7 @@ use datafusion::prelude::{SessionContext, col};
 use deltalake::kernel::{DataType, StructField};
 use deltalake::{DeltaTable, open_table};
 use lakeseal::clock::SystemClock;
-use lakeseal::delta::register_lake_scheme;
+use lakeseal::delta::{self, LakeStore, Location, register_lake_scheme};
 use lakeseal::lake::testing::{FaultyRegion, memory_lake};
 use lakeseal::store::{ErasureStore, Profile};
 use lakeseal::{Error, ErrorKind, Result};
@@ -85,6 +85,11 @@ async fn main() -> Result<()> {
     println!("reading fails: {}", refused.split(" (").next().unwrap_or_default());
     // Not "there is no such table": what cannot be reached is unavailable, never absent.
     ensure(refused.contains("too few regions answered"), "the refusal must say that regions are missing")?;
+
+    // Lakeseal's own functions give the same refusal a kind to match on.
+    let lake = LakeStore { name: "geo".to_owned(), store: Arc::new(store) };
+    let refused = delta::open(&Location::in_lake(&lake, "airports")?, None).await.err();
+    ensure(refused.is_some_and(|error| error.kind() == ErrorKind::Unavailable), "the refusal must be of the kind Unavailable")?;
 
     set_down(&faults, &[0, 3, 4], false);
     println!("\nall regions are back");

@@ -73,6 +73,8 @@ pub(crate) fn delta_error(location: &Location, error: DeltaTableError) -> Error 
         (None, DeltaTableError::SchemaMismatch { .. } | DeltaTableError::InvalidData { .. }) => ErrorKind::InvalidInput,
         (None, DeltaTableError::ObjectStore { source: object_store::Error::NotFound { .. } }) => ErrorKind::NotFound,
         (None, DeltaTableError::Io { .. }) => ErrorKind::Io,
+        // The kernel's error about a store hides its cause from `source()`, and its type has no name here.
+        (None, DeltaTableError::KernelError(e)) if e.to_string().contains("interacting with object store") => ErrorKind::Unavailable,
         (None, DeltaTableError::ObjectStore { .. }) => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidInput,
     };
