@@ -3,14 +3,16 @@
 //! ```text
 //! id                                              lake and incarnation of the region
 //! c/<^number>                                     configurations
-//! i/<escaped dirs>/<escaped leaf>!/<^slot>.<seq>  register entries: header + signed manifest
-//! i/<escaped dirs>/<escaped leaf>!/<^slot>.d<tag> decided marker
+//! i/<escaped dir>-/…/<escaped leaf>!/<^slot>.<seq>  register entries: header + signed manifest
+//! i/<escaped dir>-/…/<escaped leaf>!/<^slot>.d<tag> decided marker
 //! d/<aa>/<write id>/<slot>.<segment>.<shard>      a shard, its block list first
 //! ```
 //!
-//! `^slot` is `u64::MAX - slot` in 16 hexadecimal digits, so that the newest slot is listed first. Bytes up to 0x25 of a
-//! logical path are escaped as `%XX` and `!` (0x21) ends the leaf, so that physical order is logical byte order and
-//! both `a` and `a/b` can be objects. A register is a folder, because object stores list by whole segments.
+//! `^slot` is `u64::MAX - slot` in 16 hexadecimal digits, so that the newest slot is listed first. Bytes up to 0x2E of a
+//! logical path are escaped as `%XX` (`%` is 0x25), `-` (0x2D) ends a directory and `!` (0x21) the leaf. So no name is the
+//! beginning of a sibling's, physical order is logical byte order, and it is so both for stores that list by the bytes of
+//! whole keys and for those that list folder by folder (SeaweedFS); both `a` and `a/b` can be objects. A register is a
+//! folder, because object stores list by whole segments.
 
 use object_store::path::Path;
 
@@ -24,9 +26,12 @@ pub const KEY_LIMIT_BYTES: usize = 1000;
 /// Longest tag of a decided marker, in bytes.
 pub const MARKER_TAG_LIMIT_BYTES: usize = 200;
 
-/// Bytes of a logical path up to this one are escaped.
-const ESCAPED_UP_TO: u8 = b'%';
+/// Bytes of a logical path's segment up to this one are escaped: all below the separator.
+const ESCAPED_UP_TO: u8 = b'.';
+/// Ends a leaf: below every escape.
 const LEAF_END: char = '!';
+/// Ends a directory: above every escape and below every byte that is not escaped, as the separator is.
+const DIRECTORY_END: char = '-';
 const REGISTERS: &str = "i";
 const CONFIGURATIONS: &str = "c";
 const SHARDS: &str = "d";
@@ -138,7 +143,7 @@ pub fn marker_key(path: &Path, slot: u64, tag: &str) -> Result<Path> {
 /// The physical folder of everything below a logical directory; `None` is the lake's root.
 pub fn register_prefix(directory: Option<&Path>) -> Path {
     match directory {
-        Some(directory) if !directory.as_ref().is_empty() => key(format!("{REGISTERS}/{}", escaped(directory))),
+        Some(directory) if !directory.as_ref().is_empty() => key(format!("{REGISTERS}/{}{DIRECTORY_END}", escaped(directory))),
         _ => Path::from(REGISTERS),
     }
 }
@@ -228,11 +233,16 @@ fn folder_text(path: &Path) -> String {
     format!("{REGISTERS}/{}{LEAF_END}", escaped(path))
 }
 
+/// The path's segments, escaped; every directory but the last segment is ended.
 fn escaped(path: &Path) -> String {
-    let mut out = String::with_capacity(path.as_ref().len() + 8);
+    let mut out = String::with_capacity(path.as_ref().len() + 24);
     for c in path.as_ref().chars() {
         match u8::try_from(c) {
-            Ok(byte) if byte <= ESCAPED_UP_TO => out.push_str(&format!("%{byte:02X}")),
+            Ok(b'/') => out.extend([DIRECTORY_END, '/']),
+            Ok(byte) if byte <= ESCAPED_UP_TO => {
+                out.push('%');
+                out.push_str(&hex::encode_upper([byte]));
+            }
             _ => out.push(c),
         }
     }
@@ -244,12 +254,15 @@ fn unescaped(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        if c == '%' {
+        if c == DIRECTORY_END {
+            chars.next().filter(|next| *next == '/')?;
+            out.push('/');
+        } else if c == '%' {
             let byte = chars.as_str().get(..2).filter(|digits| !digits.contains(|d: char| d.is_ascii_lowercase() || d == '+'))?;
             let byte = u8::from_str_radix(byte, 16).ok().filter(|byte| *byte <= ESCAPED_UP_TO)?;
             out.push(char::from(byte));
             chars.nth(1)?;
-        } else if u32::from(c) <= u32::from(ESCAPED_UP_TO) {
+        } else if u32::from(c) <= u32::from(b'/') {
             return None;
         } else {
             out.push(c);
@@ -293,6 +306,16 @@ mod tests {
         }
 
         #[test]
+        fn no_name_is_the_beginning_of_a_siblings(a in logical(), b in logical()) {
+            // Then listing folder by folder is listing by the bytes of whole keys.
+            let (x, y) = (register_folder(&a).unwrap(), register_folder(&b).unwrap());
+            let differing = x.parts().zip(y.parts()).find(|(p, q)| p != q);
+            if let Some((p, q)) = differing {
+                prop_assert!(!p.as_ref().starts_with(q.as_ref()) && !q.as_ref().starts_with(p.as_ref()));
+            }
+        }
+
+        #[test]
         fn keys_read_back(path in logical(), slot in any::<u64>(), seq in any::<u32>()) {
             let name = parse_register_key(&entry_key(&path, slot, seq).unwrap()).unwrap();
             prop_assert_eq!(name, RegisterName { path: path.clone(), slot, item: RegisterItem::Entry(seq) });
@@ -310,7 +333,7 @@ mod tests {
         }
 
         #[test]
-        fn foreign_keys_never_read_as_ours(text in "i/[a-c!%0-9A-F/.d ]{0,40}") {
+        fn foreign_keys_never_read_as_ours(text in "i/[a-c!%0-9A-F/.d -]{0,40}") {
             if let Ok(path) = Path::parse(&text) && let Some(name) = parse_register_key(&path) {
                 let rebuilt = match name.item {
                     RegisterItem::Entry(seq) => entry_key(&name.path, name.slot, seq),
@@ -324,10 +347,10 @@ mod tests {
     #[test]
     fn keys_are_as_documented() {
         let path = Path::parse("t 1/_delta_log/0!.json").unwrap();
-        assert_eq!(entry_key(&path, 2, 3).unwrap().as_ref(), "i/t%201/_delta_log/0%21.json!/fffffffffffffffd.0000000003");
-        assert_eq!(marker_key(&path, 0, "x.y").unwrap().as_ref(), "i/t%201/_delta_log/0%21.json!/ffffffffffffffff.dx.y");
-        assert_eq!(register_folder(&path).unwrap().as_ref(), "i/t%201/_delta_log/0%21.json!");
-        assert_eq!(register_prefix(Some(&Path::from("t"))).as_ref(), "i/t");
+        assert_eq!(entry_key(&path, 2, 3).unwrap().as_ref(), "i/t%201-/_delta_log-/0%21%2Ejson!/fffffffffffffffd.0000000003");
+        assert_eq!(marker_key(&path, 0, "x.y").unwrap().as_ref(), "i/t%201-/_delta_log-/0%21%2Ejson!/ffffffffffffffff.dx.y");
+        assert_eq!(register_folder(&path).unwrap().as_ref(), "i/t%201-/_delta_log-/0%21%2Ejson!");
+        assert_eq!(register_prefix(Some(&Path::from("t"))).as_ref(), "i/t-");
         assert_eq!(register_prefix(None).as_ref(), "i");
         assert_eq!(configuration_key(0).as_ref(), "c/ffffffffffffffff");
         let shard = shard_key(&WriteId([0xab; 16]), 1, 2, 3);

@@ -77,7 +77,15 @@ fn the_lower_floors_do_not_look_up() {
     let found: Vec<String> = offenders(&upper, &["store/", "baseline/", "verify/", "sql/", "delta/", "cli/", "bin/", "lake/"]);
     assert_eq!(found, [""; 0]);
     assert_eq!(
-        offenders(&["crate::store", "crate::register", "crate::region"], &["store/", "register/", "region/", "lake/", "verify/", "sql/", "delta/", "cli/", "bin/", "lib.rs"]),
+        offenders(
+            &["crate::store", "crate::register", "crate::region"],
+            &["store/", "register/", "region/", "lake/", "verify/", "sql/", "delta/", "cli/", "bin/", "lib.rs"]
+        ),
         [""; 0]
     );
+}
+
+#[test]
+fn only_the_layout_builds_physical_keys() {
+    assert_eq!(offenders(&["\"i/", "\"d/", "\"c/", "\"id\"", "format!(\"i/", "format!(\"d/"], &["region/layout.rs"]), [""; 0]);
 }

@@ -4,6 +4,7 @@
 mod architecture;
 mod baseline;
 mod cli;
+mod servers;
 mod delta;
 mod sql;
 mod store;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Starts real servers as regions, runs a command against them, and stops them.
 
-    python3 tests/servers/run.py [--dir DIR] -- cargo test --test integration servers:: -- --ignored --nocapture
+    python3 tests/servers/run.py [--dir DIR] -- cargo test --test integration servers:: -- --nocapture
 
 Three SeaweedFS servers (S3, signatures enforced, each with credentials of its own), one Azurite (Azure Blob) and one
 directory make five regions. The command finds them in LAKESEAL_TEST_REGIONS, a JSON list of
-{"name", "url", "options", "pid"}; credentials are in the environment, per region. Packages are installed by name into
+{"name", "url", "pid"}; endpoints and credentials are in the environment, per region. Packages are installed by name into
 DIR (default target/servers) the first time. Everything listens on 127.0.0.1.
 """
 import argparse
@@ -73,6 +73,11 @@ def start(log, command, cwd):
     return subprocess.Popen([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True)
 
 
+def scoped(name, settings):
+    """The settings as one region's own, in the environment."""
+    return {f"LAKESEAL_REGION_{name.upper().replace('-', '_')}_{key}": value for key, value in settings.items()}
+
+
 def start_seaweedfs(weed, python, data, name):
     data.mkdir(parents=True)
     access, secret = f"{name}access", hashlib.sha256(name.encode()).hexdigest()
@@ -91,14 +96,13 @@ def start_seaweedfs(weed, python, data, name):
     make_bucket = (
         "import boto3,sys\n"
         f"c=boto3.client('s3',endpoint_url='{endpoint}',aws_access_key_id='{access}',aws_secret_access_key='{secret}',region_name='us-east-1')\n"
-        "c.create_bucket(Bucket='lake')\nc.put_object(Bucket='lake',Key='probe',Body=b'1')\nc.delete_object(Bucket='lake',Key='probe')\n")
+        "try:\n c.create_bucket(Bucket='" + name + "')\nexcept c.exceptions.ClientError as e:\n"
+        " if 'BucketAlready' not in str(e): raise\n"
+        f"c.put_object(Bucket='{name}',Key='probe',Body=b'1')\nc.delete_object(Bucket='{name}',Key='probe')\n")
     wait_for(f"SeaweedFS {name}", lambda: subprocess.run([python, "-c", make_bucket], check=True, capture_output=True))
-    region = {"name": name, "url": "s3://lake/region", "pid": process.pid,
-              "options": {"aws_endpoint": endpoint, "aws_region": "us-east-1", "aws_allow_http": "true",
-                          "aws_virtual_hosted_style_request": "false"}}
-    scope = name.upper().replace("-", "_")
-    env = {f"LAKESEAL_REGION_{scope}_AWS_ACCESS_KEY_ID": access, f"LAKESEAL_REGION_{scope}_AWS_SECRET_ACCESS_KEY": secret}
-    return process, region, env
+    settings = {"AWS_ENDPOINT": endpoint, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
+                "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false", "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
+    return process, {"name": name, "url": f"s3://{name}/region", "pid": process.pid}, scoped(name, settings)
 
 
 def make_container(port):
@@ -123,11 +127,11 @@ def start_azurite(azurite, data, name):
     process = start(data / "log", [azurite, "--blobHost", "127.0.0.1", "--blobPort", port, "--location", data, "--silent",
                                    "--disableTelemetry", "--skipApiVersionCheck"], data)
     wait_for("Azurite", lambda: make_container(port))
-    region = {"name": name, "url": "az://lake/region", "pid": process.pid,
-              "options": {"azure_storage_account_name": AZURE_ACCOUNT, "azure_storage_endpoint": f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}",
-                          "azure_allow_http": "true"}}
-    env = {f"LAKESEAL_REGION_{name.upper()}_AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY}
-    return process, region, env
+    settings = {"AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY, "AZURE_ALLOW_HTTP": "true",
+                # Azurite does not list from an offset as Azure does; the client has to know.
+                "AZURE_STORAGE_USE_EMULATOR": "true"}
+    env = scoped(name, settings) | {"AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}"}
+    return process, {"name": name, "url": "az://lake/region", "pid": process.pid}, env
 
 
 def main():
@@ -157,11 +161,11 @@ def main():
             else:
                 print("SKIPPED: no npm, so no Azurite; a second directory stands in for it", flush=True)
                 (data / "dir0").mkdir()
-                regions.append({"name": "dir0", "url": str(data / "dir0"), "options": {}, "pid": None})
+                regions.append({"name": "dir0", "url": str(data / "dir0"), "pid": None})
             (data / "dir").mkdir()
-            regions.append({"name": "dir", "url": str(data / "dir"), "options": {}, "pid": None})
+            regions.append({"name": "dir", "url": str(data / "dir"), "pid": None})
             env["LAKESEAL_TEST_REGIONS"] = json.dumps(regions)
-            print("regions:", ", ".join(f"{r['name']} {r['url']} {r['options'].get('aws_endpoint', r['options'].get('azure_storage_endpoint', ''))}" for r in regions), flush=True)
+            print("regions:", ", ".join(f"{r['name']} ({r['url']})" for r in regions), flush=True)
             return subprocess.run(command, env=env).returncode
         finally:
             for process in processes:
