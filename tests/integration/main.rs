@@ -4,7 +4,7 @@
 mod architecture;
 mod baseline;
 mod cli;
-mod servers;
 mod delta;
+mod servers;
 mod sql;
 mod store;
