@@ -105,22 +105,29 @@ impl Codec {
 
     /// The parity shards of `segment`, whose shape is `shape`. The segment is read in place; only ragged ends are copied.
     pub fn encode(&self, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.encode_behind(0, shape, segment)
+    }
+
+    /// As [`Codec::encode`], with `room` zero bytes in front of each shard, for what is stored before it without copying the shard.
+    pub fn encode_behind(&self, room: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.check(shape, segment.len())?;
         let Some(engine) = &self.engine else { return Ok(Vec::new()) };
         let width = length(shape.shard_len(shape.data))?;
-        let mut parity = vec![vec![0; width]; shape.parity];
+        let size = room.checked_add(width).ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
+        // Not `vec![vec![0; size]; parity]`, which copies the first: zeroed memory comes from the system as it is.
+        let mut parity: Vec<Vec<u8>> = (0..shape.parity).map(|_| vec![0; size]).collect();
         let slices: Vec<&[u8]> = (0..shape.data).map(|shard| slice(segment, shape.data_range(shard))).collect();
         // Columns that all data shards have are coded where they lie; the rest is short, and is padded.
         let common = slices.iter().map(|s| s.len()).min().unwrap_or(0) / SLICE_BYTES * SLICE_BYTES;
         if common > 0 {
             let heads: Vec<&[u8]> = slices.iter().filter_map(|s| s.get(..common)).collect();
-            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(..common)).collect();
+            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(room..room + common)).collect();
             engine.encode(&heads, &mut out)?;
         }
         if common < width {
             let tails: Vec<Vec<u8>> = slices.iter().map(|s| padded(s.get(common..).unwrap_or_default(), width - common)).collect();
             let tails: Vec<&[u8]> = tails.iter().map(Vec::as_slice).collect();
-            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(common..)).collect();
+            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(room + common..)).collect();
             engine.encode(&tails, &mut out)?;
         }
         Ok(parity)

@@ -6,6 +6,9 @@
 //!   partition values are not the sealed ones, so that not even `COUNT(*)` is answered from forged numbers; and its bytes come
 //!   through a [`VerifiedStore`](crate::verify::VerifiedStore), so that no batch is released of a block that was not verified.
 //!
+//! In the mode `Latest`, the default, commits after the baseline are read as they are, their statistics included, and noted; what
+//! the baseline sealed stays verified. The mode `Sealed` reads nothing else.
+//!
 //! DataFusion's own errors become Lakeseal's with [`to_error`].
 
 mod catalog;
@@ -48,6 +51,3 @@ pub fn to_error(error: DataFusionError) -> Error {
 pub(crate) fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
-
-#[cfg(test)]
-mod tests;

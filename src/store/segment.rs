@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
 use super::hints::{RepairHint, RepairReason};
-use crate::digest::{BlockList, Digest};
+use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::WriteId;
@@ -27,9 +27,11 @@ pub(super) struct Upload {
 }
 
 struct Shard {
-    list: Bytes,
     root: Digest,
-    bytes: Bytes,
+    /// Bytes of the shard itself.
+    len: usize,
+    /// What is stored: the block list and the shard.
+    payload: PutPayload,
 }
 
 /// Runs `work`, which takes CPU time, where it does not hold up requests.
@@ -51,17 +53,25 @@ pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: 
 }
 
 fn code(codec: &Codec, shape: SegmentShape, segment: &Bytes) -> Result<Vec<Shard>> {
-    let parity = codec.encode(shape, segment)?;
+    let width = shape.shard_len(shape.data);
+    // One digest a block, as the list of the shard will have.
+    let room = usize::try_from(width.div_ceil(BLOCK_BYTES as u64).max(1)).unwrap_or(usize::MAX).saturating_mul(Digest::LEN);
+    let parity = codec.encode_behind(room, shape, segment)?;
     let data = (0..shape.data).map(|shard| {
         let range = shape.data_range(shard);
         let (start, end) = (usize::try_from(range.start).unwrap_or(usize::MAX), usize::try_from(range.end).unwrap_or(usize::MAX));
-        segment.slice(start..end)
-    });
-    let hash = |bytes: Bytes| {
+        let bytes = segment.slice(start..end);
         let list = BlockList::of(&bytes);
-        Shard { list: list.to_bytes().into(), root: list.root(), bytes }
-    };
-    Ok(data.chain(parity.into_iter().map(Bytes::from)).map(hash).collect())
+        Shard { root: list.root(), len: bytes.len(), payload: PutPayload::from_iter([list.to_bytes().into(), bytes]) }
+    });
+    let parity = parity.into_iter().map(|mut stored| {
+        let at = room.min(stored.len());
+        let (front, bytes) = stored.split_at_mut(at);
+        let (list, len) = (BlockList::of(bytes), bytes.len());
+        front.copy_from_slice(&list.to_bytes());
+        Shard { root: list.root(), len, payload: stored.into() }
+    });
+    Ok(data.chain(parity).collect())
 }
 
 /// Where a shard lies. The key's segment number has 32 bits, which manifests never exceed.
@@ -77,12 +87,12 @@ async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) ->
     let needed = inner.profile.acknowledged_shards(usize::from(quorums.n() - quorums.classic()));
     let total = shards.len();
     // A shard without bytes is known to everybody; it is not stored.
-    let mut durable = shards.iter().filter(|shard| shard.bytes.is_empty()).count();
-    let mut open: Vec<bool> = shards.iter().map(|shard| !shard.bytes.is_empty()).collect();
+    let mut durable = shards.iter().filter(|shard| shard.len == 0).count();
+    let mut open: Vec<bool> = shards.iter().map(|shard| shard.len != 0).collect();
     let mut requests: FuturesUnordered<_> = shards
         .into_iter()
         .enumerate()
-        .filter(|(_, shard)| !shard.bytes.is_empty())
+        .filter(|(_, shard)| shard.len != 0)
         .map(|(number, shard)| async move { (number, put(inner, upload, index, number, shard).await) })
         .collect();
     let mut failures: Vec<(usize, Error)> = Vec::new();
@@ -125,7 +135,7 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
-    region.put(&key, PutPayload::from_iter([shard.list, shard.bytes])).await
+    region.put(&key, shard.payload).await
 }
 
 impl Inner {

@@ -1,5 +1,5 @@
 //! Integration tests, in one binary, so that the engines are linked once.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod architecture;
 mod baseline;

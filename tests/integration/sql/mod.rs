@@ -4,6 +4,7 @@
 
 mod attacks;
 mod exact;
+mod store;
 
 use std::ops::Range;
 use std::sync::Arc;
