@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
-//! `region`, `register`, `table`, `fingerprint` · `store` | `baseline` · `verify` · `sql` · `delta` · `cli`.
+//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `baseline` · `verify` · `delta` · `sql` · `cli`.
 
 pub mod clock;
 pub mod digest;
@@ -29,9 +29,11 @@ pub mod table;
 pub mod baseline;
 pub mod store;
 
-pub mod delta;
-pub mod sql;
 pub mod verify;
+
+pub mod delta;
+
+pub mod sql;
 
 pub mod cli;
 
