@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn what_wraps_an_error_of_ours_is_left_out() {
         let ours = Error::new(ErrorKind::Mismatch, "row group 1 was changed").with("file", "a.parquet");
-        let wrapped = Error::new(ErrorKind::Mismatch, "the query was refused").caused_by(std::io::Error::other(ours));
+        let wrapped = Error::new(ErrorKind::Mismatch, "the query was refused").caused_by(ours.into_object_store(&"a.parquet".into()));
         let text = plain(&wrapped);
         assert!(text.starts_with("error: the query was refused\n  because: row group 1 was changed\n  file: a.parquet\n"), "{text}");
     }
