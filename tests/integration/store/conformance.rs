@@ -1,6 +1,8 @@
 //! `object_store`'s own integration suite, with every tolerated subset of regions down.
 
-use object_store::integration as suite;
+use std::sync::Arc;
+
+use object_store::{ObjectStore, integration as suite};
 
 use super::{PROFILES, directories, memory, store_over};
 use lakeseal::store::{ErasureStore, Profile};
@@ -24,35 +26,30 @@ async fn run(store: &ErasureStore) {
     store.quiesce().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_suite_passes_with_every_tolerated_subset_of_regions_down() {
+/// Runs the suite for every profile with every tolerated subset of regions down, over what `stores` makes.
+async fn every_tolerated_subset<G>(over: &str, stores: impl Fn(u8) -> (G, Vec<Arc<dyn ObjectStore>>)) {
     for (k, m) in PROFILES {
         let n = k + m;
         let budget = u32::from(m.min(n - (n / 2 + 1)));
         for subset in (0u32..1 << n).filter(|subset| subset.count_ones() <= budget) {
-            let (store, faults) = store_over(Profile::new(k, m), memory(n));
+            let (guard, stores) = stores(n);
+            let (store, faults) = store_over(Profile::new(k, m), stores);
             for (i, fault) in faults.iter().enumerate() {
                 fault.set_down(subset & (1 << i) != 0);
             }
             run(&store).await;
-            println!("{k}+{m} n={n} down={subset:0width$b}: passed", width = usize::from(n));
+            println!("{k}+{m} n={n} over {over}, down={subset:0width$b}: passed", width = usize::from(n));
+            drop(guard);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_suite_passes_over_directories() {
-    for (k, m) in PROFILES {
-        let n = k + m;
-        let budget = m.min(n - (n / 2 + 1));
-        // All well, and as many of the regions down that hold data as may be.
-        for down in [0, budget].into_iter().take(1 + usize::from(budget > 0)) {
-            let (guard, stores) = directories(n);
-            let (store, faults) = store_over(Profile::new(k, m), stores);
-            faults.iter().take(usize::from(down)).for_each(|fault| fault.set_down(true));
-            run(&store).await;
-            println!("{k}+{m} n={n} over directories, {down} down: passed");
-            drop(guard);
-        }
-    }
+async fn the_suite_passes_over_memory_with_every_tolerated_subset_of_regions_down() {
+    every_tolerated_subset("memory", |n| ((), memory(n))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_over_directories_with_every_tolerated_subset_of_regions_down() {
+    every_tolerated_subset("directories", directories).await;
 }
