@@ -52,7 +52,7 @@ pub struct Global {
     /// Directory of your keys and of whom you trust [default: lakeseal in your configuration directory, ~/.config/lakeseal]
     #[arg(long, global = true, env = "LAKESEAL_HOME", value_name = "DIR", hide_env_values = true)]
     pub home: Option<PathBuf>,
-    /// Private key that signs writes to the lake [default: HOME/lakes/<lake id>/writer.pem]
+    /// Private key that signs writes to the lake [default: HOME/lakes/LAKE_ID/writer.pem]
     #[arg(long, global = true, env = "LAKESEAL_WRITER_KEY", value_name = "FILE", hide_env_values = true)]
     pub writer_key: Option<PathBuf>,
 }
@@ -68,7 +68,7 @@ Examples:
       --region az=az://container/lake --region gc=gs://bucket/lake --region home=./lake-home
 
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
-Any PARITY of them may be lost without losing data. The root and writer keys are made under HOME/lakes/<lake id>/.")]
+Any PARITY of them may be lost without losing data. The root and writer keys are made under HOME/lakes/LAKE_ID/.")]
     Init(InitArgs),
     /// Show or check the regions
     #[command(subcommand)]
@@ -191,7 +191,7 @@ HOME/trusted-sealers.pem: you trust what you seal yourself, and audits report it
         /// What the key is for
         #[arg(long)]
         role: Role,
-        /// Where the private key goes [default: HOME/keys/<role>.pem]
+        /// Where the private key goes [default: HOME/keys/ROLE.pem]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
