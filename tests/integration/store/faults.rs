@@ -1,14 +1,17 @@
 //! Regions that fail, are slow or come back wrong, met through the whole store.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 use super::damage::{damage, sample};
 use super::{PROFILES, memory, store_over};
+use lakeseal::region::layout;
 use lakeseal::store::{ErasureStore, Profile, RepairReason};
 use lakeseal::{Error, ErrorKind};
 
@@ -212,4 +215,40 @@ async fn a_warm_overwrite_is_one_create_a_region() {
         }
         assert_eq!(read(&store, &path).await.unwrap(), b"two");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rival_overwrites_decide_one_slot_each_and_upload_again_for_the_slot_they_get() {
+    let stores = memory(5);
+    let (store, _) = store_over(Profile::new(3, 2), stores.clone());
+    let (store, path) = (Arc::new(store), Path::from("t/part"));
+    let rivals: Vec<_> = (0..8)
+        .map(|byte| {
+            let (store, path, bytes) = (Arc::clone(&store), path.clone(), vec![byte; 200_000]);
+            tokio::spawn(async move { (bytes.clone(), store.put(&path, bytes.into()).await.unwrap()) })
+        })
+        .collect();
+    let mut shards = BTreeSet::new();
+    let mut written = Vec::new();
+    for rival in rivals {
+        written.push(rival.await.unwrap());
+    }
+    store.quiesce().await;
+    for region in &stores {
+        let keys: Vec<_> = region.list(Some(&layout::shards_prefix())).try_collect().await.unwrap();
+        shards.extend(
+            keys.iter().filter_map(|meta| layout::parse_shard_key(&meta.location)).map(|name| (name.write_id.to_string(), name.slot)),
+        );
+    }
+    let mut slots = BTreeSet::new();
+    for (bytes, put) in written {
+        let (tag, version) = (put.e_tag.unwrap(), put.version.unwrap());
+        let slot: u64 = version.split('.').next().unwrap().parse().unwrap();
+        assert!(slots.insert(slot), "slot {slot} was decided twice");
+        assert!(shards.contains(&(tag, slot)), "the version of slot {slot} has no shards of its own");
+        let options = GetOptions { version: Some(version), ..GetOptions::default() };
+        assert_eq!(store.get_opts(&path, options).await.unwrap().bytes().await.unwrap(), bytes);
+    }
+    // No write is seen twice (never a, x, a), and none is lost.
+    assert_eq!(slots, (0..8).collect());
 }
