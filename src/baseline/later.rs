@@ -6,9 +6,9 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 
-use super::read::read_object;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table::read_object;
 use crate::table::{FileKey, TableSnapshot, canonical_path};
 
 const COMMIT_LIMIT_BYTES: u64 = 256 << 20;

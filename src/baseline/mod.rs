@@ -16,7 +16,6 @@ mod evidence;
 mod later;
 mod observe;
 mod progress;
-mod read;
 mod repository;
 mod seal;
 mod sealed;

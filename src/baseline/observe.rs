@@ -4,12 +4,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
-use super::read::read_object;
 use super::sealed::{SealedColumn, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{FileContext, FileFingerprint, ROW_ENCODING, RowGroupFingerprint, StatisticsLie, check_statistics, fingerprint};
 use crate::table::deletion_vector::{self, Descriptor};
+use crate::table::read_object;
 use crate::table::{LiveFile, TableSchema};
 
 const DELETIONS_TAG: &str = "lakeseal 2026 deleted rows v1";

@@ -10,7 +10,6 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
 use super::evidence::{self, INLINE_BLOCKS_LIMIT_BYTES};
-use super::read::read_object;
 use super::sealed::{SealedFile, SealedTable};
 use super::statement::{BaselineSummary, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
@@ -18,6 +17,7 @@ use super::{sign, state};
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, PrivateKey};
+use crate::table::read_object;
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
 pub const SEAL_FOLDER: &str = "_seal";
