@@ -22,7 +22,8 @@ const PUBLIC_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
 const PUBLIC_END: &str = "-----END PUBLIC KEY-----";
 
 /// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "tables", derive(clap::ValueEnum))]
 pub enum Role {
     /// Signs the lake's configuration.
     Root,
@@ -30,6 +31,8 @@ pub enum Role {
     Sealer,
     /// Signs object manifests and register entries.
     Writer,
+    /// Signs the stubs that collected versions leave behind.
+    Collector,
 }
 
 impl fmt::Display for Role {
@@ -38,6 +41,7 @@ impl fmt::Display for Role {
             Self::Root => "root",
             Self::Sealer => "sealer",
             Self::Writer => "writer",
+            Self::Collector => "collector",
         })
     }
 }

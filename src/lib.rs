@@ -11,6 +11,8 @@
 //! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
 //! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `baseline` · `verify` · `delta` · `sql` · `cli`.
 
+mod failpoint;
+
 pub mod clock;
 pub mod digest;
 pub mod error;
@@ -20,21 +22,28 @@ pub mod key;
 pub mod erasure;
 pub mod format;
 
+#[cfg(feature = "tables")]
 pub mod fingerprint;
 pub mod lake;
 pub mod region;
 pub mod register;
+#[cfg(feature = "tables")]
 pub mod table;
 
+#[cfg(feature = "tables")]
 pub mod baseline;
 pub mod store;
 
+#[cfg(feature = "tables")]
 pub mod verify;
 
+#[cfg(feature = "tables")]
 pub mod delta;
 
+#[cfg(feature = "tables")]
 pub mod sql;
 
+#[cfg(feature = "tables")]
 pub mod cli;
 
 pub use error::{Error, ErrorKind, Result};

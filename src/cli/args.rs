@@ -68,7 +68,7 @@ Examples:
       --region az=az://container/lake --region gc=gs://bucket/lake --region home=./lake-home
 
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
-Any PARITY of them may be lost without losing data. The root and writer keys are made under HOME/lakes/LAKE_ID/.")]
+Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.")]
     Init(InitArgs),
     /// Show or check the regions
     #[command(subcommand)]

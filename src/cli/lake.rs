@@ -22,7 +22,7 @@ pub(super) async fn run_init(args: InitArgs, context: &Context, out: &mut Output
     out.line(format_args!("  configuration  {}", context.new_config_path().display()))?;
     out.line(format_args!("  identity       {}", config.id))?;
     out.line(format_args!(
-        "  keys           {}   (root and writer; keep copies, and keep them out of the lake)",
+        "  keys           {}   (root, writer, collector; keep copies, and keep them out of the lake)",
         context.home.lake_keys(config.id).display()
     ))?;
     out.line("next: lakeseal import FILE… --table NAME")?;

@@ -69,22 +69,35 @@ pub enum EntryBody {
     Accept(Ballot, Bytes),
     /// The slot was decided for the value with this digest, and the value was collected since.
     Stub(Digest),
+    /// The slot was decided for this value, and the region was told so afterwards. Nothing follows it.
+    Learned(Bytes),
 }
 
 const PROMISE: u8 = 0;
 const ACCEPT: u8 = 1;
 const STUB: u8 = 2;
+const LEARNED: u8 = 3;
+
+/// Whose entries count.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryKeys<'a> {
+    /// Sign all but stubs.
+    pub writers: &'a [PublicKey],
+    /// Sign stubs: a writer cannot make a version unreadable.
+    pub collectors: &'a [PublicKey],
+}
 
 impl EntryBody {
-    /// The stored bytes of this body at `place`, signed by `writer`. Cost: one signature and one pass over the value.
+    /// The stored bytes of this body at `place`, signed by `signer` (a collector for a stub, else a writer). Cost: one signature and one pass over the value.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a path or value over its limit.
-    pub fn seal(&self, place: &EntryPlace<'_>, writer: &PrivateKey) -> Result<Vec<u8>> {
+    pub fn seal(&self, place: &EntryPlace<'_>, signer: &PrivateKey) -> Result<Vec<u8>> {
         let (kind, ballot, value): (u8, Ballot, &[u8]) = match self {
             Self::Promise(ballot) => (PROMISE, *ballot, &[]),
             Self::Accept(ballot, value) => (ACCEPT, *ballot, value),
             Self::Stub(digest) => (STUB, Ballot::FAST, &digest.0),
+            Self::Learned(value) => (LEARNED, Ballot::FAST, value),
         };
         if place.path.len() > PATH_LIMIT_BYTES || value.len() > VALUE_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::InvalidInput, "a path or manifest is too long for a register")
@@ -95,25 +108,25 @@ impl EntryBody {
         let mut out = Writer::new();
         out.raw(&ENTRY_MAGIC).u16(ENTRY_VERSION).u8(kind).u8(place.region);
         out.raw(&place.lake.0).u64(place.configuration).u64(place.slot).u32(place.seq);
-        out.u64(ballot.round).raw(&ballot.proposer.0).raw(&writer.public().to_bytes());
+        out.u64(ballot.round).raw(&ballot.proposer.0).raw(&signer.public().to_bytes());
         out.bytes(place.path.as_bytes())?.bytes(value)?;
-        let signature = writer.sign(&Digest::tagged(ENTRY_TAG, out.as_slice()).0);
+        let signature = signer.sign(&Digest::tagged(ENTRY_TAG, out.as_slice()).0);
         out.raw(&signature.0);
         Ok(out.finish())
     }
 
-    /// Reads an entry that was found at `place` and checks that one of `writers` signed it for just that place.
+    /// Reads an entry that was found at `place` and checks that one of `keys` signed it for just that place.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthentic`] when no writer signed it or it belongs elsewhere, [`ErrorKind::Corrupt`] when it is malformed,
+    /// [`ErrorKind::Unauthentic`] when none of them signed it or it belongs elsewhere, [`ErrorKind::Corrupt`] when it is malformed,
     /// [`ErrorKind::Unsupported`] for a later version. Whichever: the region is down for this slot.
-    pub fn open(bytes: &Bytes, place: &EntryPlace<'_>, writers: &[PublicKey]) -> Result<Self> {
+    pub fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<Self> {
         let fail = |e: Error| e.with("path", place.path).with("slot", place.slot).with("entry", place.seq);
-        open(bytes, place, writers).map_err(fail)
+        open(bytes, place, keys).map_err(fail)
     }
 }
 
-fn open(bytes: &Bytes, place: &EntryPlace<'_>, writers: &[PublicKey]) -> Result<EntryBody> {
+fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<EntryBody> {
     let signed_len = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or_else(|| corrupt("a register entry is too short"))?;
     let (signed, signature) = bytes.split_at_checked(signed_len).ok_or_else(|| corrupt("a register entry is too short"))?;
     let mut reader = Reader::new(signed);
@@ -133,10 +146,11 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, writers: &[PublicKey]) -> Result<
     let value_end = reader.position();
     reader.done()?;
 
-    let key = writers
+    let allowed = if kind == STUB { keys.collectors } else { keys.writers };
+    let key = allowed
         .iter()
-        .find(|writer| writer.to_bytes() == key)
-        .ok_or_else(|| unauthentic("a register entry was signed by a key that is no writer of this lake"))?;
+        .find(|allowed| allowed.to_bytes() == key)
+        .ok_or_else(|| unauthentic("a register entry was signed by a key that has no such role in this lake"))?;
     let signature = Signature(Reader::new(signature).fixed()?);
     if !key.verifies(&Digest::tagged(ENTRY_TAG, signed).0, &signature) {
         return Err(unauthentic("a register entry's signature does not verify"));
@@ -153,6 +167,7 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, writers: &[PublicKey]) -> Result<
         STUB if place.seq == 0 && ballot == Ballot::FAST => {
             Ok(EntryBody::Stub(Digest(<[u8; 32]>::try_from(value).map_err(|e| corrupt("a stub's digest is cut").caused_by(e))?)))
         }
+        LEARNED if ballot == Ballot::FAST => Ok(EntryBody::Learned(bytes.slice(value_end - value.len()..value_end))),
         _ => Err(corrupt("a register entry's kind and ballot do not fit").with("kind", kind).with("round", ballot.round)),
     }
 }

@@ -43,6 +43,9 @@ pub struct ProfileConfig {
     /// Shards that are durable before a vote; absent is what the store chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_shards: Option<u8>,
+    /// How long a version stays readable after another took its place, in seconds; nothing is collected before.
+    #[serde(default = "default_retention_seconds")]
+    pub retention_seconds: u64,
     /// How long a write waits for the remaining shards, in milliseconds.
     #[serde(default = "default_grace_ms")]
     pub grace_ms: u64,
@@ -60,6 +63,11 @@ fn default_inline_log_bytes() -> u64 {
     Profile::new(1, 0).inline_log_bytes
 }
 
+/// Thirty days.
+fn default_retention_seconds() -> u64 {
+    30 * 24 * 60 * 60
+}
+
 fn default_grace_ms() -> u64 {
     u64::try_from(Profile::new(1, 0).grace.as_millis()).unwrap_or(u64::MAX)
 }
@@ -75,6 +83,7 @@ impl ProfileConfig {
             inline_log_bytes: default_inline_log_bytes(),
             liars: 0,
             ack_shards: None,
+            retention_seconds: default_retention_seconds(),
             grace_ms: default_grace_ms(),
         }
     }

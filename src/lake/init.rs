@@ -6,12 +6,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::PutPayload;
 
 use super::config::{LakeConfig, ProfileConfig, RegionConfig, check_plan};
-use super::record::{ID_LIMIT_BYTES, LakeRecord, RegionRecord};
+use super::record::{ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
 use super::region_options;
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IncarnationId, LakeId};
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, Role};
 use crate::region::directory::DirectoryStore;
 use crate::region::{Created, Region, layout, location_directory};
 
@@ -26,7 +26,7 @@ pub struct InitPlan {
     pub regions: Vec<RegionConfig>,
     /// Its profile.
     pub profile: ProfileConfig,
-    /// Under it, `<lake id>/root.pem` and `<lake id>/writer.pem` are made, mode 0600.
+    /// Under it, `<lake id>/root.pem`, `writer.pem` and `collector.pem` are made, mode 0600.
     pub lakes_keys: PathBuf,
     /// What time it is.
     pub clock: SharedClock,
@@ -57,9 +57,9 @@ pub async fn init(plan: InitPlan) -> Result<LakeConfig> {
         check_empty(region).await?;
     }
     let id = LakeId::random()?;
-    let (root, writer) = (PrivateKey::generate()?, PrivateKey::generate()?);
+    let (root, writer, collector) = (PrivateKey::generate()?, PrivateKey::generate()?, PrivateKey::generate()?);
     let keys = plan.lakes_keys.join(id.to_string());
-    save_keys(&keys, &root, &writer)?;
+    save_keys(&keys, &[(Role::Root, &root), (Role::Writer, &writer), (Role::Collector, &collector)])?;
     let config = LakeConfig {
         name: plan.name.clone(),
         id,
@@ -70,7 +70,7 @@ pub async fn init(plan: InitPlan) -> Result<LakeConfig> {
         directory,
     };
     let mut made = Vec::new();
-    let outcome = match write_records(&config, &plan, &regions, &root, &writer, &mut made).await {
+    let outcome = match write_records(&config, &plan, &regions, [&root, &writer, &collector], &mut made).await {
         Ok(()) => config.save_new(&plan.config_path),
         Err(error) => Err(error),
     };
@@ -100,7 +100,7 @@ async fn check_empty(region: &Region) -> Result<()> {
     }
 }
 
-fn save_keys(directory: &std::path::Path, root: &PrivateKey, writer: &PrivateKey) -> Result<()> {
+fn save_keys(directory: &std::path::Path, keys: &[(Role, &PrivateKey)]) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -109,24 +109,22 @@ fn save_keys(directory: &std::path::Path, root: &PrivateKey, writer: &PrivateKey
         Error::new(ErrorKind::Io, "the directory for keys could not be made").with("directory", directory.display()).caused_by(e)
     };
     builder.create(directory).map_err(failed)?;
-    root.save_new(&directory.join("root.pem"))?;
-    writer.save_new(&directory.join("writer.pem"))
+    keys.iter().try_for_each(|(role, key)| key.save_new(&directory.join(format!("{role}.pem"))))
 }
 
 async fn write_records<'a>(
     config: &LakeConfig,
     plan: &InitPlan,
     regions: &'a [Region],
-    root: &PrivateKey,
-    writer: &PrivateKey,
+    [root, writer, collector]: [&PrivateKey; 3],
     made: &mut Vec<(&'a Region, object_store::path::Path)>,
 ) -> Result<()> {
     let created_ms = plan.clock.now_ms();
-    let mut incarnations = Vec::new();
+    let mut places = Vec::new();
     for region in regions {
         let record = RegionRecord { lake: config.id, name: region.name().clone(), incarnation: IncarnationId::random()?, created_ms };
         create(region, layout::id_key(), record.seal(root)?, made).await?;
-        incarnations.push((record.name, record.incarnation));
+        places.push(RegionPlace { name: record.name, incarnation: record.incarnation, since: 0, state: RegionState::Voting });
     }
     let record = LakeRecord {
         lake: config.id,
@@ -134,8 +132,10 @@ async fn write_records<'a>(
         created_ms,
         name: config.name.clone(),
         profile: config.profile,
-        regions: incarnations,
+        writes_paused: false,
+        regions: places,
         writers: vec![writer.public()],
+        collectors: vec![collector.public()],
     };
     let bytes = record.seal(root)?;
     for region in regions {

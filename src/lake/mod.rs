@@ -10,7 +10,7 @@ pub use config::{LakeConfig, ProfileConfig, RegionConfig};
 pub use init::{InitPlan, init};
 use open::region_options;
 pub use open::{Budgets, Lake, OpenOptions, open};
-pub use record::{LakeRecord, RegionRecord};
+pub use record::{LakeRecord, RegionPlace, RegionRecord, RegionState};
 
 #[cfg(test)]
 mod tests;

@@ -111,7 +111,7 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     let record = agreed(config, &shown, quorums)?;
     compare(config, &record)?;
     let incarnations: BTreeMap<&RegionName, &IncarnationId> =
-        record.regions.iter().map(|(name, incarnation)| (name, incarnation)).collect();
+        record.regions.iter().map(|place| (&place.name, &place.incarnation)).collect();
     let (mut regions, mut down) = (Vec::new(), Vec::new());
     for Shown { region, outcome } in shown {
         let reason = match outcome {
@@ -140,7 +140,8 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
         return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
     }
-    let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?;
+    let region_set =
+        RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?.with_collectors(record.collectors.clone());
     Ok(Lake {
         config: config.clone(),
         record,
@@ -227,6 +228,7 @@ fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
         ("segment_bytes", own.segment_bytes, lake.segment_bytes),
         ("inline_bytes", own.inline_bytes, lake.inline_bytes),
         ("inline_log_bytes", own.inline_log_bytes, lake.inline_log_bytes),
+        ("retention_seconds", own.retention_seconds, lake.retention_seconds),
     ];
     for (field, own, lake) in pairs {
         if own != lake {
@@ -240,7 +242,7 @@ fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
     }
     let names = |names: Vec<&RegionName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let own: Vec<_> = config.regions.iter().map(|region| &region.name).collect();
-    let lake: Vec<_> = record.regions.iter().map(|(name, _)| name).collect();
+    let lake: Vec<_> = record.regions.iter().map(|place| &place.name).collect();
     if own != lake {
         let what = format!("the configuration lists the regions {}, but the lake has {}, in this order", names(own), names(lake));
         return Err(Error::new(ErrorKind::Config, what).with("lake", &config.name));

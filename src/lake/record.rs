@@ -10,15 +10,17 @@ use crate::region::MAX_REGIONS;
 
 const ID_MAGIC: [u8; 8] = *b"LKSLRID1";
 const CONFIGURATION_MAGIC: [u8; 8] = *b"LKSLCFG1";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const ID_TAG: &str = "lakeseal 2026 region id v1";
 const CONFIGURATION_TAG: &str = "lakeseal 2026 lake configuration v1";
 /// Largest `id` object, in bytes.
 pub(super) const ID_LIMIT_BYTES: u64 = 1024;
 /// Largest configuration object, in bytes.
 pub(super) const CONFIGURATION_LIMIT_BYTES: u64 = 64 * 1024;
-const MAX_WRITERS: u16 = 256;
+const MAX_KEYS: u16 = 256;
 const REGION_NAME_LIMIT_BYTES: usize = 32;
+/// Most places of regions, retired ones included.
+const MAX_PLACES: u8 = 64;
 
 /// What a region says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,50 @@ pub struct RegionRecord {
     pub incarnation: IncarnationId,
     /// When it was made, in milliseconds.
     pub created_ms: i64,
+}
+
+/// What part a region has in a lake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionState {
+    /// It votes, and holds shards.
+    Voting,
+    /// It takes the place of another: it is told what is decided and given shards, and counts as down until it has all of it.
+    Replacing,
+    /// It is being added: as `Replacing`, and not yet one of the n.
+    Adding,
+    /// It has no part any more; its place in the order stays empty.
+    Retired,
+}
+
+impl RegionState {
+    const ALL: [Self; 4] = [Self::Voting, Self::Replacing, Self::Adding, Self::Retired];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Voting => 0,
+            Self::Replacing => 1,
+            Self::Adding => 2,
+            Self::Retired => 3,
+        }
+    }
+
+    /// Whether it is one of the n regions that quorums are counted of.
+    pub fn is_counted(self) -> bool {
+        matches!(self, Self::Voting | Self::Replacing)
+    }
+}
+
+/// A region's place in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionPlace {
+    /// Its name.
+    pub name: RegionName,
+    /// Which of its lives is meant.
+    pub incarnation: IncarnationId,
+    /// The number of the configuration since which this incarnation votes; for slots that are older, it knows what it was told.
+    pub since: u64,
+    /// Its part.
+    pub state: RegionState,
 }
 
 /// What the lake is, as its root key signed it.
@@ -46,10 +92,14 @@ pub struct LakeRecord {
     pub name: String,
     /// The profile; `grace_ms` is each user's own and not part of it.
     pub profile: ProfileConfig,
-    /// The regions and their incarnations, in order.
-    pub regions: Vec<(RegionName, IncarnationId)>,
+    /// Whether nothing may be written while the number of regions changes.
+    pub writes_paused: bool,
+    /// The regions, in order.
+    pub regions: Vec<RegionPlace>,
     /// The keys whose writes count.
     pub writers: Vec<PublicKey>,
+    /// The keys that may collect what is older than the retention.
+    pub collectors: Vec<PublicKey>,
 }
 
 impl RegionRecord {
@@ -89,13 +139,16 @@ impl LakeRecord {
         out.bytes(self.name.as_bytes())?;
         out.u8(p.data).u8(p.parity).u8(p.liars).u8(p.ack_shards.unwrap_or(0));
         out.u64(p.segment_bytes).u64(p.inline_bytes).u64(p.inline_log_bytes);
+        out.u64(p.retention_seconds).u8(u8::from(self.writes_paused));
         out.u8(u8::try_from(self.regions.len()).map_err(too_many)?);
-        for (name, incarnation) in &self.regions {
-            out.bytes(name.as_str().as_bytes())?.raw(&incarnation.0);
+        for place in &self.regions {
+            out.bytes(place.name.as_str().as_bytes())?.raw(&place.incarnation.0).u64(place.since).u8(place.state.code());
         }
-        out.u16(u16::try_from(self.writers.len()).map_err(too_many)?);
-        for writer in &self.writers {
-            out.raw(&writer.to_bytes());
+        for keys in [&self.writers, &self.collectors] {
+            out.u16(u16::try_from(keys.len()).map_err(too_many)?);
+            keys.iter().for_each(|key| {
+                out.raw(&key.to_bytes());
+            });
         }
         Ok(sign(out, CONFIGURATION_TAG, root))
     }
@@ -108,19 +161,46 @@ impl LakeRecord {
         profile.liars = reader.u8()?;
         profile.ack_shards = Some(reader.u8()?).filter(|ack| *ack > 0);
         (profile.segment_bytes, profile.inline_bytes, profile.inline_log_bytes) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        profile.retention_seconds = reader.u64()?;
+        let writes_paused = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Error::new(ErrorKind::Corrupt, "a flag of a configuration is neither 0 nor 1")),
+        };
         let count = reader.u8()?;
-        if count == 0 || count > MAX_REGIONS {
-            return Err(Error::new(ErrorKind::Corrupt, "a configuration has 1 to 16 regions"));
+        if count == 0 || count > MAX_PLACES {
+            return Err(Error::new(ErrorKind::Corrupt, "a configuration has 1 to 64 regions"));
         }
-        let regions = (0..count).map(|_| Ok((region_name(&mut reader)?, IncarnationId(reader.fixed()?)))).collect::<Result<_>>()?;
-        let count = reader.u16()?;
-        if count > MAX_WRITERS {
-            return Err(Error::new(ErrorKind::Corrupt, "a configuration has at most 256 writers"));
-        }
-        let writers = (0..count).map(|_| PublicKey::from_bytes(&reader.fixed()?)).collect::<Result<_>>()?;
+        let regions = (0..count).map(|_| region_place(&mut reader)).collect::<Result<Vec<_>>>()?;
+        let (writers, collectors) = (keys(&mut reader)?, keys(&mut reader)?);
         reader.done()?;
-        Ok(Self { lake, number, created_ms, name, profile, regions, writers })
+        let counted = regions.iter().filter(|place| place.state.is_counted()).count();
+        if counted == 0 || counted > usize::from(MAX_REGIONS) {
+            return Err(Error::new(ErrorKind::Corrupt, "a configuration has 1 to 16 regions at a time"));
+        }
+        Ok(Self { lake, number, created_ms, name, profile, writes_paused, regions, writers, collectors })
     }
+
+    /// The regions that quorums are counted of.
+    pub fn counted(&self) -> impl Iterator<Item = &RegionPlace> {
+        self.regions.iter().filter(|place| place.state.is_counted())
+    }
+}
+
+fn region_place(reader: &mut Reader<'_>) -> Result<RegionPlace> {
+    let (name, incarnation, since) = (region_name(reader)?, IncarnationId(reader.fixed()?), reader.u64()?);
+    let code = reader.u8()?;
+    let state = RegionState::ALL.into_iter().find(|state| state.code() == code);
+    let state = state.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a region has an unknown part in the lake").with("part", code))?;
+    Ok(RegionPlace { name, incarnation, since, state })
+}
+
+fn keys(reader: &mut Reader<'_>) -> Result<Vec<PublicKey>> {
+    let count = reader.u16()?;
+    if count > MAX_KEYS {
+        return Err(Error::new(ErrorKind::Corrupt, "a configuration has at most 256 keys of a role"));
+    }
+    (0..count).map(|_| PublicKey::from_bytes(&reader.fixed()?)).collect()
 }
 
 fn sign(mut out: Writer, tag: &str, root: &PrivateKey) -> Vec<u8> {

@@ -16,7 +16,8 @@ pub use fault::{FaultStore, FaultyRegion, OperationCounts};
 
 /// A lake of `regions` regions in memory for a profile of `data` + `parity`, its writer's key, and one handle of faults per region.
 ///
-/// The regions are named `r0`, `r1`, …; no region may lie (b = 0); the configuration's number is 0.
+/// The regions are named `r0`, `r1`, …; no region may lie (b = 0); the configuration's number is 0; the writer's key may
+/// collect as well.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when the profile does not fit that many regions.
@@ -49,7 +50,8 @@ pub fn lake_over(
         set.push(Arc::new(Region::new(name, index, store, options)));
         faults.push(fault);
     }
-    let set = RegionSet::new(LakeId::random()?, set, Quorums::new(n, liars)?, vec![writer.public()], 0)?;
+    let set =
+        RegionSet::new(LakeId::random()?, set, Quorums::new(n, liars)?, vec![writer.public()], 0)?.with_collectors(vec![writer.public()]);
     Ok((Arc::new(set), writer, faults))
 }
 

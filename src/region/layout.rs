@@ -5,6 +5,7 @@
 //! c/<^number>                                     configurations
 //! i/<escaped dir>-/…/<escaped leaf>!/<^slot>.<seq>  register entries: header + signed manifest
 //! i/<escaped dir>-/…/<escaped leaf>!/<^slot>.d<tag> decided marker
+//! s/…                                             registers of the lake itself, as i/…
 //! d/<aa>/<write id>/<slot>.<segment>.<shard>      a shard, its block list first
 //! ```
 //!
@@ -33,6 +34,7 @@ const LEAF_END: char = '!';
 /// Ends a directory: above every escape and below every byte that is not escaped, as the separator is.
 const DIRECTORY_END: char = '-';
 const REGISTERS: &str = "i";
+const SYSTEM_REGISTERS: &str = "s";
 const CONFIGURATIONS: &str = "c";
 const SHARDS: &str = "d";
 /// Digits of `^slot`, and of a slot.
@@ -41,6 +43,10 @@ const SLOT_DIGITS: usize = 16;
 const SEQ_DIGITS: usize = 10;
 /// `/`, `^slot`, `.d`: what stands between a register's folder and a marker's tag.
 const MARKER_OVERHEAD_BYTES: usize = 1 + SLOT_DIGITS + 2;
+
+/// The first segment of the logical paths of a lake's own registers; clients may not use it. They lie apart from the objects' (`s/` for
+/// `i/`), so that no listing of objects meets them.
+pub const SYSTEM_SEGMENT: &str = ".lakeseal";
 
 /// What a key in a register's folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +149,7 @@ pub fn marker_key(path: &Path, slot: u64, tag: &str) -> Result<Path> {
 /// The physical folder of everything below a logical directory; `None` is the lake's root.
 pub fn register_prefix(directory: Option<&Path>) -> Path {
     match directory {
-        Some(directory) if !directory.as_ref().is_empty() => key(format!("{REGISTERS}/{}{DIRECTORY_END}", escaped(directory))),
+        Some(directory) if !directory.as_ref().is_empty() => key(format!("{}/{}{DIRECTORY_END}", top(directory), escaped(directory))),
         _ => Path::from(REGISTERS),
     }
 }
@@ -159,11 +165,11 @@ pub fn register_after(path: &Path) -> Path {
 
 /// Takes a key of a register apart; `None` for whatever was not built here.
 pub fn parse_register_key(physical: &Path) -> Option<RegisterName> {
-    let rest = physical.as_ref().strip_prefix(REGISTERS)?.strip_prefix('/')?;
+    let (first, rest) = physical.as_ref().split_once('/')?;
     let (folder, name) = rest.rsplit_once('/')?;
     let logical = unescaped(folder.strip_suffix(LEAF_END)?)?;
     let path = Path::parse(&logical).ok()?;
-    if path.as_ref() != logical || path.as_ref().is_empty() {
+    if path.as_ref() != logical || path.as_ref().is_empty() || top(&path) != first {
         return None;
     }
     let (slot, item) = name.split_once('.')?;
@@ -230,7 +236,16 @@ fn is_tag(tag: &str) -> bool {
 }
 
 fn folder_text(path: &Path) -> String {
-    format!("{REGISTERS}/{}{LEAF_END}", escaped(path))
+    format!("{}/{}{LEAF_END}", top(path), escaped(path))
+}
+
+/// Whether `path` is one of the lake's own.
+pub fn is_system(path: &Path) -> bool {
+    path.parts().next().is_some_and(|first| first.as_ref() == SYSTEM_SEGMENT)
+}
+
+fn top(path: &Path) -> &'static str {
+    if is_system(path) { SYSTEM_REGISTERS } else { REGISTERS }
 }
 
 /// The path's segments, escaped; every directory but the last segment is ended.
@@ -333,7 +348,7 @@ mod tests {
         }
 
         #[test]
-        fn foreign_keys_never_read_as_ours(text in "i/[a-c!%0-9A-F/.d -]{0,40}") {
+        fn foreign_keys_never_read_as_ours(text in "[is]/[a-c!%0-9A-F/.d -]{0,40}") {
             if let Ok(path) = Path::parse(&text) && let Some(name) = parse_register_key(&path) {
                 let rebuilt = match name.item {
                     RegisterItem::Entry(seq) => entry_key(&name.path, name.slot, seq),
@@ -352,6 +367,9 @@ mod tests {
         assert_eq!(register_folder(&path).unwrap().as_ref(), "i/t%201-/_delta_log-/0%21%2Ejson!");
         assert_eq!(register_prefix(Some(&Path::from("t"))).as_ref(), "i/t-");
         assert_eq!(register_prefix(None).as_ref(), "i");
+        let system = Path::parse(".lakeseal/w/x").unwrap();
+        assert_eq!(entry_key(&system, 0, 0).unwrap().as_ref(), "s/%2Elakeseal-/w-/x!/ffffffffffffffff.0000000000");
+        assert_eq!(parse_register_key(&Path::parse("i/%2Elakeseal-/w-/x!/ffffffffffffffff.0000000000").unwrap()), None);
         assert_eq!(configuration_key(0).as_ref(), "c/ffffffffffffffff");
         let shard = shard_key(&WriteId([0xab; 16]), 1, 2, 3);
         assert_eq!(shard.as_ref(), "d/ab/abababababababababababababababab/0000000000000001.00000002.03");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Region;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::EntryKeys;
 use crate::id::LakeId;
 use crate::key::PublicKey;
 
@@ -69,6 +70,7 @@ pub struct RegionSet {
     regions: Vec<Arc<Region>>,
     quorums: Quorums,
     writers: Vec<PublicKey>,
+    collectors: Vec<PublicKey>,
     configuration: u64,
 }
 
@@ -91,7 +93,13 @@ impl RegionSet {
         if names.len() != regions.len() {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
-        Ok(Self { lake, regions, quorums, writers, configuration })
+        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration })
+    }
+
+    /// With the public keys whose stubs count.
+    #[must_use]
+    pub fn with_collectors(self, collectors: Vec<PublicKey>) -> Self {
+        Self { collectors, ..self }
     }
 
     /// The lake.
@@ -124,7 +132,17 @@ impl RegionSet {
         self.quorums
     }
 
-    /// The keys whose entries count.
+    /// The keys whose entries count, by role.
+    pub fn entry_keys(&self) -> EntryKeys<'_> {
+        EntryKeys { writers: &self.writers, collectors: &self.collectors }
+    }
+
+    /// The keys that may collect.
+    pub fn collectors(&self) -> &[PublicKey] {
+        &self.collectors
+    }
+
+    /// The keys that may write.
     pub fn writers(&self) -> &[PublicKey] {
         &self.writers
     }

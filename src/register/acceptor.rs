@@ -92,7 +92,7 @@ impl Acceptor {
         self.complete = false;
         let mut window = expected.saturating_add(1).saturating_sub(self.next()?).clamp(1, WINDOW_LIMIT);
         loop {
-            if self.log.collected().is_some() {
+            if self.log.is_closed() {
                 self.complete = true;
                 return Ok(());
             }
@@ -168,15 +168,15 @@ impl Acceptor {
     async fn fetch(&self, seq: u32) -> Result<Option<EntryBody>> {
         let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
         let Some(bytes) = self.region.get(&key, ENTRY_LIMIT_BYTES).await? else { return Ok(None) };
-        EntryBody::open(&bytes, &self.place(seq), self.name.regions.writers())
+        EntryBody::open(&bytes, &self.place(seq), self.name.regions.entry_keys())
             .map(Some)
             .map_err(|error| error.with("region", self.region.name()))
     }
 
     fn take(&mut self, body: EntryBody) -> Result<()> {
         let record = record(&body);
-        if let EntryBody::Accept(_, value) = body
-            && let Record::Accept(_, digest) = record
+        if let (EntryBody::Accept(_, value) | EntryBody::Learned(value), Record::Accept(_, digest) | Record::Learned(digest)) =
+            (body, record)
         {
             self.values.entry(digest).or_insert(value);
         }
@@ -195,5 +195,6 @@ fn record(body: &EntryBody) -> Record<Digest> {
         EntryBody::Promise(ballot) => Record::Promise(*ballot),
         EntryBody::Accept(ballot, value) => Record::Accept(*ballot, Digest::of(value)),
         EntryBody::Stub(digest) => Record::Stub(*digest),
+        EntryBody::Learned(value) => Record::Learned(Digest::of(value)),
     }
 }

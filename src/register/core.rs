@@ -29,6 +29,8 @@ pub enum Record<V> {
     Accept(Ballot, V),
     /// This value was decided, and collected since. Only ever the first record.
     Stub(V),
+    /// This value was decided, and the acceptor was told so afterwards. Only ever the last record.
+    Learned(V),
 }
 
 /// Everything an acceptor said about a slot, in order.
@@ -78,7 +80,7 @@ impl<V: Copy + Eq> Log<V> {
     pub fn votes(&self) -> impl Iterator<Item = (Ballot, V)> {
         self.records.iter().filter_map(|record| match record {
             Record::Accept(ballot, value) => Some((*ballot, *value)),
-            Record::Promise(_) | Record::Stub(_) => None,
+            Record::Promise(_) | Record::Stub(_) | Record::Learned(_) => None,
         })
     }
 
@@ -88,6 +90,19 @@ impl<V: Copy + Eq> Log<V> {
             Some(Record::Stub(value)) => Some(*value),
             _ => None,
         }
+    }
+
+    /// The value that the acceptor was told is decided.
+    pub fn learned(&self) -> Option<V> {
+        match self.records.last() {
+            Some(Record::Learned(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing may follow: the slot is decided, and the log says for what.
+    pub fn is_closed(&self) -> bool {
+        self.collected().is_some() || self.learned().is_some()
     }
 
     /// Where `record` stands in the log, if it does.
@@ -107,14 +122,15 @@ impl<V: Copy + Eq> Log<V> {
     /// Whether a correct proposer may append `record` now.
     ///
     /// A promise must raise the ballot. A vote must not be below the promise, nor repeat a ballot. The fast vote and the stub come first or
-    /// never. Nothing follows a stub.
+    /// never. Nothing follows a stub or a learned value, which itself may follow anything else.
     pub fn allows(&self, record: &Record<V>) -> bool {
         match record {
-            _ if self.collected().is_some() => false,
+            _ if self.is_closed() => false,
             Record::Promise(ballot) => *ballot > self.promised,
             Record::Accept(ballot, _) if ballot.is_fast() => self.is_empty() && *ballot == Ballot::FAST,
             Record::Accept(ballot, _) => *ballot >= self.promised && self.accepted().is_none_or(|(last, _)| last < *ballot),
             Record::Stub(_) => self.is_empty(),
+            Record::Learned(_) => true,
         }
     }
 
@@ -157,6 +173,9 @@ pub enum Standing<V> {
 pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
     if let Some(value) = seen.iter().find_map(|log| log.collected()) {
         return Standing::Collected(value);
+    }
+    if let Some(value) = seen.iter().find_map(|log| log.learned()) {
+        return Standing::Decided(value);
     }
     let tally = tally(seen);
     if let Some((_, value, _)) = tally.iter().find(|(ballot, _, votes)| *votes >= needed(rules, *ballot)) {

@@ -9,8 +9,10 @@ use super::Inner;
 use super::resolve::{Version, parse_version};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, ObjectManifest};
 use crate::id::WriteId;
+use crate::region::layout;
 use crate::register::{Decided, Proposed};
 
 /// Slots that one write may lose before it gives up; each was won by somebody else's write.
@@ -97,6 +99,10 @@ impl Inner {
 
     /// Proposes one version in the slot after `before`, which is known to be decided.
     pub(super) async fn propose(&self, path: &Path, before: Option<&Version>, write_id: WriteId, draft: Draft) -> Result<Attempt> {
+        if layout::is_system(path) {
+            let what = "the lake keeps this folder for itself; choose another path";
+            return Err(Error::new(ErrorKind::InvalidInput, what).with("path", path).with("folder", layout::SYSTEM_SEGMENT));
+        }
         let now = self.clock.now_ms();
         let manifest = ObjectManifest {
             lake: *self.regions.lake(),
@@ -111,7 +117,10 @@ impl Inner {
             content: draft.content,
         };
         let value = bytes::Bytes::from(manifest.encode()?);
-        match self.registers.propose(path, manifest.slot, value.clone()).await? {
+        failpoint!("decide.before-vote");
+        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await?;
+        failpoint!("decide.after-vote");
+        match proposed {
             Proposed::Won => {
                 let digest = Digest::of(&value);
                 let marker = manifest.marker(digest);

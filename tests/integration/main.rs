@@ -2,9 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod architecture;
+#[cfg(feature = "tables")]
 mod baseline;
+#[cfg(feature = "tables")]
 mod cli;
+#[cfg(feature = "tables")]
 mod delta;
+#[cfg(feature = "tables")]
 mod servers;
+#[cfg(feature = "tables")]
 mod sql;
 mod store;

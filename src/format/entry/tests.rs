@@ -11,16 +11,20 @@ fn ballot() -> Ballot {
     Ballot { round: 5, proposer: ProposerId([6; 8]) }
 }
 
+fn keys(all: &[PublicKey]) -> EntryKeys<'_> {
+    EntryKeys { writers: all, collectors: all }
+}
+
 #[test]
 fn every_kind_reads_back() {
     for body in [EntryBody::Promise(ballot()), EntryBody::Accept(ballot(), Bytes::from_static(b"manifest"))] {
         let bytes = Bytes::from(body.seal(&PLACE, &key()).unwrap());
-        assert_eq!(EntryBody::open(&bytes, &PLACE, &[key().public()]).unwrap(), body);
+        assert_eq!(EntryBody::open(&bytes, &PLACE, keys(&[key().public()])).unwrap(), body);
     }
     let first = EntryPlace { seq: 0, ..PLACE };
     for body in [EntryBody::Accept(Ballot::FAST, Bytes::from_static(b"manifest")), EntryBody::Stub(Digest::of(b"manifest"))] {
         let bytes = Bytes::from(body.seal(&first, &key()).unwrap());
-        assert_eq!(EntryBody::open(&bytes, &first, &[key().public()]).unwrap(), body);
+        assert_eq!(EntryBody::open(&bytes, &first, keys(&[key().public()])).unwrap(), body);
     }
 }
 
@@ -30,10 +34,10 @@ fn any_changed_bit_and_any_cut_is_refused() {
     for bit in 0..bytes.len() * 8 {
         let mut changed = bytes.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(EntryBody::open(&changed.into(), &PLACE, &[key().public()]).is_err(), "bit {bit}");
+        assert!(EntryBody::open(&changed.into(), &PLACE, keys(&[key().public()])).is_err(), "bit {bit}");
     }
     for len in 0..bytes.len() {
-        assert!(EntryBody::open(&Bytes::copy_from_slice(&bytes[..len]), &PLACE, &[key().public()]).is_err(), "cut at {len}");
+        assert!(EntryBody::open(&Bytes::copy_from_slice(&bytes[..len]), &PLACE, keys(&[key().public()])).is_err(), "cut at {len}");
     }
 }
 
@@ -49,10 +53,10 @@ fn an_entry_is_authentic_only_where_it_was_made() {
         EntryPlace { seq: 3, ..PLACE },
     ];
     for place in elsewhere {
-        assert_eq!(EntryBody::open(&bytes, &place, &[key().public()]).unwrap_err().kind(), ErrorKind::Unauthentic, "{place:?}");
+        assert_eq!(EntryBody::open(&bytes, &place, keys(&[key().public()])).unwrap_err().kind(), ErrorKind::Unauthentic, "{place:?}");
     }
     let other = PrivateKey::from_seed(&[8; 32]).public();
-    assert_eq!(EntryBody::open(&bytes, &PLACE, &[other]).unwrap_err().kind(), ErrorKind::Unauthentic);
+    assert_eq!(EntryBody::open(&bytes, &PLACE, keys(&[other])).unwrap_err().kind(), ErrorKind::Unauthentic);
 }
 
 #[test]
@@ -65,7 +69,7 @@ fn kinds_and_ballots_that_do_not_fit_are_corrupt() {
         EntryBody::Stub(Digest::of(b"")),
     ] {
         let bytes = Bytes::from(body.seal(&PLACE, &key()).unwrap());
-        assert_eq!(EntryBody::open(&bytes, &PLACE, &[key().public()]).unwrap_err().kind(), ErrorKind::Corrupt, "{body:?}");
+        assert_eq!(EntryBody::open(&bytes, &PLACE, keys(&[key().public()])).unwrap_err().kind(), ErrorKind::Corrupt, "{body:?}");
     }
 }
 
@@ -89,6 +93,26 @@ fn the_layout_is_the_documented_one() {
     assert_eq!(bytes.len(), value + 9 + 64);
     let message = Digest::tagged("lakeseal 2026 register entry v1", &bytes[..value + 9]);
     assert!(key().public().verifies(&message.0, &Signature(bytes[value + 9..].try_into().unwrap())));
+}
+
+#[test]
+fn stubs_are_signed_by_collectors_and_all_else_by_writers() {
+    let place = EntryPlace { seq: 0, ..PLACE };
+    let (writer, collector) = (key(), PrivateKey::from_seed(&[9; 32]));
+    let (writers, collectors) = ([writer.public()], [collector.public()]);
+    let keys = EntryKeys { writers: &writers, collectors: &collectors };
+    for body in [EntryBody::Stub(Digest::of(b"x")), EntryBody::Promise(ballot()), EntryBody::Learned(Bytes::from_static(b"x"))] {
+        let is_stub = matches!(body, EntryBody::Stub(_));
+        for (signer, fits) in [(&writer, !is_stub), (&collector, is_stub)] {
+            let bytes = Bytes::from(body.seal(&place, signer).unwrap());
+            let opened = EntryBody::open(&bytes, &place, keys);
+            if fits {
+                assert_eq!(opened.unwrap(), body);
+            } else {
+                assert_eq!(opened.unwrap_err().kind(), ErrorKind::Unauthentic, "{body:?}");
+            }
+        }
+    }
 }
 
 fn marker() -> Marker {

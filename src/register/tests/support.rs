@@ -171,7 +171,8 @@ pub fn lake(n: u8, liars: u8) -> Lake {
             Arc::new(Region::new(name, index, Arc::new(store.clone()), RegionOptions::default()))
         })
         .collect();
-    let regions = RegionSet::new(LAKE, regions, Quorums::new(n, liars).unwrap(), vec![key.public()], 0).unwrap();
+    let regions =
+        RegionSet::new(LAKE, regions, Quorums::new(n, liars).unwrap(), vec![key.public()], 0).unwrap().with_collectors(vec![key.public()]);
     Lake { key, regions: Arc::new(regions), stores }
 }
 
