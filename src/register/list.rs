@@ -88,7 +88,7 @@ pub(super) fn list(
     let prefix = layout::register_prefix(prefix.filter(|prefix| !prefix.as_ref().is_empty()));
     let after = after.filter(|after| !after.as_ref().is_empty()).map(layout::register_after);
     let lanes = regions
-        .regions()
+        .voters()
         .iter()
         .map(|region| Lane {
             names: region.list(&prefix, after.as_ref()),
