@@ -10,6 +10,7 @@ use object_store::path::Path;
 use super::core::{Log, Record};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace};
 use crate::key::PrivateKey;
 use crate::region::{Created, Region, RegionSet, layout};
@@ -130,7 +131,10 @@ impl Acceptor {
             let seq = self.next()?;
             let sealed = body.seal(&self.place(seq), writer)?;
             let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
-            match self.region.create(&key, sealed.into()).await {
+            failpoint!("register.before-entry");
+            let created = self.region.create(&key, sealed.into()).await;
+            failpoint!("register.after-entry");
+            match created {
                 Ok(Created::Made) => {
                     self.take(body.clone())?;
                     self.complete = true;

@@ -33,6 +33,7 @@ use self::driver::Proposer;
 use self::tasks::Tasks;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::entry::{Marker, VALUE_LIMIT_BYTES};
 use crate::key::PrivateKey;
 use crate::region::{Region, RegionSet, layout};
@@ -150,7 +151,12 @@ impl Registers {
         let regions = Arc::clone(&self.regions);
         self.tasks.spawn(async move {
             // A marker that is missing somewhere costs a reader time, nothing else.
-            join_all(regions.regions().iter().map(|region| region.create(&key, Bytes::new().into()))).await;
+            join_all(regions.regions().iter().map(|region| async {
+                failpoint!("register.before-marker");
+                let _ = region.create(&key, Bytes::new().into()).await;
+                failpoint!("register.after-marker");
+            }))
+            .await;
         });
     }
 

@@ -15,6 +15,7 @@ use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, STREAMED_SLOT};
 use crate::id::WriteId;
 
@@ -37,6 +38,7 @@ pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: Ren
         return inner.live(from).await.map(|_| ()).map_err(|e| e.into_object_store(from));
     }
     copy(inner, from, to, mode).await?;
+    failpoint!("rename.between");
     delete(inner, from).await.map_err(|e| e.into_object_store(from))
 }
 
@@ -57,9 +59,11 @@ async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, cond
             return Err(error);
         }
     };
+    failpoint!("copy.after-shards");
     let draft = Draft { content, digest, attributes };
     for _ in 0..LOST_LIMIT {
         if let Attempt::Won(_) = inner.propose(to, before.as_deref(), write_id, draft.clone()).await? {
+            failpoint!("copy.after-vote");
             return Ok(());
         }
         before = match inner.admitted(to, condition).await {

@@ -17,6 +17,7 @@ use super::put::result;
 use super::resolve::Version;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::STREAMED_SLOT;
 use crate::id::WriteId;
 
@@ -61,6 +62,7 @@ impl Multipart {
     }
 
     async fn decide(&mut self) -> Result<Arc<Version>> {
+        failpoint!("multipart.before-complete");
         let (mut upload, outcome) = self.finished().await?;
         let finished = match outcome {
             Ok(()) => upload.finish().await,
@@ -74,11 +76,15 @@ impl Multipart {
             }
         };
         let draft = Draft { content, digest, attributes: std::mem::take(&mut self.attributes) };
+        failpoint!("multipart.after-shards");
         let condition = Condition::Overwrite;
         let mut before = self.inner.guessed(&self.path, &condition).await?;
         for _ in 0..LOST_LIMIT {
             match self.inner.propose(&self.path, before.as_deref(), self.write_id, draft.clone()).await? {
-                Attempt::Won(version) => return Ok(version),
+                Attempt::Won(version) => {
+                    failpoint!("multipart.after-complete");
+                    return Ok(version);
+                }
                 Attempt::Lost => before = self.inner.admitted(&self.path, &condition).await?,
             }
         }
@@ -138,6 +144,7 @@ impl MultipartUpload for Multipart {
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
+        failpoint!("multipart.before-abort");
         let (upload, _) = self.finished().await.map_err(|e| e.into_object_store(&self.path))?;
         upload.discard();
         Ok(())

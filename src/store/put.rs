@@ -12,6 +12,7 @@ use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::format::manifest::Content;
 use crate::id::WriteId;
 
@@ -68,6 +69,7 @@ async fn put_sharded(
                 return Err(error);
             }
         };
+        failpoint!("put.after-shards");
         let draft = Draft { content, digest, attributes: attributes.clone() };
         match inner.propose(path, before.as_deref(), write_id, draft).await? {
             Attempt::Won(version) => return Ok(version),

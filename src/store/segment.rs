@@ -13,6 +13,7 @@ use super::hints::{RepairHint, RepairReason};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::id::WriteId;
 use crate::region::layout;
 
@@ -140,7 +141,10 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
-    region.put(&key, shard.payload).await
+    failpoint!("segment.before-shard");
+    let stored = region.put(&key, shard.payload).await;
+    failpoint!("segment.after-shard");
+    stored
 }
 
 impl Inner {
