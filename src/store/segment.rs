@@ -24,13 +24,15 @@ pub(super) struct Upload {
     pub(super) shard_slot: u64,
     /// Region index of each shard.
     pub(super) placement: Arc<[u8]>,
+    /// What is stored behind each shard: to which upload it belongs.
+    pub(super) trailer: Bytes,
 }
 
 struct Shard {
     root: Digest,
     /// Bytes of the shard itself.
     len: usize,
-    /// What is stored: the block list and the shard.
+    /// What is stored: the block list and the shard; the trailer follows.
     payload: PutPayload,
 }
 
@@ -135,7 +137,8 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
-    region.put(&key, shard.payload).await
+    let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
+    region.put(&key, payload).await
 }
 
 impl Inner {
