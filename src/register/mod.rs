@@ -9,9 +9,12 @@
 mod acceptor;
 pub mod core;
 mod driver;
+mod lanes;
 mod list;
 mod read;
 mod tasks;
+mod teach;
+mod walk;
 
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 
 pub use list::Listed;
+pub use teach::{Inspected, Taught, is_unreadable};
+pub use walk::{SlotInRegion, WalkedRegister, WalkedSlot};
 
 use self::acceptor::SlotName;
 use self::core::Rules;
@@ -118,10 +123,7 @@ impl Registers {
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
     /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
-        let writer = self
-            .writer
-            .clone()
-            .ok_or_else(|| Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path))?;
+        let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
         if value.len() > VALUE_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::InvalidInput, "a manifest is too long for a register")
@@ -161,6 +163,17 @@ impl Registers {
     /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers to its end.
     pub fn list(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<Listed>> {
         list::list(Arc::clone(&self.regions), self.rules, prefix, after)
+    }
+
+    /// Every register below `prefix` (whole segments; all objects' when `None`; below `layout::SYSTEM_SEGMENT`, the lake's own) that is
+    /// greater than `after`, in the order of the paths' bytes, each with all its slots, newest first, and what every region lists of them.
+    ///
+    /// Cost: as [`Registers::list`], and a signature check a marked slot; memory for one page and one register a region.
+    ///
+    /// # Errors
+    /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions lists to the end.
+    pub fn walk(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<WalkedRegister>> {
+        walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
     }
 
     /// Waits until every request that outlived its answer has ended.
