@@ -192,10 +192,18 @@ impl Registers {
     }
 }
 
+/// The place of a slot that was collected, in errors; no other error speaks of it.
+const COLLECTED_SLOT: &str = "collected slot";
+
 fn collected(name: &SlotName) -> Error {
     Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place")
         .with("path", &name.path)
-        .with("slot", name.slot)
+        .with(COLLECTED_SLOT, name.slot)
+}
+
+/// Whether an error of a register says that the slot was decided, and collected since.
+pub fn is_collected(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable && error.context().iter().any(|(key, _)| *key == COLLECTED_SLOT)
 }
 
 /// Names the regions that failed, each with what it said.

@@ -25,13 +25,15 @@ pub(super) struct Upload {
     pub(super) shard_slot: u64,
     /// Region index of each shard.
     pub(super) placement: Arc<[u8]>,
+    /// What is stored behind each shard: to which upload it belongs.
+    pub(super) trailer: Bytes,
 }
 
 struct Shard {
     root: Digest,
     /// Bytes of the shard itself.
     len: usize,
-    /// What is stored: the block list and the shard.
+    /// What is stored: the block list and the shard; the trailer follows.
     payload: PutPayload,
 }
 
@@ -141,8 +143,9 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
+    let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
     failpoint!("segment.before-shard");
-    let stored = region.put(&key, shard.payload).await;
+    let stored = region.put(&key, payload).await;
     failpoint!("segment.after-shard");
     stored
 }
