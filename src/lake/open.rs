@@ -185,7 +185,8 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?
         .with_collectors(record.collectors.clone())
         .with_since(record.regions.iter().map(|place| place.since).collect())
-        .looked_at(began);
+        .looked_at(began)
+        .with_retention(record.profile.retention_seconds);
     let reason = "it takes another region's place and has not been told everything yet";
     let region_set = silent.into_iter().fold(region_set, |set, index| set.with_silent(index, reason));
     Ok(Lake {

@@ -78,6 +78,7 @@ pub struct RegionSet {
     /// The configuration since which each region votes.
     since: Vec<u64>,
     pub(super) watch: Watch,
+    retention_seconds: u64,
 }
 
 impl RegionSet {
@@ -100,13 +101,24 @@ impl RegionSet {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
         let (voters, since) = (regions.clone(), vec![0; regions.len()]);
-        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration, voters, since, watch: Watch::new() })
+        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration, retention_seconds: u64::MAX, voters, since, watch: Watch::new() })
     }
 
     /// With the public keys whose stubs count.
     #[must_use]
     pub fn with_collectors(self, collectors: Vec<PublicKey>) -> Self {
         Self { collectors, ..self }
+    }
+
+    /// With how long superseded versions are kept, in seconds. Unless it is said, they are kept for ever.
+    #[must_use]
+    pub fn with_retention(self, retention_seconds: u64) -> Self {
+        Self { retention_seconds, ..self }
+    }
+
+    /// How long superseded versions are kept at least, in seconds, as the signed configuration has it.
+    pub fn retention_seconds(&self) -> u64 {
+        self.retention_seconds
     }
 
     /// With the configuration since which each region votes, by position.

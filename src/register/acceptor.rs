@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use object_store::path::Path;
 
 use super::core::{Log, Record};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace};
 use crate::key::PrivateKey;
 use crate::region::{Created, Region, RegionSet, layout};
@@ -98,9 +99,11 @@ impl Acceptor {
                 return Ok(());
             }
             let first = self.next()?;
-            let bodies = try_join_all((first..first.saturating_add(window)).map(|seq| self.fetch(seq))).await?;
+            let bodies = join_all((first..first.saturating_add(window)).map(|seq| self.fetch(seq))).await;
             for body in bodies {
-                let Some((body, made)) = body else {
+                // What follows a stub, or a value that was learned, has no meaning, readable or not.
+                let end = if self.log.is_closed() { None } else { body? };
+                let Some((body, made)) = end else {
                     self.complete = true;
                     return Ok(());
                 };
@@ -129,7 +132,10 @@ impl Acceptor {
             let seq = self.next()?;
             let sealed = body.seal(&self.place(seq), writer)?;
             let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
-            match self.region.create(&key, sealed.into()).await {
+            failpoint!("register.before-entry");
+            let created = self.region.create(&key, sealed.into()).await;
+            failpoint!("register.after-entry");
+            match created {
                 Ok(Created::Made) => {
                     self.take(body.clone(), self.name.regions.configuration())?;
                     self.complete = true;

@@ -1,7 +1,7 @@
 //! Streaming uploads: parts are taken in the order of `put_part`, whatever the order in which their futures are polled.
 //!
 //! The slot is not known until `complete`, so the shards carry a placeholder instead of it
-//! ([`STREAMED_SLOT`](crate::format::manifest::STREAMED_SLOT)).
+//! ([`STREAMED_SLOT`](crate::format::manifest::STREAMED_SLOT)), and `complete` takes one round trip more, to bind the write to its slot.
 
 use std::sync::Arc;
 
@@ -12,11 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended};
+use super::decide::{Condition, Draft};
 use super::put::result;
 use super::resolve::Version;
+use super::streamed;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::STREAMED_SLOT;
 use crate::id::WriteId;
 
@@ -41,7 +43,7 @@ impl std::fmt::Debug for Multipart {
 impl Multipart {
     pub(super) fn begin(inner: &Arc<Inner>, path: &Path, options: PutMultipartOptions) -> Result<Self> {
         let write_id = WriteId::random()?;
-        let upload = Uploader::new(Arc::clone(inner), path, write_id, STREAMED_SLOT);
+        let upload = Uploader::new(Arc::clone(inner), path, write_id, STREAMED_SLOT)?;
         let (parts, queue) = mpsc::unbounded_channel();
         Ok(Self {
             inner: Arc::clone(inner),
@@ -61,6 +63,7 @@ impl Multipart {
     }
 
     async fn decide(&mut self) -> Result<Arc<Version>> {
+        failpoint!("multipart.before-complete");
         let (mut upload, outcome) = self.finished().await?;
         let finished = match outcome {
             Ok(()) => upload.finish().await,
@@ -74,16 +77,18 @@ impl Multipart {
             }
         };
         let draft = Draft { content, digest, attributes: std::mem::take(&mut self.attributes) };
+        failpoint!("multipart.after-shards");
         let condition = Condition::Overwrite;
-        let mut before = self.inner.guessed(&self.path, &condition).await?;
-        for _ in 0..LOST_LIMIT {
-            match self.inner.propose(&self.path, before.as_deref(), self.write_id, draft.clone()).await? {
-                Attempt::Won(version) => return Ok(version),
-                Attempt::Lost => before = self.inner.admitted(&self.path, &condition).await?,
+        let before = match self.inner.guessed(&self.path, &condition).await {
+            Ok(before) => before,
+            Err(error) => {
+                upload.discard();
+                return Err(error);
             }
-        }
-        upload.discard();
-        Err(contended(&self.path))
+        };
+        let version = streamed::decide(&self.inner, &self.path, &condition, before, (upload, self.write_id, draft)).await?;
+        failpoint!("multipart.after-complete");
+        Ok(version)
     }
 }
 
@@ -138,6 +143,7 @@ impl MultipartUpload for Multipart {
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
+        failpoint!("multipart.before-abort");
         let (upload, _) = self.finished().await.map_err(|e| e.into_object_store(&self.path))?;
         upload.discard();
         Ok(())

@@ -12,6 +12,7 @@ use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::format::manifest::Content;
 use crate::id::WriteId;
 
@@ -60,7 +61,7 @@ async fn put_sharded(
     for _ in 0..LOST_LIMIT {
         let before = inner.admitted(path, condition).await?;
         let write_id = WriteId::random()?;
-        let mut upload = Uploader::new(Arc::clone(inner), path, write_id, next_slot(before.as_deref())?);
+        let mut upload = Uploader::new(Arc::clone(inner), path, write_id, next_slot(before.as_deref())?)?;
         let (content, digest) = match send(&mut upload, payload.iter().cloned()).await {
             Ok(done) => done,
             Err(error) => {
@@ -68,6 +69,7 @@ async fn put_sharded(
                 return Err(error);
             }
         };
+        failpoint!("put.after-shards");
         let draft = Draft { content, digest, attributes: attributes.clone() };
         match inner.propose(path, before.as_deref(), write_id, draft).await? {
             Attempt::Won(version) => return Ok(version),
