@@ -140,8 +140,9 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
         return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
     }
-    let region_set =
-        RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?.with_collectors(record.collectors.clone());
+    let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?
+        .with_collectors(record.collectors.clone())
+        .with_retention(record.profile.retention_seconds);
     Ok(Lake {
         config: config.clone(),
         record,

@@ -72,6 +72,7 @@ pub struct RegionSet {
     writers: Vec<PublicKey>,
     collectors: Vec<PublicKey>,
     configuration: u64,
+    retention_seconds: u64,
 }
 
 impl RegionSet {
@@ -93,13 +94,24 @@ impl RegionSet {
         if names.len() != regions.len() {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
-        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration })
+        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration, retention_seconds: u64::MAX })
     }
 
     /// With the public keys whose stubs count.
     #[must_use]
     pub fn with_collectors(self, collectors: Vec<PublicKey>) -> Self {
         Self { collectors, ..self }
+    }
+
+    /// With how long superseded versions are kept, in seconds. Unless it is said, they are kept for ever.
+    #[must_use]
+    pub fn with_retention(self, retention_seconds: u64) -> Self {
+        Self { retention_seconds, ..self }
+    }
+
+    /// How long superseded versions are kept at least, in seconds, as the signed configuration has it.
+    pub fn retention_seconds(&self) -> u64 {
+        self.retention_seconds
     }
 
     /// The lake.

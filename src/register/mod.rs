@@ -9,9 +9,12 @@
 mod acceptor;
 pub mod core;
 mod driver;
+mod lanes;
 mod list;
 mod read;
 mod tasks;
+mod teach;
+mod walk;
 
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 
 pub use list::Listed;
+pub use teach::{Inspected, Taught, is_unreadable};
+pub use walk::{SlotInRegion, WalkedRegister, WalkedSlot};
 
 use self::acceptor::SlotName;
 use self::core::Rules;
@@ -119,10 +124,7 @@ impl Registers {
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
     /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
-        let writer = self
-            .writer
-            .clone()
-            .ok_or_else(|| Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path))?;
+        let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
         if value.len() > VALUE_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::InvalidInput, "a manifest is too long for a register")
@@ -169,6 +171,17 @@ impl Registers {
         list::list(Arc::clone(&self.regions), self.rules, prefix, after)
     }
 
+    /// Every register below `prefix` (whole segments; all objects' when `None`; below `layout::SYSTEM_SEGMENT`, the lake's own) that is
+    /// greater than `after`, in the order of the paths' bytes, each with all its slots, newest first, and what every region lists of them.
+    ///
+    /// Cost: as [`Registers::list`], and a signature check a marked slot; memory for one page and one register a region.
+    ///
+    /// # Errors
+    /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions lists to the end.
+    pub fn walk(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<WalkedRegister>> {
+        walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
+    }
+
     /// Waits until every request that outlived its answer has ended.
     pub async fn quiesce(&self) {
         self.tasks.quiesce().await;
@@ -179,10 +192,18 @@ impl Registers {
     }
 }
 
+/// The place of a slot that was collected, in errors; no other error speaks of it.
+const COLLECTED_SLOT: &str = "collected slot";
+
 fn collected(name: &SlotName) -> Error {
     Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place")
         .with("path", &name.path)
-        .with("slot", name.slot)
+        .with(COLLECTED_SLOT, name.slot)
+}
+
+/// Whether an error of a register says that the slot was decided, and collected since.
+pub fn is_collected(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable && error.context().iter().any(|(key, _)| *key == COLLECTED_SLOT)
 }
 
 /// Names the regions that failed, each with what it said.

@@ -2,6 +2,7 @@
 
 mod race;
 mod support;
+mod walk;
 
 use std::sync::atomic::Ordering;
 

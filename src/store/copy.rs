@@ -7,11 +7,12 @@ use object_store::path::Path;
 use object_store::{CopyMode, RenameTargetMode};
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended};
+use super::decide::{Condition, Draft};
 use super::delete::delete;
 use super::get::stream_range;
 use super::put::put_inline;
 use super::resolve::Version;
+use super::streamed;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,9 +50,9 @@ async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, cond
     {
         return put_inline(inner, to, bytes.clone(), attributes, condition).await.map(|_| ());
     }
-    let mut before = inner.admitted(to, condition).await?;
+    let before = inner.admitted(to, condition).await?;
     let write_id = WriteId::random()?;
-    let mut upload = Uploader::new(Arc::clone(inner), to, write_id, STREAMED_SLOT);
+    let mut upload = Uploader::new(Arc::clone(inner), to, write_id, STREAMED_SLOT)?;
     let (content, digest) = match send(inner, source, &mut upload).await {
         Ok(done) => done,
         Err(error) => {
@@ -61,23 +62,9 @@ async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, cond
     };
     failpoint!("copy.after-shards");
     let draft = Draft { content, digest, attributes };
-    for _ in 0..LOST_LIMIT {
-        if let Attempt::Won(_) = inner.propose(to, before.as_deref(), write_id, draft.clone()).await? {
-            failpoint!("copy.after-vote");
-            return Ok(());
-        }
-        before = match inner.admitted(to, condition).await {
-            Ok(before) => before,
-            Err(error) => {
-                if matches!(error.kind(), ErrorKind::AlreadyExists) {
-                    upload.discard();
-                }
-                return Err(error);
-            }
-        };
-    }
-    upload.discard();
-    Err(contended(to))
+    streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await?;
+    failpoint!("copy.after-vote");
+    Ok(())
 }
 
 async fn send(inner: &Arc<Inner>, source: &Arc<Version>, upload: &mut Uploader) -> Result<(Content, Digest)> {

@@ -18,6 +18,7 @@ mod put;
 mod read;
 mod resolve;
 mod segment;
+mod streamed;
 mod upload;
 
 use std::fmt;
@@ -79,6 +80,7 @@ struct Inner {
     profile: Profile,
     codec: Codec,
     clock: SharedClock,
+    writer: Option<Arc<PrivateKey>>,
     known: Mutex<LruCache<Path, Arc<Version>>>,
     lists: Mutex<LruCache<Digest, Arc<BlockList>>>,
     hints: Hints,
@@ -92,13 +94,14 @@ impl ErasureStore {
     /// [`crate::ErrorKind::Config`] when the profile cannot be placed in the regions.
     pub fn new(regions: Arc<RegionSet>, profile: Profile, writer: Option<Arc<PrivateKey>>, clock: SharedClock) -> Result<Self> {
         profile.check(regions.len())?;
-        let registers = Registers::new(Arc::clone(&regions), writer).describing(resolve::describe);
+        let registers = Registers::new(Arc::clone(&regions), writer.clone()).describing(resolve::describe);
         let inner = Inner {
             codec: Codec::new(profile.codec())?,
             regions,
             registers,
             profile,
             clock,
+            writer,
             known: Mutex::new(LruCache::new(KNOWN_PATHS)),
             lists: Mutex::new(LruCache::new(KNOWN_LISTS)),
             hints: Hints::default(),

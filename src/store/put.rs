@@ -61,7 +61,7 @@ async fn put_sharded(
     for _ in 0..LOST_LIMIT {
         let before = inner.admitted(path, condition).await?;
         let write_id = WriteId::random()?;
-        let mut upload = Uploader::new(Arc::clone(inner), path, write_id, next_slot(before.as_deref())?);
+        let mut upload = Uploader::new(Arc::clone(inner), path, write_id, next_slot(before.as_deref())?)?;
         let (content, digest) = match send(&mut upload, payload.iter().cloned()).await {
             Ok(done) => done,
             Err(error) => {

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Marker, ObjectKind};
 use crate::format::manifest::ObjectManifest;
 use crate::id::WriteId;
+use crate::region::layout;
 use crate::register::Decided;
 
 /// A decided version of an object: its manifest, and the bytes that say so.
@@ -89,6 +90,10 @@ impl Inner {
 
     /// The newest version, tombstones included.
     pub(super) async fn newest(&self, path: &Path) -> Result<Option<Arc<Version>>> {
+        if layout::is_system(path) {
+            // The lake's own registers decide no objects.
+            return Ok(None);
+        }
         let hint = self.hint(path);
         let found = self.registers.newest_hinted(path, hint.as_ref().map(|known| known.decided.clone())).await?;
         match (found, hint) {

@@ -25,18 +25,25 @@ pub(super) struct Upload {
     pub(super) shard_slot: u64,
     /// Region index of each shard.
     pub(super) placement: Arc<[u8]>,
+    /// What is stored behind each shard: to which upload it belongs.
+    pub(super) trailer: Bytes,
 }
 
 struct Shard {
     root: Digest,
     /// Bytes of the shard itself.
     len: usize,
-    /// What is stored: the block list and the shard.
+    /// What is stored: the block list and the shard; the trailer follows.
     payload: PutPayload,
 }
 
 /// Runs `work`, which takes CPU time, where it does not hold up requests.
 pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    // A simulation has one thread, and a clock that stands still while it works.
+    #[cfg(test)]
+    if crate::id::seeded::is_seeded() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::new(ErrorKind::Internal, "a computation was stopped").caused_by(error)),
@@ -136,8 +143,9 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
+    let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
     failpoint!("segment.before-shard");
-    let stored = region.put(&key, shard.payload).await;
+    let stored = region.put(&key, payload).await;
     failpoint!("segment.after-shard");
     stored
 }

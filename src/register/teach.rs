@@ -1,0 +1,149 @@
+//! Telling one region what is decided, and looking at what it holds.
+//!
+//! **Why teaching is safe.** A learned value is a statement of fact, not a vote: it is written only for a slot whose decision was proven, so
+//! whoever believes it believes what is true for ever. It is appended like every entry, behind all that was read, by create-if-absent. It
+//! closes the log: the region takes part in no further ballot of the slot, so no promise that it made can be broken by it, and a vote
+//! that it should still have cast can only have been for the same value, since nothing else can be decided any more. An entry that cannot be read is
+//! never passed over: what it says is not known, and the region stays down for the slot.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+
+use super::acceptor::{Acceptor, Appended};
+use super::{Decided, Registers, Slot};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::format::entry::{EntryBody, Marker};
+use crate::key::PrivateKey;
+use crate::region::{Created, Region, layout};
+
+/// How teaching ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taught {
+    /// The region's log was closed before: it was told already, or the version was collected there.
+    Already,
+    /// The region says what is decided now.
+    Written,
+    /// An entry there cannot be read or is not authentic, so that nothing may be written behind it.
+    CannotRead(String),
+}
+
+/// What one region's log of a slot holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// Number of entries.
+    pub entries: usize,
+    /// The value itself, in a vote for it or because the region was told: a readable copy.
+    pub value: Option<Bytes>,
+    /// The log is closed by the statement that this value is decided.
+    pub learned: bool,
+    /// The log begins with a collector's stub.
+    pub collected: bool,
+}
+
+impl Registers {
+    /// Tells `region` what slot `decided` of `path` is decided for. Only for values that [`Registers::newest`], [`Registers::at`] or
+    /// [`Registers::propose`] said are decided: whoever teaches anything else forks the name.
+    ///
+    /// Cost: the reading of the region's log, and one create.
+    ///
+    /// # Errors
+    /// Whatever the region failed with: the entry may still arrive, and does no harm. [`ErrorKind::Corrupt`] when the region was told
+    /// another value. [`ErrorKind::Permission`] without a writer's key.
+    pub async fn teach(&self, path: &Path, decided: &Decided, region: u8) -> Result<Taught> {
+        let writer = self.writer_key(path)?;
+        let mut acceptor = self.acceptor(path, decided.slot, region)?;
+        match acceptor.read(0).await {
+            Ok(()) => {}
+            Err(error) if is_unreadable(&error) => return Ok(Taught::CannotRead(error.to_string())),
+            Err(error) => return Err(error),
+        }
+        let closed = acceptor.log().is_closed();
+        if !closed {
+            failpoint!("teach.before-entry");
+            match acceptor.append(&EntryBody::Learned(decided.value.clone()), &writer).await {
+                Ok(Appended::At(_)) => {
+                    failpoint!("teach.after-entry");
+                    return Ok(Taught::Written);
+                }
+                Ok(Appended::Refused) => {}
+                Err(error) if is_unreadable(&error) => return Ok(Taught::CannotRead(error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+        let said = acceptor.log().learned().or_else(|| acceptor.log().collected());
+        if said == Some(decided.digest) {
+            return Ok(Taught::Already);
+        }
+        Err(Error::new(ErrorKind::Corrupt, "a region was told that another value is decided; the name is forked")
+            .with("path", path)
+            .with("slot", decided.slot)
+            .with("region", acceptor.region().name()))
+    }
+
+    /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided.
+    ///
+    /// # Errors
+    /// Whatever the region failed with; [`ErrorKind::Permission`] without a writer's key.
+    pub async fn mark_region(&self, path: &Path, slot: Slot, marker: &Marker, region: u8) -> Result<bool> {
+        let writer = self.writer_key(path)?;
+        let signed = marker.sign(*self.regions.lake(), self.regions.configuration(), path.as_ref(), slot, &writer);
+        let key = layout::marker_key(path, slot, &signed.to_text())?;
+        failpoint!("mark.before-marker");
+        let created = self.region(region)?.create(&key, Bytes::new().into()).await?;
+        failpoint!("mark.after-marker");
+        Ok(created == Created::Made)
+    }
+
+    /// Reads one region's whole log of a slot and says what it holds of the value with digest `value`.
+    ///
+    /// Cost: one GET an entry, in parallel when `expected`, the length that a list shows, is right.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`], [`ErrorKind::Unauthentic`] or [`ErrorKind::Unsupported`] when an entry cannot be read, so that the region is
+    /// down for the slot; else whatever the region failed with.
+    pub async fn inspect(&self, path: &Path, slot: Slot, value: &Digest, region: u8, expected: u32) -> Result<Inspected> {
+        let mut acceptor = self.acceptor(path, slot, region)?;
+        acceptor.read(expected).await?;
+        let log = acceptor.log();
+        Ok(Inspected {
+            entries: log.len(),
+            value: acceptor.value(value).cloned(),
+            learned: log.learned() == Some(*value),
+            collected: log.collected().is_some(),
+        })
+    }
+
+    /// The value of digest `value` in entry 0 of one region, when that is where it is: what a marker names, fetched by one GET.
+    ///
+    /// # Errors
+    /// As [`Registers::inspect`].
+    pub async fn first_entry(&self, path: &Path, slot: Slot, value: &Digest, region: u8) -> Result<Option<Decided>> {
+        let mut acceptor = self.acceptor(path, slot, region)?;
+        acceptor.read_first().await?;
+        Ok(acceptor.value(value).map(|bytes| Decided { slot, value: bytes.clone(), digest: *value }))
+    }
+
+    fn acceptor(&self, path: &Path, slot: Slot, region: u8) -> Result<Acceptor> {
+        layout::register_folder(path)?;
+        Ok(Acceptor::new(self.slot_name(path, slot), Arc::clone(self.region(region)?)))
+    }
+
+    fn region(&self, index: u8) -> Result<&Arc<Region>> {
+        let no_such = || Error::new(ErrorKind::InvalidInput, "the lake has no region at this position").with("position", index);
+        self.regions.region(index).ok_or_else(no_such)
+    }
+
+    pub(super) fn writer_key(&self, path: &Path) -> Result<Arc<PrivateKey>> {
+        let missing = || Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path);
+        self.writer.clone().ok_or_else(missing)
+    }
+}
+
+/// Whether an error says that what lies there is no entry that can be used, rather than that it could not be fetched.
+pub fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unauthentic | ErrorKind::Unsupported)
+}
