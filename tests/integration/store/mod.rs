@@ -1,6 +1,6 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
-mod conformance;
+pub mod conformance;
 mod damage;
 mod faults;
 mod multipart;
