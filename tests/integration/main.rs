@@ -7,7 +7,7 @@ mod baseline;
 #[cfg(feature = "tables")]
 mod cli;
 #[cfg(feature = "tables")]
-mod delta;
+pub mod delta;
 mod servers;
 #[cfg(feature = "tables")]
 mod sql;

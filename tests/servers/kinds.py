@@ -90,11 +90,12 @@ def boto(python, endpoint, access, secret, text):
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
 
 
-def bucket(python, endpoint, access, secret, name):
-    """A probe that makes the bucket if there is none, and puts and deletes an object in it."""
-    text = (
-        f"try:\n c.head_bucket(Bucket={name!r})\nexcept Exception:\n c.create_bucket(Bucket={name!r})\n"
-        f"c.put_object(Bucket={name!r}, Key='probe', Body=b'1')\nc.delete_object(Bucket={name!r}, Key='probe')\n")
+def bucket(python, endpoint, access, secret, name, policy=None):
+    """A probe that makes the bucket if there is none, sets its policy, and puts and deletes an object in it."""
+    text = f"try:\n c.head_bucket(Bucket={name!r})\nexcept Exception:\n c.create_bucket(Bucket={name!r})\n"
+    if policy:
+        text += f"c.put_bucket_policy(Bucket={name!r}, Policy={json.dumps(policy)!r})\n"
+    text += f"c.put_object(Bucket={name!r}, Key='probe', Body=b'1')\nc.delete_object(Bucket={name!r}, Key='probe')\n"
     return lambda: boto(python, endpoint, access, secret, text)
 
 
@@ -107,6 +108,11 @@ def seaweedfs(tools, data, name):
     config.write_text(json.dumps({"identities": [
         {"name": who, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions[who]}
         for who, (access, secret) in keys.items()]}))
+    # "Write" means deleting too: what a writer may not is said by a policy.
+    policy = {"Version": "2012-10-17", "Statement": [{
+        "Sid": "NoDeletes", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::000000000000:user/writer"},
+        "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteBucket"],
+        "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]}]}
     p = free_ports(9)
     (data / "blobs").mkdir()
     endpoint = f"http://127.0.0.1:{p[6]}"
@@ -115,7 +121,7 @@ def seaweedfs(tools, data, name):
         f"-master.port={p[0]}", f"-master.port.grpc={p[1]}", f"-volume.port={p[2]}", f"-volume.port.grpc={p[3]}",
         "-filer", f"-filer.port={p[4]}", f"-filer.port.grpc={p[5]}", "-s3", f"-s3.port={p[6]}", f"-s3.port.grpc={p[7]}",
         f"-s3.port.iceberg={p[8]}", "-s3.port.lance=0", f"-s3.config={config}", "-volume.max=10", "-volume.preStopSeconds=1"],
-        data, bucket(tools.python, endpoint, *keys["admin"], name))
+        data, bucket(tools.python, endpoint, *keys["admin"], name, policy))
     region = {"name": name, "kind": "seaweedfs", "url": f"s3://{name}", "data": str(data / "blobs")}
     return server, region, scoped(name, s3_settings(endpoint, *keys["admin"])) | scoped(f"{name}-writer", s3_settings(endpoint, *keys["writer"]))
 

@@ -26,8 +26,7 @@ const QUERY: &str = "SELECT count(*) AS n, sum(delay) AS delay, min(distance) AS
 async fn a_lake_over_servers_survives_one_killed_and_another_corrupted() {
     let Some(servers) = Servers::for_test("a_lake_over_servers_survives_one_killed_and_another_corrupted").await else { return };
     let place = Place::new();
-    let regions: Vec<String> =
-        servers.regions.iter().map(|server| format!("--region={}={}/command", server.name, server.url)).collect();
+    let regions: Vec<String> = servers.regions.iter().map(|server| format!("--region={}={}/command", server.name, server.url)).collect();
     let mut args = vec!["init", "--data", "3", "--parity", "2"];
     args.extend(regions.iter().map(String::as_str));
     place.run(&args).expect(0);

@@ -20,6 +20,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Damage {
     /// Objects of the lake that the server held.
+    #[expect(dead_code, reason = "printed")]
     pub objects: usize,
     /// Those of them whose bytes were found on disk and changed.
     pub edited: usize,

@@ -16,7 +16,7 @@ use super::load::{self, TASKS};
 use super::{SECOND_PROCESS, Servers, TIMEOUT_MS, bytes_of, ci, expect_passed, open, second_process};
 
 fn writes() -> u64 {
-    if ci() { 12 } else { 40 }
+    if ci() { 24 } else { 60 }
 }
 
 fn profile() -> ProfileConfig {
@@ -27,7 +27,7 @@ fn profile() -> ProfileConfig {
 async fn read_on(store: ErasureStore, journals: std::path::PathBuf, stop: Arc<AtomicBool>, reads: Arc<AtomicUsize>) {
     while !stop.load(Ordering::Relaxed) {
         let (names, _) = load::journalled(&journals);
-        let (objects, _) = load::verify(&store, &names).await;
+        let (objects, _) = load::verify(&store, &names, &journals).await;
         reads.fetch_add(objects, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -60,12 +60,12 @@ async fn killed_and_corrupted(servers: &Servers, test: &str, victim: &str, liar:
     load::until_written(&journals, all / 6).await;
     let down = servers.kill(victim);
     println!("{victim} is killed after {} acknowledged writes", load::acknowledgements(&journals));
-    load::until_written(&journals, all / 3).await;
+    load::until_written(&journals, all / 4).await;
     let done = damage(servers.region(liar), &lake).await;
     println!("{liar} is corrupted after {} acknowledged writes: {done:?}", load::acknowledgements(&journals));
     assert!(done.edited > 0 && done.refused + done.changed > 0, "nothing was damaged");
     let read_before = reads.load(Ordering::Relaxed);
-    load::until_written(&journals, all * 2 / 3).await;
+    load::until_written(&journals, all * 3 / 4).await;
     drop(down);
     println!("{victim} serves again after {} acknowledged writes", load::acknowledgements(&journals));
 
@@ -77,7 +77,7 @@ async fn killed_and_corrupted(servers: &Servers, test: &str, victim: &str, liar:
     assert!(reads > read_before, "nobody read while {victim} was down and {liar} corrupted");
     let (names, failed) = load::journalled(&journals);
     let cold = lake.open().await;
-    let (objects, bytes) = load::verify(&cold, &names).await;
+    let (objects, bytes) = load::verify(&cold, &names, &journals).await;
     load::verify_list(&cold, &names).await;
     let times = load::times_ms(&journals);
     println!(

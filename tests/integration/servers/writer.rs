@@ -18,6 +18,12 @@ async fn a_lake_works_for_writers_who_cannot_delete() {
         let refused = store.delete(&key).await.unwrap_err();
         println!("{}: a delete is refused: {}", server.name, refused.to_string().lines().next().unwrap_or_default());
         store.get(&key).await.unwrap();
+        // Whether what is there can be written over differs: SeaweedFS has no condition for it, Azure's `create` permission does not reach.
+        let copy = Path::from("check-overwrite");
+        store.put_opts(&copy, "1".into(), PutMode::Create.into()).await.unwrap();
+        let overwritten = store.put(&copy, "2".into()).await;
+        println!("{}: overwriting is {}", server.name, if overwritten.is_ok() { "possible" } else { "refused" });
+        assert!(server.kind != "azurite" || overwritten.is_err());
     }
     let store = lake.open().await;
     let (small, large) = (Path::from("small"), Path::from("dir/large"));
