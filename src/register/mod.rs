@@ -10,6 +10,8 @@ mod acceptor;
 pub mod core;
 mod driver;
 mod list;
+#[cfg(test)]
+pub(crate) mod mutant;
 mod read;
 mod tasks;
 

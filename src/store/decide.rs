@@ -118,7 +118,12 @@ impl Inner {
         };
         let value = bytes::Bytes::from(manifest.encode()?);
         failpoint!("decide.before-vote");
-        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await?;
+        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await;
+        #[cfg(test)]
+        if crate::register::mutant::is_on(crate::register::mutant::Mutant::ErrorIsLost) && proposed.is_err() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "taken for lost"));
+        }
+        let proposed = proposed?;
         failpoint!("decide.after-vote");
         match proposed {
             Proposed::Won => {

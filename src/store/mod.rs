@@ -18,6 +18,8 @@ mod put;
 mod read;
 mod resolve;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod upload;
 
 use std::fmt;
