@@ -18,6 +18,8 @@ mod put;
 mod read;
 mod resolve;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod streamed;
 mod upload;
 
