@@ -176,6 +176,14 @@ impl Registers {
         walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
     }
 
+    /// As [`Registers::walk`], of one path alone; `None` when no region lists anything of it. Cost: one LIST a region.
+    ///
+    /// # Errors
+    /// As [`Registers::walk`].
+    pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
+    }
+
     /// Waits until every request that outlived its answer has ended.
     pub async fn quiesce(&self) {
         self.tasks.quiesce().await;
