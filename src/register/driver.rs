@@ -63,7 +63,7 @@ pub(super) struct Proposer {
 impl Proposer {
     /// A proposer of `own`; without it, one that completes what others began.
     pub(super) fn new(name: Arc<SlotName>, rules: Rules, writer: Arc<PrivateKey>, tasks: Tasks, own: Option<Bytes>) -> Self {
-        let acceptors: Vec<_> = name.regions.regions().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
+        let acceptors: Vec<_> = name.regions.voters().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
         let errors = acceptors.iter().map(|_| None).collect();
         Self { name, rules, writer, tasks, acceptors, own, errors }
     }

@@ -50,14 +50,23 @@ impl<G: Gather> Lanes<G> {
     pub(super) fn new(regions: Arc<RegionSet>, rules: Rules, prefix: Option<&Path>, after: Option<&Path>) -> Self {
         let prefix = layout::register_prefix(prefix.filter(|prefix| !prefix.as_ref().is_empty()));
         let after = after.filter(|after| !after.as_ref().is_empty()).map(layout::register_after);
+        Self::below(regions, rules, &prefix, after)
+    }
+
+    /// The register of `path` alone.
+    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Self> {
+        Ok(Self::below(regions, rules, &layout::register_folder(path)?, None))
+    }
+
+    fn below(regions: Arc<RegionSet>, rules: Rules, prefix: &Path, after: Option<Path>) -> Self {
         let lane = |region: &Arc<Region>| Lane {
-            names: region.list(&prefix, after.as_ref()),
+            names: region.list(prefix, after.as_ref()),
             region: Arc::clone(region),
             next: None,
             front: None,
             state: State::Reading,
         };
-        let lanes = regions.regions().iter().map(lane).collect();
+        let lanes = regions.voters().iter().map(lane).collect();
         Self { regions, rules, lanes }
     }
 

@@ -97,12 +97,15 @@ impl Registers {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers, or a slot is open and there is no writer's key.
     pub async fn newest(&self, path: &Path) -> Result<Option<Decided>> {
-        self.find_newest(path, None).await
+        self.newest_hinted(path, None).await
     }
 
     /// As [`Registers::newest`], in one round of LISTs when `hint`, a decided version, still is the newest.
     pub async fn newest_hinted(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
-        self.find_newest(path, hint).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_newest(path, hint).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// The decided value of one slot; `None` when nothing was decided there when the call began.
@@ -112,7 +115,10 @@ impl Registers {
     /// # Errors
     /// As [`Registers::newest`]; also when the version was collected, which is never *not found*.
     pub async fn at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
-        self.find_at(path, slot).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_at(path, slot).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// Has `value` decided at `slot`, or learns what was. The caller knows that `slot - 1` is decided, by another write.
@@ -122,7 +128,8 @@ impl Registers {
     ///
     /// # Errors
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
-    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
+    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit,
+    /// [`ErrorKind::Unavailable`] when the lake's regions have changed since it was opened: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
         let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
@@ -131,9 +138,16 @@ impl Registers {
                 .with("path", path)
                 .with("bytes", value.len()));
         }
+        self.regions.confirm().await?;
         let own = Digest::of(&value);
         let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
         let decided = proposer.propose(value).await?;
+        // What was counted is believed only while the regions it was counted of are known to be the lake's.
+        self.regions.confirm().await.map_err(|error| {
+            Error::new(ErrorKind::OutcomeUnknown, "the lake's regions may have changed during this write; open the lake again and look")
+                .with("path", path)
+                .caused_by(error)
+        })?;
         Ok(if decided.digest == own { Proposed::Won } else { Proposed::Lost(decided) })
     }
 
@@ -180,6 +194,14 @@ impl Registers {
     /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions lists to the end.
     pub fn walk(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<WalkedRegister>> {
         walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
+    }
+
+    /// As [`Registers::walk`], of one path alone; `None` when no region lists anything of it. Cost: one LIST a region.
+    ///
+    /// # Errors
+    /// As [`Registers::walk`].
+    pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
     }
 
     /// Waits until every request that outlived its answer has ended.

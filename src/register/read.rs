@@ -194,7 +194,7 @@ impl Registers {
 
 impl Reading {
     fn new(name: Arc<SlotName>) -> Self {
-        let acceptors: Vec<_> = name.regions.regions().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
+        let acceptors: Vec<_> = name.regions.voters().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
         let errors = acceptors.iter().map(|_| None).collect();
         Self { name, acceptors, errors, marked: None, expected: 0 }
     }
@@ -223,7 +223,7 @@ impl Reading {
         let name = Arc::clone(&self.name);
         let below = name.slot.checked_add(1);
         let mut answers: FuturesUnordered<_> =
-            regions.regions().iter().map(|region| head(region, &name.path, below, Some(name.slot))).collect();
+            regions.voters().iter().map(|region| head(region, &name.path, below, Some(name.slot))).collect();
         while let Some(answer) = answers.next().await {
             if let Ok(Some(head)) = answer {
                 self.take_heads(&[head], regions);

@@ -109,12 +109,19 @@ pub(super) fn walk(
     after: Option<&Path>,
 ) -> BoxStream<'static, Result<WalkedRegister>> {
     stream::try_unfold(Lanes::<AllSlots>::new(regions, rules, prefix, after), |mut lanes| async move {
-        let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
-        let slots = merge(lanes.regions(), &path, &groups);
-        let unreachable = lanes.failed().collect();
-        Ok(Some((WalkedRegister { path, slots, unreachable }, lanes)))
+        Ok(next(&mut lanes).await?.map(|register| (register, lanes)))
     })
     .boxed()
+}
+
+pub(super) async fn walk_one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Option<WalkedRegister>> {
+    next(&mut Lanes::one(regions, rules, path)?).await
+}
+
+async fn next(lanes: &mut Lanes<AllSlots>) -> Result<Option<WalkedRegister>> {
+    let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
+    let slots = merge(lanes.regions(), &path, &groups);
+    Ok(Some(WalkedRegister { path, slots, unreachable: lanes.failed().collect() }))
 }
 
 /// Merges the regions' slots, which all descend.

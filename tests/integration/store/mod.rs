@@ -1,7 +1,7 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
 mod budgets;
-mod conformance;
+pub mod conformance;
 #[cfg(unix)]
 mod crash;
 mod damage;
