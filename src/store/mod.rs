@@ -7,6 +7,8 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod census;
+mod census_shards;
 mod copy;
 mod decide;
 mod delete;
@@ -14,11 +16,18 @@ mod get;
 mod hints;
 mod list;
 mod multipart;
+mod pace;
 mod put;
 mod read;
+mod read_repair;
+mod repair;
+mod repair_shards;
 mod resolve;
+mod scrub;
+mod scrub_report;
 mod segment;
 mod streamed;
+mod survey;
 mod upload;
 
 use std::fmt;
@@ -38,7 +47,12 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::census::{Fault, Piece, RegionTally};
 pub use self::hints::{RepairHint, RepairReason};
+pub use self::repair::{Outcome, RepairReport};
+pub use self::scrub::{ScrubOptions, ScrubProgress};
+pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
+pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use crate::erasure::Profile;
 
 use self::hints::Hints;
