@@ -71,16 +71,26 @@ fn other<'a>(stored: &'a Stored, key: &Path, lie: Lie, random: &mut Random) -> O
     (length > 0).then(|| &candidates[usize::try_from(random.below(length)).unwrap()].1)
 }
 
+/// Bytes of the trailer that ends a stored shard, and of its length.
+fn trailer_bytes(stored: &[u8]) -> usize {
+    let (_, len) = stored.split_last_chunk::<4>().unwrap();
+    let len = usize::try_from(u32::from_le_bytes(*len)).unwrap() + 4;
+    assert!(stored[stored.len() - len..].starts_with(b"LKSLTRL1"), "a stored shard has no trailer");
+    len
+}
+
 /// Makes a region lie about all of its shards.
 async fn lie(region: &Arc<dyn ObjectStore>, stored: &Stored, lie: Lie, random: &mut Random) {
     for (key, bytes) in stored {
         let mut bytes = bytes.clone();
-        let (middle, last) = (bytes.len() / 2, bytes.len() - 1);
+        // Readers do not look at what stands behind the shard's bytes.
+        let seen = bytes.len() - trailer_bytes(&bytes);
+        let (middle, last) = (seen / 2, seen - 1);
         match lie {
             Lie::Flipped => bytes[middle] ^= 1,
             Lie::FlippedEnd => bytes[last] ^= 0x80,
-            Lie::Truncated => bytes.truncate(usize::try_from(random.below(bytes.len() as u64)).unwrap()),
-            Lie::Extended => bytes.insert(usize::try_from(random.below(bytes.len() as u64)).unwrap(), 7),
+            Lie::Truncated => bytes.truncate(usize::try_from(random.below(seen as u64)).unwrap()),
+            Lie::Extended => bytes.insert(usize::try_from(random.below(seen as u64)).unwrap(), 7),
             Lie::BlockList => bytes[usize::try_from(random.below(32)).unwrap()] ^= 4,
             Lie::Zeros => bytes.fill(0),
             Lie::Empty => bytes.clear(),

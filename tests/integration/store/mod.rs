@@ -7,6 +7,10 @@ mod crash;
 mod damage;
 #[cfg(unix)]
 mod directories;
+#[cfg(unix)]
+mod directories_mounts;
+#[cfg(unix)]
+mod directories_sync;
 mod faults;
 mod liars;
 mod multipart;

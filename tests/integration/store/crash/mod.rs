@@ -19,7 +19,7 @@ use self::lake::{CrashLake, Shape, again, environment};
 use self::script::{SCRIPT, Step, perform};
 
 /// Every failpoint that the script passes.
-const POINTS: [&str; 29] = [
+const POINTS: [&str; 31] = [
     "copy.after-shards",
     "copy.after-vote",
     "decide.after-vote",
@@ -47,12 +47,14 @@ const POINTS: [&str; 29] = [
     "rename.between",
     "segment.after-shard",
     "segment.before-shard",
+    "streamed.after-bind",
+    "streamed.before-bind",
     "upload.after-discard",
     "upload.before-discard",
 ];
 
 /// Failpoints that other tests pass, by the beginnings of their names.
-const ELSEWHERE: [&str; 0] = [];
+const ELSEWHERE: [&str; 2] = ["mark.", "teach."];
 
 fn points() -> impl Iterator<Item = &'static str> {
     POINTS.into_iter()
@@ -201,6 +203,36 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
     assert_eq!(missing, Vec::<&String>::new(), "failpoints that no test passes");
     let gone: Vec<_> = points().filter(|point| !found.iter().any(|found| found == point)).collect();
     assert_eq!(gone, Vec::<&str>::new(), "failpoints that are no longer in the sources");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_may_not_do_would_be_noticed() {
+    type Fault = fn(&CrashLake, &mut String);
+    let faults: [(&str, Fault); 5] = [
+        ("an acknowledged object is gone", |lake, _| {
+            (0..5).for_each(|region| std::fs::remove_dir_all(lake.region(region).join("i/t-/renamed!")).unwrap());
+        }),
+        ("an acknowledged object has no shards", |lake, _| {
+            (0..5).for_each(|region| std::fs::remove_dir_all(lake.region(region).join("d")).unwrap());
+        }),
+        ("steps were taken that had not begun", |_, journal| *journal = journal.lines().take(4).map(|line| format!("{line}\n")).collect()),
+        ("shards lie there that no step explains", |lake, _| {
+            let folder = lake.region(0).join("d/ab/abababababababababababababababab");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("0000000000000001.00000000.00"), "x").unwrap();
+        }),
+        ("a foreign file lies there", |lake, _| std::fs::write(lake.region(0).join("i/foreign"), "x").unwrap()),
+    ];
+    for (name, fault) in faults {
+        let directory = tempfile::tempdir().unwrap();
+        let lake = CrashLake::made(directory.path(), PROFILES[0]).await;
+        let output = again("store::crash::child_runs_the_script", &[("DIR", directory.path().to_str()), ("KILL", None)]).output().unwrap();
+        assert!(output.status.success());
+        let mut journal = lake.read_journal();
+        fault(&lake, &mut journal);
+        let checked = tokio::spawn(async move { verify::after_crash(&lake, &journal, name).await }).await;
+        assert!(checked.is_err_and(|failed| failed.is_panic()), "not noticed: {name}");
+    }
 }
 
 /// Whether the step writes shards, which it leaves behind when it is stopped before its vote.
