@@ -7,6 +7,9 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod clocks;
+mod collect;
+mod collect_version;
 mod copy;
 mod decide;
 mod delete;
@@ -14,12 +17,15 @@ mod get;
 mod hints;
 mod list;
 mod multipart;
+mod orphans;
 mod put;
 mod read;
 mod resolve;
+mod restore;
 mod segment;
 mod streamed;
 mod upload;
+mod versions;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -38,7 +44,9 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::hints::{RepairHint, RepairReason};
+pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 
 use self::hints::Hints;
@@ -68,7 +76,7 @@ const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then
 /// one request per data shard touched. Memory: a few segments per call, whatever the object's size.
 ///
-/// **Limits.** Deleted and overwritten versions keep their shards. Object tags (S3's) are not stored.
+/// **Limits.** Deleted and overwritten versions keep their shards until they are collected ([`ErasureStore::collect`]). Object tags (S3's) are not stored.
 #[derive(Clone)]
 pub struct ErasureStore {
     inner: Arc<Inner>,
