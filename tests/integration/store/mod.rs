@@ -4,6 +4,8 @@ mod conformance;
 mod damage;
 mod faults;
 mod multipart;
+mod scale;
+mod scrub;
 
 use std::sync::Arc;
 
