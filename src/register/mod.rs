@@ -11,6 +11,8 @@ pub mod core;
 mod driver;
 mod lanes;
 mod list;
+#[cfg(test)]
+pub(crate) mod mutant;
 mod read;
 mod tasks;
 mod teach;

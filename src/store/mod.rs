@@ -9,6 +9,9 @@
 
 mod census;
 mod census_shards;
+mod clocks;
+mod collect;
+mod collect_version;
 mod copy;
 mod decide;
 mod delete;
@@ -16,6 +19,7 @@ mod get;
 mod hints;
 mod list;
 mod multipart;
+mod orphans;
 mod pace;
 mod put;
 mod read;
@@ -23,12 +27,16 @@ mod read_repair;
 mod repair;
 mod repair_shards;
 mod resolve;
+mod restore;
 mod scrub;
 mod scrub_report;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod streamed;
 mod survey;
 mod upload;
+mod versions;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -48,11 +56,13 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 pub use self::census::{Fault, Piece, RegionTally};
+pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
 pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};
+pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 
 use self::hints::Hints;
@@ -82,7 +92,7 @@ const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then
 /// one request per data shard touched. Memory: a few segments per call, whatever the object's size.
 ///
-/// **Limits.** Deleted and overwritten versions keep their shards. Object tags (S3's) are not stored.
+/// **Limits.** Deleted and overwritten versions keep their shards until they are collected ([`ErasureStore::collect`]). Object tags (S3's) are not stored.
 #[derive(Clone)]
 pub struct ErasureStore {
     inner: Arc<Inner>,
