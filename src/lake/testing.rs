@@ -10,14 +10,14 @@ use object_store::memory::InMemory;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LakeId, RegionName};
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::region::{Quorums, Region, RegionOptions, RegionSet};
 pub use fault::{FaultStore, FaultyRegion, OperationCounts};
 
 /// A lake of `regions` regions in memory for a profile of `data` + `parity`, its writer's key, and one handle of faults per region.
 ///
 /// The regions are named `r0`, `r1`, …; no region may lie (b = 0); the configuration's number is 0; the writer's key may
-/// collect as well.
+/// collect as well, and superseded versions may be collected at once.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when the profile does not fit that many regions.
@@ -36,11 +36,35 @@ pub fn lake_over(
     liars: u8,
     stores: Vec<Arc<dyn ObjectStore>>,
 ) -> Result<(Arc<RegionSet>, PrivateKey, Vec<FaultyRegion>)> {
+    lake_with(data, parity, liars, &Rules::default(), stores)
+}
+
+/// What [`lake_with`] does not take from its defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// How long superseded versions are kept, in seconds; not at all by default.
+    pub retention_seconds: u64,
+    /// The keys that may collect; the writer's own when there are none.
+    pub collectors: Vec<PublicKey>,
+}
+
+/// As [`lake_over`], with a retention and with collectors of its own.
+///
+/// # Errors
+/// As [`lake_over`].
+pub fn lake_with(
+    data: u8,
+    parity: u8,
+    liars: u8,
+    rules: &Rules,
+    stores: Vec<Arc<dyn ObjectStore>>,
+) -> Result<(Arc<RegionSet>, PrivateKey, Vec<FaultyRegion>)> {
     let n = u8::try_from(stores.len()).unwrap_or(u8::MAX);
     if data == 0 || u16::from(data) + u16::from(parity) > u16::from(n) {
         return Err(Error::new(ErrorKind::Config, format!("{data} data and {parity} parity shards do not fit {n} regions")));
     }
     let writer = PrivateKey::generate()?;
+    let collectors = if rules.collectors.is_empty() { vec![writer.public()] } else { rules.collectors.clone() };
     let options = RegionOptions { timeout: Duration::from_secs(10) };
     let (mut set, mut faults) = (Vec::new(), Vec::new());
     for (index, store) in (0..n).zip(stores) {
@@ -50,8 +74,9 @@ pub fn lake_over(
         set.push(Arc::new(Region::new(name, index, store, options)));
         faults.push(fault);
     }
-    let set =
-        RegionSet::new(LakeId::random()?, set, Quorums::new(n, liars)?, vec![writer.public()], 0)?.with_collectors(vec![writer.public()]);
+    let set = RegionSet::new(LakeId::random()?, set, Quorums::new(n, liars)?, vec![writer.public()], 0)?
+        .with_collectors(collectors)
+        .with_retention(rules.retention_seconds);
     Ok((Arc::new(set), writer, faults))
 }
 

@@ -48,6 +48,21 @@ const MARKER_OVERHEAD_BYTES: usize = 1 + SLOT_DIGITS + 2;
 /// `i/`), so that no listing of objects meets them.
 pub const SYSTEM_SEGMENT: &str = ".lakeseal";
 
+/// The lake's own folder of the registers of streamed writes.
+pub fn streamed_writes() -> Path {
+    Path::from(format!("{SYSTEM_SEGMENT}/writes"))
+}
+
+/// The register that binds one streamed write to its slots.
+pub fn streamed_write(write_id: &WriteId) -> Path {
+    Path::from(format!("{SYSTEM_SEGMENT}/writes/{write_id}"))
+}
+
+/// The folder of an object that is written to learn a region's time, and deleted again.
+pub fn probe_folder(id: &WriteId) -> Path {
+    Path::from(format!("check-{id}"))
+}
+
 /// What a key in a register's folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegisterItem {

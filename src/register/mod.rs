@@ -11,6 +11,8 @@ pub mod core;
 mod driver;
 mod lanes;
 mod list;
+#[cfg(test)]
+pub(crate) mod mutant;
 mod read;
 mod tasks;
 mod teach;
@@ -97,12 +99,15 @@ impl Registers {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers, or a slot is open and there is no writer's key.
     pub async fn newest(&self, path: &Path) -> Result<Option<Decided>> {
-        self.find_newest(path, None).await
+        self.newest_hinted(path, None).await
     }
 
     /// As [`Registers::newest`], in one round of LISTs when `hint`, a decided version, still is the newest.
     pub async fn newest_hinted(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
-        self.find_newest(path, hint).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_newest(path, hint).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// The decided value of one slot; `None` when nothing was decided there when the call began.
@@ -112,7 +117,10 @@ impl Registers {
     /// # Errors
     /// As [`Registers::newest`]; also when the version was collected, which is never *not found*.
     pub async fn at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
-        self.find_at(path, slot).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_at(path, slot).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// Has `value` decided at `slot`, or learns what was. The caller knows that `slot - 1` is decided, by another write.
@@ -122,7 +130,8 @@ impl Registers {
     ///
     /// # Errors
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
-    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
+    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit,
+    /// [`ErrorKind::Unavailable`] when the lake's regions have changed since it was opened: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
         let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
@@ -131,9 +140,16 @@ impl Registers {
                 .with("path", path)
                 .with("bytes", value.len()));
         }
+        self.regions.confirm().await?;
         let own = Digest::of(&value);
         let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
         let decided = proposer.propose(value).await?;
+        // What was counted is believed only while the regions it was counted of are known to be the lake's.
+        self.regions.confirm().await.map_err(|error| {
+            Error::new(ErrorKind::OutcomeUnknown, "the lake's regions may have changed during this write; open the lake again and look")
+                .with("path", path)
+                .caused_by(error)
+        })?;
         Ok(if decided.digest == own { Proposed::Won } else { Proposed::Lost(decided) })
     }
 
@@ -182,6 +198,14 @@ impl Registers {
         walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
     }
 
+    /// As [`Registers::walk`], of one path alone; `None` when no region lists anything of it. Cost: one LIST a region.
+    ///
+    /// # Errors
+    /// As [`Registers::walk`].
+    pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
+    }
+
     /// Waits until every request that outlived its answer has ended.
     pub async fn quiesce(&self) {
         self.tasks.quiesce().await;
@@ -192,10 +216,18 @@ impl Registers {
     }
 }
 
+/// The place of a slot that was collected, in errors; no other error speaks of it.
+const COLLECTED_SLOT: &str = "collected slot";
+
 fn collected(name: &SlotName) -> Error {
     Error::new(ErrorKind::Unavailable, "this version was collected; a newer one has taken its place")
         .with("path", &name.path)
-        .with("slot", name.slot)
+        .with(COLLECTED_SLOT, name.slot)
+}
+
+/// Whether an error of a register says that the slot was decided, and collected since.
+pub fn is_collected(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable && error.context().iter().any(|(key, _)| *key == COLLECTED_SLOT)
 }
 
 /// Names the regions that failed, each with what it said.

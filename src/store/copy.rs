@@ -7,11 +7,12 @@ use object_store::path::Path;
 use object_store::{CopyMode, RenameTargetMode};
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended};
+use super::decide::{Condition, Draft};
 use super::delete::delete;
 use super::get::stream_range;
 use super::put::put_inline;
 use super::resolve::Version;
+use super::streamed;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,7 +26,7 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &Path, to: &Path, mode: CopyM
         CopyMode::Create => Condition::Create,
     };
     let source = inner.live(from).await.map_err(|e| e.into_object_store(from))?;
-    copy_version(inner, &source, to, &condition).await.map_err(|e| e.into_object_store(to))
+    copy_version(inner, &source, to, &condition).await.map(|_| ()).map_err(|e| e.into_object_store(to))
 }
 
 pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: RenameTargetMode) -> object_store::Result<()> {
@@ -42,16 +43,17 @@ pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: Ren
     delete(inner, from).await.map_err(|e| e.into_object_store(from))
 }
 
-async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, condition: &Condition) -> Result<()> {
+/// Writes the bytes of `source` at `to`, with shards and a write id of their own. They are verified while they are copied.
+pub(super) async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, condition: &Condition) -> Result<Arc<Version>> {
     let attributes = source.manifest.attributes.clone();
     if let Content::Inline(bytes) = &source.manifest.content
         && bytes.len() as u64 <= inner.inline_limit(to)
     {
-        return put_inline(inner, to, bytes.clone(), attributes, condition).await.map(|_| ());
+        return put_inline(inner, to, bytes.clone(), attributes, condition).await;
     }
-    let mut before = inner.admitted(to, condition).await?;
+    let before = inner.admitted(to, condition).await?;
     let write_id = WriteId::random()?;
-    let mut upload = Uploader::new(Arc::clone(inner), to, write_id, STREAMED_SLOT);
+    let mut upload = Uploader::new(Arc::clone(inner), to, write_id, STREAMED_SLOT)?;
     let (content, digest) = match send(inner, source, &mut upload).await {
         Ok(done) => done,
         Err(error) => {
@@ -61,23 +63,9 @@ async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, cond
     };
     failpoint!("copy.after-shards");
     let draft = Draft { content, digest, attributes };
-    for _ in 0..LOST_LIMIT {
-        if let Attempt::Won(_) = inner.propose(to, before.as_deref(), write_id, draft.clone()).await? {
-            failpoint!("copy.after-vote");
-            return Ok(());
-        }
-        before = match inner.admitted(to, condition).await {
-            Ok(before) => before,
-            Err(error) => {
-                if matches!(error.kind(), ErrorKind::AlreadyExists) {
-                    upload.discard();
-                }
-                return Err(error);
-            }
-        };
-    }
-    upload.discard();
-    Err(contended(to))
+    let version = streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await?;
+    failpoint!("copy.after-vote");
+    Ok(version)
 }
 
 async fn send(inner: &Arc<Inner>, source: &Arc<Version>, upload: &mut Uploader) -> Result<(Content, Digest)> {

@@ -13,7 +13,7 @@ use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, ObjectManifest};
 use crate::id::WriteId;
 use crate::region::layout;
-use crate::register::{Decided, Proposed};
+use crate::register::{Decided, Proposed, is_collected};
 
 /// Slots that one write may lose before it gives up; each was won by somebody else's write.
 pub(super) const LOST_LIMIT: usize = 256;
@@ -23,7 +23,9 @@ pub(super) const LOST_LIMIT: usize = 256;
 pub(super) enum Condition {
     Create,
     Overwrite,
-    Update(WriteId, Option<u64>),
+    /// Only over the version that this write made, in whichever slot it stands: a collector may have republished it in a later one, with
+    /// the same bytes and the same write id.
+    Update(WriteId),
 }
 
 impl Condition {
@@ -33,9 +35,8 @@ impl Condition {
         };
         let version = wanted.version.as_deref().map(parse_version);
         match (wanted.e_tag.as_deref().map(str::parse::<WriteId>), version) {
-            (Some(Ok(tag)), None) => Ok(Self::Update(tag, None)),
-            (None, Some(Some((slot, tag)))) => Ok(Self::Update(tag, Some(slot))),
-            (Some(Ok(tag)), Some(Some((slot, other)))) if tag == other => Ok(Self::Update(tag, Some(slot))),
+            (Some(Ok(tag)), None) | (None, Some(Some((_, tag)))) => Ok(Self::Update(tag)),
+            (Some(Ok(tag)), Some(Some((_, other)))) if tag == other => Ok(Self::Update(tag)),
             (None, None) => Err(Error::new(ErrorKind::InvalidInput, "an update needs the e_tag or the version that it replaces")),
             // A tag that this store never gives is carried by no version.
             _ => Err(Error::new(ErrorKind::Precondition, "no version of an object has this e_tag and version")),
@@ -57,7 +58,7 @@ impl Condition {
 
     fn names(&self, version: &Version) -> bool {
         match self {
-            Self::Update(tag, slot) => version.manifest.write_id == *tag && slot.is_none_or(|slot| slot == version.manifest.slot),
+            Self::Update(tag) => version.manifest.write_id == *tag,
             Self::Create | Self::Overwrite => false,
         }
     }
@@ -99,10 +100,7 @@ impl Inner {
 
     /// Proposes one version in the slot after `before`, which is known to be decided.
     pub(super) async fn propose(&self, path: &Path, before: Option<&Version>, write_id: WriteId, draft: Draft) -> Result<Attempt> {
-        if layout::is_system(path) {
-            let what = "the lake keeps this folder for itself; choose another path";
-            return Err(Error::new(ErrorKind::InvalidInput, what).with("path", path).with("folder", layout::SYSTEM_SEGMENT));
-        }
+        refuse_system(path)?;
         let now = self.clock.now_ms();
         let manifest = ObjectManifest {
             lake: *self.regions.lake(),
@@ -118,7 +116,16 @@ impl Inner {
         };
         let value = bytes::Bytes::from(manifest.encode()?);
         failpoint!("decide.before-vote");
-        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await?;
+        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await;
+        #[cfg(test)]
+        if crate::register::mutant::is_on(crate::register::mutant::Mutant::ErrorIsLost) && proposed.is_err() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "taken for lost"));
+        }
+        let proposed = match proposed {
+            // The slot was decided for another write so long ago that it was collected.
+            Err(error) if is_collected(&error) => return Ok(Attempt::Lost),
+            proposed => proposed?,
+        };
         failpoint!("decide.after-vote");
         match proposed {
             Proposed::Won => {
@@ -136,6 +143,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// Clients may not use the lake's own names.
+pub(super) fn refuse_system(path: &Path) -> Result<()> {
+    if !layout::is_system(path) {
+        return Ok(());
+    }
+    let what = "the lake keeps this folder for itself; choose another path";
+    Err(Error::new(ErrorKind::InvalidInput, what).with("path", path).with("folder", layout::SYSTEM_SEGMENT))
 }
 
 /// The slot after `before`.

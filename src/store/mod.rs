@@ -7,6 +7,11 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod census;
+mod census_shards;
+mod clocks;
+mod collect;
+mod collect_version;
 mod copy;
 mod decide;
 mod delete;
@@ -14,11 +19,24 @@ mod get;
 mod hints;
 mod list;
 mod multipart;
+mod orphans;
+mod pace;
 mod put;
 mod read;
+mod read_repair;
+mod repair;
+mod repair_shards;
 mod resolve;
+mod restore;
+mod scrub;
+mod scrub_report;
 mod segment;
+#[cfg(test)]
+mod simulation;
+mod streamed;
+mod survey;
 mod upload;
+mod versions;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -37,7 +55,14 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::census::{Fault, Piece, RegionTally};
+pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::hints::{RepairHint, RepairReason};
+pub use self::repair::{Outcome, RepairReport};
+pub use self::scrub::{ScrubOptions, ScrubProgress};
+pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
+pub use self::survey::{RegionUsage, Survey, SurveyProgress};
+pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 
 use self::hints::Hints;
@@ -67,7 +92,7 @@ const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then
 /// one request per data shard touched. Memory: a few segments per call, whatever the object's size.
 ///
-/// **Limits.** Deleted and overwritten versions keep their shards. Object tags (S3's) are not stored.
+/// **Limits.** Deleted and overwritten versions keep their shards until they are collected ([`ErasureStore::collect`]). Object tags (S3's) are not stored.
 #[derive(Clone)]
 pub struct ErasureStore {
     inner: Arc<Inner>,
@@ -79,6 +104,7 @@ struct Inner {
     profile: Profile,
     codec: Codec,
     clock: SharedClock,
+    writer: Option<Arc<PrivateKey>>,
     known: Mutex<LruCache<Path, Arc<Version>>>,
     lists: Mutex<LruCache<Digest, Arc<BlockList>>>,
     hints: Hints,
@@ -92,13 +118,14 @@ impl ErasureStore {
     /// [`crate::ErrorKind::Config`] when the profile cannot be placed in the regions.
     pub fn new(regions: Arc<RegionSet>, profile: Profile, writer: Option<Arc<PrivateKey>>, clock: SharedClock) -> Result<Self> {
         profile.check(regions.len())?;
-        let registers = Registers::new(Arc::clone(&regions), writer).describing(resolve::describe);
+        let registers = Registers::new(Arc::clone(&regions), writer.clone()).describing(resolve::describe);
         let inner = Inner {
             codec: Codec::new(profile.codec())?,
             regions,
             registers,
             profile,
             clock,
+            writer,
             known: Mutex::new(LruCache::new(KNOWN_PATHS)),
             lists: Mutex::new(LruCache::new(KNOWN_LISTS)),
             hints: Hints::default(),

@@ -1,7 +1,7 @@
 //! Streaming uploads: parts are taken in the order of `put_part`, whatever the order in which their futures are polled.
 //!
 //! The slot is not known until `complete`, so the shards carry a placeholder instead of it
-//! ([`STREAMED_SLOT`](crate::format::manifest::STREAMED_SLOT)).
+//! ([`STREAMED_SLOT`](crate::format::manifest::STREAMED_SLOT)), and `complete` takes one round trip more, to bind the write to its slot.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended};
+use super::decide::{Condition, Draft};
 use super::put::result;
 use super::resolve::Version;
+use super::streamed;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Multipart {
 impl Multipart {
     pub(super) fn begin(inner: &Arc<Inner>, path: &Path, options: PutMultipartOptions) -> Result<Self> {
         let write_id = WriteId::random()?;
-        let upload = Uploader::new(Arc::clone(inner), path, write_id, STREAMED_SLOT);
+        let upload = Uploader::new(Arc::clone(inner), path, write_id, STREAMED_SLOT)?;
         let (parts, queue) = mpsc::unbounded_channel();
         Ok(Self {
             inner: Arc::clone(inner),
@@ -78,18 +79,16 @@ impl Multipart {
         let draft = Draft { content, digest, attributes: std::mem::take(&mut self.attributes) };
         failpoint!("multipart.after-shards");
         let condition = Condition::Overwrite;
-        let mut before = self.inner.guessed(&self.path, &condition).await?;
-        for _ in 0..LOST_LIMIT {
-            match self.inner.propose(&self.path, before.as_deref(), self.write_id, draft.clone()).await? {
-                Attempt::Won(version) => {
-                    failpoint!("multipart.after-complete");
-                    return Ok(version);
-                }
-                Attempt::Lost => before = self.inner.admitted(&self.path, &condition).await?,
+        let before = match self.inner.guessed(&self.path, &condition).await {
+            Ok(before) => before,
+            Err(error) => {
+                upload.discard();
+                return Err(error);
             }
-        }
-        upload.discard();
-        Err(contended(&self.path))
+        };
+        let version = streamed::decide(&self.inner, &self.path, &condition, before, (upload, self.write_id, draft)).await?;
+        failpoint!("multipart.after-complete");
+        Ok(version)
     }
 }
 

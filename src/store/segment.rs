@@ -15,7 +15,7 @@ use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::WriteId;
-use crate::region::layout;
+use crate::region::{Created, Region, layout};
 
 /// Names one upload: what all of its shards share.
 #[derive(Debug, Clone)]
@@ -25,13 +25,15 @@ pub(super) struct Upload {
     pub(super) shard_slot: u64,
     /// Region index of each shard.
     pub(super) placement: Arc<[u8]>,
+    /// What is stored behind each shard: to which upload it belongs.
+    pub(super) trailer: Bytes,
 }
 
 struct Shard {
     root: Digest,
     /// Bytes of the shard itself.
     len: usize,
-    /// What is stored: the block list and the shard.
+    /// What is stored: the block list and the shard; the trailer follows.
     payload: PutPayload,
 }
 
@@ -141,10 +143,24 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
+    let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
+    // Not an overwriting put: a writer's credentials need not be able to overwrite.
     failpoint!("segment.before-shard");
-    let stored = region.put(&key, shard.payload).await;
+    let created = region.create(&key, payload.clone()).await;
     failpoint!("segment.after-shard");
-    stored
+    match created? {
+        Created::Made => Ok(()),
+        Created::Exists => stands(region, &key, &payload).await,
+    }
+}
+
+/// What was there already is our own if a request was repeated on the way; anything else stands where our shard should.
+async fn stands(region: &Region, key: &object_store::path::Path, payload: &PutPayload) -> Result<()> {
+    let found = region.get(key, payload.content_length() as u64).await?.unwrap_or_default();
+    if Bytes::from(payload.clone()) == found {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Corrupt, "other bytes stand where a shard is to be written").with("region", region.name()).with("key", key))
 }
 
 impl Inner {

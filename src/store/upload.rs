@@ -10,12 +10,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Inner;
+use super::decide::refuse_system;
 use super::segment::{Upload, compute, shard_key, write};
 use crate::digest::Digest;
 use crate::erasure::SegmentShape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
+use crate::format::trailer::Trailer;
 use crate::id::WriteId;
 
 /// Segments that are being written at one time; memory is these, their parity, and what the client holds.
@@ -39,13 +41,15 @@ pub(super) struct Uploader {
 }
 
 impl Uploader {
-    pub(super) fn new(inner: Arc<Inner>, path: &Path, write_id: WriteId, shard_slot: u64) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, path: &Path, write_id: WriteId, shard_slot: u64) -> Result<Self> {
         let (first, hasher) = oneshot::channel();
         // The receiver is held: this cannot fail.
         let _ = first.send(blake3::Hasher::new());
-        let upload = Upload { path: path.to_string(), write_id, shard_slot, placement: inner.place(write_id).into() };
+        refuse_system(path)?;
+        let trailer = inner.trailer(path, write_id, shard_slot)?;
+        let upload = Upload { path: path.to_string(), write_id, shard_slot, placement: inner.place(write_id).into(), trailer };
         let inline_limit = inner.inline_limit(path);
-        Self {
+        Ok(Self {
             inner,
             upload,
             inline_limit,
@@ -56,7 +60,7 @@ impl Uploader {
             in_flight: VecDeque::new(),
             roots: Vec::new(),
             hasher,
-        }
+        })
     }
 
     /// Adds the next bytes; waits while too many segments are being written.
@@ -192,6 +196,19 @@ impl Inner {
         let shards = self.profile.shards();
         let start = if regions == shards { 0 } else { usize::from(write_id.0.first().copied().unwrap_or(0)) % regions };
         (0..shards).filter_map(|shard| u8::try_from((start + shard) % regions).ok()).collect()
+    }
+
+    /// What is stored behind the shards of an upload, so that a collector can tell whose they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Permission`] without a writer's key.
+    pub(super) fn trailer(&self, path: &Path, write_id: WriteId, slot: u64) -> Result<Bytes> {
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Permission, "writing needs a writer's private key of this lake").with("path", path))?;
+        let (lake, configuration) = (*self.regions.lake(), self.regions.configuration());
+        Trailer { lake, configuration, write_id, slot, path: path.to_string() }.seal(writer)
     }
 
     /// The shape of a segment of a stored object.
