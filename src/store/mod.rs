@@ -11,6 +11,7 @@ mod copy;
 mod decide;
 mod delete;
 mod get;
+mod handover;
 mod hints;
 mod list;
 mod multipart;
@@ -38,6 +39,7 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::handover::HandedOver;
 pub use self::hints::{RepairHint, RepairReason};
 pub use crate::erasure::Profile;
 
