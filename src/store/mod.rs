@@ -16,6 +16,7 @@ mod copy;
 mod decide;
 mod delete;
 mod get;
+mod handover;
 mod hedge;
 mod hints;
 mod list;
@@ -59,6 +60,7 @@ use tokio::task::JoinSet;
 
 pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
+pub use self::handover::HandedOver;
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
