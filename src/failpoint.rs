@@ -1,9 +1,8 @@
-//! Places where a test can stop or kill the process. Without the feature `failpoints` they are nothing.
+//! Places where a test can stop or kill the process. Without the feature `failpoints` they do nothing.
 
 /// Stops here if a test said so: `failpoint!("put.before-vote")`. Named `verb.moment`.
 macro_rules! failpoint {
     ($name:literal) => {
-        #[cfg(feature = "failpoints")]
         fail::fail_point!($name);
     };
 }

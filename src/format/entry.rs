@@ -127,12 +127,22 @@ impl EntryBody {
     /// [`ErrorKind::Unauthentic`] when none of them signed it or it belongs elsewhere, [`ErrorKind::Corrupt`] when it is malformed,
     /// [`ErrorKind::Unsupported`] for a later version. Whichever: the region is down for this slot.
     pub fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<Self> {
+        Self::open_since(bytes, place, place.configuration, keys).map(|(body, _)| body)
+    }
+
+    /// As [`EntryBody::open`], for an entry that was made under any configuration from `since`, when its region began to vote, to that
+    /// of `place`; one that says what was decided may be older. Returns that configuration's number as well.
+    ///
+    /// # Errors
+    /// As [`EntryBody::open`]; [`ErrorKind::Unavailable`], and only then, for an entry of a *later* configuration: who reads it does not
+    /// know the lake's regions any more.
+    pub fn open_since(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) -> Result<(Self, u64)> {
         let fail = |e: Error| e.with("path", place.path).with("slot", place.slot).with("entry", place.seq);
-        open(bytes, place, keys).map_err(fail)
+        open(bytes, place, since, keys).map_err(fail)
     }
 }
 
-fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<EntryBody> {
+fn open(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) -> Result<(EntryBody, u64)> {
     let signed_len = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or_else(|| corrupt("a register entry is too short"))?;
     let (signed, signature) = bytes.split_at_checked(signed_len).ok_or_else(|| corrupt("a register entry is too short"))?;
     let mut reader = Reader::new(signed);
@@ -161,11 +171,18 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<En
     if !key.verifies(&Digest::tagged(ENTRY_TAG, signed).0, &signature) {
         return Err(unauthentic("a register entry's signature does not verify"));
     }
-    let found = (lake, configuration, region, path, slot, seq);
-    if found != (place.lake, place.configuration, place.region, place.path.as_bytes(), place.slot, place.seq) {
+    let found = (lake, region, path, slot, seq);
+    if found != (place.lake, place.region, place.path.as_bytes(), place.slot, place.seq) {
         return Err(unauthentic("a register entry belongs to another place"));
     }
-    match kind {
+    if configuration > place.configuration {
+        let what = "the lake's regions have changed since it was opened: open it again";
+        return Err(Error::new(ErrorKind::Unavailable, what).with("configuration", configuration).with("opened", place.configuration));
+    }
+    if configuration < since && kind != LEARNED {
+        return Err(unauthentic("a register entry is older than its region's part in the lake").with("configuration", configuration));
+    }
+    let body = match kind {
         PROMISE if !ballot.is_fast() && value.is_empty() => Ok(EntryBody::Promise(ballot)),
         ACCEPT if !ballot.is_fast() || ballot == Ballot::FAST => {
             Ok(EntryBody::Accept(ballot, bytes.slice(value_end - value.len()..value_end)))
@@ -175,7 +192,8 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, keys: EntryKeys<'_>) -> Result<En
         }
         LEARNED if ballot == Ballot::FAST => Ok(EntryBody::Learned(bytes.slice(value_end - value.len()..value_end))),
         _ => Err(corrupt("a register entry's kind and ballot do not fit").with("kind", kind).with("round", ballot.round)),
-    }
+    };
+    Ok((body?, configuration))
 }
 
 fn corrupt(message: &str) -> Error {
@@ -281,10 +299,11 @@ impl SignedMarker {
         Ok(Self { marker, configuration, signature: Signature(Reader::new(&signature).fixed()?) })
     }
 
-    /// Whether one of `writers` signed this marker for `path` and `slot` under `configuration`. Cost: up to one verification a writer.
+    /// Whether one of `writers` signed this marker for `path` and `slot` under `configuration` or an earlier one: what was decided stays
+    /// decided. Cost: up to one verification a writer.
     pub fn is_authentic(&self, lake: LakeId, configuration: u64, path: &str, slot: u64, writers: &[PublicKey]) -> bool {
         let message = self.marker.message(self.configuration, lake, path, slot);
-        self.configuration == configuration && writers.iter().any(|writer| writer.verifies(&message, &self.signature))
+        self.configuration <= configuration && writers.iter().any(|writer| writer.verifies(&message, &self.signature))
     }
 }
 

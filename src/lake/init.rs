@@ -85,7 +85,8 @@ pub async fn init(plan: InitPlan) -> Result<LakeConfig> {
     Ok(config)
 }
 
-async fn check_empty(region: &Region) -> Result<()> {
+/// Refuses a region that holds anything.
+pub(crate) async fn check_empty(region: &Region) -> Result<()> {
     if let Some(bytes) = region.get(&layout::id_key(), ID_LIMIT_BYTES).await? {
         let lake = RegionRecord::claimed_lake(&bytes).map_or_else(|| "of unknown format".to_owned(), |lake| lake.to_string());
         let what = "the region belongs to a lake already; name another place (or empty it, if the making of that lake was broken off)";

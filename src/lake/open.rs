@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{LakeConfig, ProfileConfig, RegionConfig};
-use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionRecord};
+use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::time::Instant;
+
 use crate::clock::SharedClock;
 use crate::erasure::Profile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{IncarnationId, RegionName};
+use crate::id::RegionName;
 use crate::key::PrivateKey;
 use crate::region::{Quorums, Region, RegionOptions, RegionSet, layout};
 
@@ -90,14 +94,49 @@ impl Lake {
 /// What one region showed.
 struct Shown {
     region: Region,
-    outcome: Result<(RegionRecord, LakeRecord)>,
+    outcome: Result<Claims>,
 }
 
-pub(super) fn region_options(config: &RegionConfig) -> RegionOptions {
+/// What a region says it is, and the newest of the lake's configurations that it holds.
+struct Claims {
+    id: RegionRecord,
+    configurations: Vec<(LakeRecord, Bytes)>,
+}
+
+/// Configurations of a region that are looked at: a publication that was broken off leaves the newest in some regions only.
+const CONFIGURATIONS_READ: usize = 2;
+
+impl Claims {
+    /// The bytes of its copy of `record`.
+    fn copy(&self, record: &LakeRecord) -> Option<&Bytes> {
+        self.configurations.iter().find(|(own, _)| own == record).map(|(_, bytes)| bytes)
+    }
+
+    /// Why the region may not be used in the place that the lake has for it, if so.
+    fn objection(&self, record: &LakeRecord, place: &RegionPlace) -> Option<String> {
+        if self.id.incarnation != place.incarnation && place.since > 0 {
+            return Some(format!(
+                "the lake has replaced this region: write the new location of `{}` in lakeseal.toml (its `url` and options)",
+                place.name
+            ));
+        }
+        if self.id.incarnation != place.incarnation {
+            return Some("it is another incarnation than the lake's: it was wiped and made anew".to_owned());
+        }
+        // A region that missed the newest publication is used all the same; one that says otherwise is not.
+        let differs = self.configurations.iter().any(|(own, _)| own.number == record.number && own != record);
+        differs.then(|| "its copy of the lake's configuration differs".to_owned())
+    }
+}
+
+pub(crate) fn region_options(config: &RegionConfig) -> RegionOptions {
     RegionOptions { timeout: Duration::from_millis(config.timeout_ms) }
 }
 
-/// Opens a lake: two small gets per region, all at once.
+/// Opens a lake: a list and up to three small gets per region, all at once.
+///
+/// The newest configuration counts that more regions show than may lie: it was decided before it was published. Whoever may write
+/// completes a publication that was broken off.
 ///
 /// # Errors
 /// [`ErrorKind::Unavailable`] when fewer than a quorum of regions are usable, with each one's reason; [`ErrorKind::Config`] when the
@@ -106,21 +145,22 @@ pub(super) fn region_options(config: &RegionConfig) -> RegionOptions {
 pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     config.check()?;
     let quorums = config.profile.quorums(config.regions.len())?;
+    let began = Instant::now();
     let asked = (0..).zip(&config.regions).map(|(index, region)| show(config, region, index));
     let shown = futures::future::join_all(asked).await;
     let record = agreed(config, &shown, quorums)?;
     compare(config, &record)?;
-    let incarnations: BTreeMap<&RegionName, &IncarnationId> =
-        record.regions.iter().map(|place| (&place.name, &place.incarnation)).collect();
+    supported(&record)?;
+    if options.writer.is_some() {
+        publish_further(&shown, &record).await;
+    }
+    let places: BTreeMap<&RegionName, &RegionPlace> = record.regions.iter().map(|place| (&place.name, place)).collect();
     let (mut regions, mut down) = (Vec::new(), Vec::new());
     for Shown { region, outcome } in shown {
-        let reason = match outcome {
-            Ok((id, _)) if incarnations.get(region.name()).copied() != Some(&id.incarnation) => {
-                Some("it is another incarnation than the lake's: it was wiped and made anew".to_owned())
-            }
-            Ok((_, own)) if own != record => Some("its copy of the lake's configuration differs".to_owned()),
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
+        let reason = match (outcome, places.get(region.name())) {
+            (Ok(claims), Some(place)) => claims.objection(&record, place),
+            (Ok(_), None) => Some("the lake has no such region".to_owned()),
+            (Err(error), _) => Some(error.to_string()),
         };
         regions.push(Arc::new(match reason {
             None => region,
@@ -130,7 +170,9 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
             }
         }));
     }
-    let good = regions.len().saturating_sub(down.len());
+    let silent: Vec<u8> =
+        (0..).zip(&record.regions).filter(|(_, place)| place.state == RegionState::Replacing).map(|(index, _)| index).collect();
+    let good = regions.iter().filter(|region| region.down_reason().is_none() && !silent.contains(&region.index())).count();
     if good < usize::from(quorums.classic()) {
         return Err(too_few(good, quorums, &down));
     }
@@ -142,7 +184,11 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     }
     let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?
         .with_collectors(record.collectors.clone())
+        .with_since(record.regions.iter().map(|place| place.since).collect())
+        .looked_at(began)
         .with_retention(record.profile.retention_seconds);
+    let reason = "it takes another region's place and has not been told everything yet";
+    let region_set = silent.into_iter().fold(region_set, |set, index| set.with_silent(index, reason));
     Ok(Lake {
         config: config.clone(),
         record,
@@ -164,9 +210,9 @@ async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
     }
 }
 
-async fn read(config: &LakeConfig, region: &Region) -> Result<(RegionRecord, LakeRecord)> {
-    let (id_key, configuration_key) = (layout::id_key(), layout::configuration_key(0));
-    let (id, configuration) = tokio::join!(region.get(&id_key, ID_LIMIT_BYTES), region.get(&configuration_key, CONFIGURATION_LIMIT_BYTES));
+async fn read(config: &LakeConfig, region: &Region) -> Result<Claims> {
+    let id_key = layout::id_key();
+    let (id, configurations) = tokio::join!(region.get(&id_key, ID_LIMIT_BYTES), newest_configurations(config, region));
     let wiped = || Error::new(ErrorKind::Unavailable, "it was wiped, or was never a part of this lake: it has no lake's id");
     let id = id?.ok_or_else(wiped)?;
     let other = RegionRecord::claimed_lake(&id).filter(|lake| *lake != config.id);
@@ -177,18 +223,55 @@ async fn read(config: &LakeConfig, region: &Region) -> Result<(RegionRecord, Lak
     if id.lake != config.id || id.name != *region.name() {
         return Err(Error::new(ErrorKind::Unavailable, "it is another region of the lake; are two locations swapped?").with("is", &id.name));
     }
-    let configuration = configuration?.ok_or_else(|| Error::new(ErrorKind::Unavailable, "it has lost the lake's configuration"))?;
-    let record = LakeRecord::open(&configuration, &config.root_key)?;
-    if record.lake != config.id {
-        return Err(Error::new(ErrorKind::Corrupt, "its configuration is another lake's"));
+    let configurations = configurations?;
+    if configurations.is_empty() {
+        return Err(Error::new(ErrorKind::Unavailable, "it has lost the lake's configuration"));
     }
-    Ok((id, record))
+    Ok(Claims { id, configurations })
 }
 
-/// The configuration that a quorum shows.
+async fn newest_configurations(config: &LakeConfig, region: &Region) -> Result<Vec<(LakeRecord, Bytes)>> {
+    let mut keys = region.list(&layout::configuration_prefix(), None).take(CONFIGURATIONS_READ);
+    let mut found = Vec::new();
+    while let Some(meta) = keys.next().await {
+        let key = meta?.location;
+        let Some(bytes) = region.get(&key, CONFIGURATION_LIMIT_BYTES).await? else { continue };
+        let record = LakeRecord::open(&bytes, &config.root_key)?;
+        if record.lake != config.id || layout::configuration_key(record.number) != key {
+            return Err(Error::new(ErrorKind::Corrupt, "its configuration is another lake's, or another of this lake's"));
+        }
+        found.push((record, bytes));
+    }
+    Ok(found)
+}
+
+/// Refuses a lake that is in a state which this version does not know how to use.
+fn supported(record: &LakeRecord) -> Result<()> {
+    let known = |place: &RegionPlace| matches!(place.state, RegionState::Voting | RegionState::Replacing);
+    if record.writes_paused || !record.regions.iter().all(known) {
+        let what = "the number of the lake's regions is being changed, which this version cannot follow; use a newer lakeseal";
+        return Err(Error::new(ErrorKind::Unsupported, what).with("lake", &record.name));
+    }
+    Ok(())
+}
+
+/// Gives the configuration to regions of the lake that lack it; best effort: it counts already.
+async fn publish_further(shown: &[Shown], record: &LakeRecord) {
+    let claims = || shown.iter().filter_map(|shown| Some((&shown.region, shown.outcome.as_ref().ok()?)));
+    let Some(bytes) = claims().find_map(|(_, claims)| claims.copy(record)).cloned() else { return };
+    let key = layout::configuration_key(record.number);
+    let belongs = |claims: &Claims| record.regions.iter().any(|place| place.incarnation == claims.id.incarnation);
+    let lacking = claims().filter(|(_, claims)| belongs(claims) && claims.copy(record).is_none());
+    futures::future::join_all(lacking.map(|(region, _)| region.create(&key, bytes.clone().into()))).await;
+}
+
+/// The newest configuration that more regions show than may lie.
 fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<LakeRecord> {
-    let records = shown.iter().filter_map(|shown| shown.outcome.as_ref().ok().map(|(_, record)| record));
-    let found = records.clone().find(|record| records.clone().filter(|other| other == record).count() >= usize::from(quorums.classic()));
+    let claims = shown.iter().filter_map(|shown| shown.outcome.as_ref().ok());
+    let records = claims.clone().flat_map(|claims| claims.configurations.iter().map(|(record, _)| record));
+    let shown_by = |record: &LakeRecord| claims.clone().filter(|claims| claims.copy(record).is_some()).count();
+    let believed = records.clone().filter(|record| shown_by(record) > usize::from(quorums.liars()));
+    let found = believed.max_by_key(|record| (record.number, shown_by(record)));
     if let Some(record) = found {
         return Ok(record.clone());
     }
@@ -205,7 +288,7 @@ fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<Lake
         let what = "the regions are not signed by this root key: `root_key` in the configuration is wrong, or the lake was forged";
         return Err(Error::new(ErrorKind::Unauthentic, what).with("lake", &config.name).with("root_key", config.root_key));
     }
-    Err(too_few(records.count(), quorums, &reasons))
+    Err(too_few(claims.count(), quorums, &reasons))
 }
 
 fn too_few(good: usize, quorums: Quorums, reasons: &[(RegionName, String)]) -> Error {

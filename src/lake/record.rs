@@ -14,9 +14,9 @@ const VERSION: u16 = 2;
 const ID_TAG: &str = "lakeseal 2026 region id v1";
 const CONFIGURATION_TAG: &str = "lakeseal 2026 lake configuration v1";
 /// Largest `id` object, in bytes.
-pub(super) const ID_LIMIT_BYTES: u64 = 1024;
+pub(crate) const ID_LIMIT_BYTES: u64 = 1024;
 /// Largest configuration object, in bytes.
-pub(super) const CONFIGURATION_LIMIT_BYTES: u64 = 64 * 1024;
+pub(crate) const CONFIGURATION_LIMIT_BYTES: u64 = 64 * 1024;
 const MAX_KEYS: u16 = 256;
 const REGION_NAME_LIMIT_BYTES: usize = 32;
 /// Most places of regions, retired ones included.
@@ -103,14 +103,14 @@ pub struct LakeRecord {
 }
 
 impl RegionRecord {
-    pub(super) fn seal(&self, root: &PrivateKey) -> Result<Vec<u8>> {
+    pub(crate) fn seal(&self, root: &PrivateKey) -> Result<Vec<u8>> {
         let mut out = Writer::new();
         out.raw(&ID_MAGIC).u16(VERSION).raw(&self.lake.0).raw(&self.incarnation.0).i64(self.created_ms);
         out.bytes(self.name.as_str().as_bytes())?;
         Ok(sign(out, ID_TAG, root))
     }
 
-    pub(super) fn open(bytes: &[u8], root: &PublicKey) -> Result<Self> {
+    pub(crate) fn open(bytes: &[u8], root: &PublicKey) -> Result<Self> {
         let mut reader = authentic(bytes, ID_MAGIC, ID_TAG, root)?;
         let lake = LakeId(reader.fixed()?);
         let incarnation = IncarnationId(reader.fixed()?);
@@ -121,7 +121,7 @@ impl RegionRecord {
     }
 
     /// The lake that an `id` object claims, whoever signed it: only to say what is in the way.
-    pub(super) fn claimed_lake(bytes: &[u8]) -> Option<LakeId> {
+    pub(crate) fn claimed_lake(bytes: &[u8]) -> Option<LakeId> {
         let mut reader = Reader::new(bytes);
         let magic: [u8; 8] = reader.fixed().ok()?;
         reader.u16().ok()?;
@@ -131,7 +131,7 @@ impl RegionRecord {
 }
 
 impl LakeRecord {
-    pub(super) fn seal(&self, root: &PrivateKey) -> Result<Vec<u8>> {
+    pub(crate) fn seal(&self, root: &PrivateKey) -> Result<Vec<u8>> {
         let too_many = |_| Error::new(ErrorKind::Config, "too many regions or writers");
         let p = &self.profile;
         let mut out = Writer::new();
@@ -153,7 +153,7 @@ impl LakeRecord {
         Ok(sign(out, CONFIGURATION_TAG, root))
     }
 
-    pub(super) fn open(bytes: &[u8], root: &PublicKey) -> Result<Self> {
+    pub(crate) fn open(bytes: &[u8], root: &PublicKey) -> Result<Self> {
         let mut reader = authentic(bytes, CONFIGURATION_MAGIC, CONFIGURATION_TAG, root)?;
         let (lake, number, created_ms) = (LakeId(reader.fixed()?), reader.u64()?, reader.i64()?);
         let name = text(reader.bytes(NAME_LIMIT_BYTES)?)?;

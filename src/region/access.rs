@@ -175,7 +175,14 @@ impl Region {
     /// [`ErrorKind::NotFound`] only on the region's clear word; [`ErrorKind::Corrupt`] for a range of another length.
     pub async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         count(&self.counters.gets);
-        let parts = self.timed(self.store.get_ranges(key, ranges)).await.map_err(|error| self.failed(error, key))?;
+        let parts = self.timed(self.store.get_ranges(key, ranges)).await.map_err(|error| {
+            let error = if is_too_short(&error) {
+                Error::new(ErrorKind::Corrupt, "an object is shorter than what was asked of it").caused_by(error)
+            } else {
+                error
+            };
+            self.failed(error, key)
+        })?;
         let exact = parts.len() == ranges.len()
             && parts.iter().zip(ranges).all(|(part, range)| range.end.checked_sub(range.start) == Some(length(part.len())));
         if exact {
@@ -277,6 +284,25 @@ fn container_is_missing(error: &object_store::Error) -> bool {
     while let Some(cause) = next {
         let text = cause.to_string();
         if ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "bucket does not exist"].iter().any(|code| text.contains(code)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// Whether a region refused a range because the object ends before it. Stores have no kind for that; taken for *unreachable*, a shard that
+/// was cut would not be repaired.
+fn is_too_short(error: &Error) -> bool {
+    if error.kind() == ErrorKind::InvalidInput {
+        // A directory's own word: nothing else about a request for ranges can be invalid.
+        return true;
+    }
+    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        let refused = ["416 Range Not Satisfiable", "InvalidRange", "Wanted range starting at"].iter().any(|words| text.contains(words));
+        if refused || (text.starts_with("Requested ") && text.contains(", got ")) {
             return true;
         }
         next = cause.source();

@@ -7,8 +7,10 @@ mod down;
 pub mod layout;
 mod open;
 mod set;
+mod watch;
 
 pub use access::{Created, Region, RegionOptions, RequestCounts};
-pub use check::{CheckReport, CheckResult, check};
+pub use check::{CheckReport, CheckResult, check, check_writer};
 pub use open::{OpenOptions, check_options, directory as location_directory, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};
+pub use watch::CONFIGURATION_LEASE;

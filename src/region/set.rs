@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Region;
+use super::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::EntryKeys;
 use crate::id::LakeId;
@@ -72,6 +73,11 @@ pub struct RegionSet {
     writers: Vec<PublicKey>,
     collectors: Vec<PublicKey>,
     configuration: u64,
+    /// As `regions`, but those that may not vote are down.
+    voters: Vec<Arc<Region>>,
+    /// The configuration since which each region votes.
+    since: Vec<u64>,
+    pub(super) watch: Watch,
     retention_seconds: u64,
 }
 
@@ -94,7 +100,19 @@ impl RegionSet {
         if names.len() != regions.len() {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
-        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration, retention_seconds: u64::MAX })
+        let (voters, since) = (regions.clone(), vec![0; regions.len()]);
+        Ok(Self {
+            lake,
+            regions,
+            quorums,
+            writers,
+            collectors: Vec::new(),
+            configuration,
+            retention_seconds: u64::MAX,
+            voters,
+            since,
+            watch: Watch::new(),
+        })
     }
 
     /// With the public keys whose stubs count.
@@ -114,6 +132,21 @@ impl RegionSet {
         self.retention_seconds
     }
 
+    /// With the configuration since which each region votes, by position.
+    #[must_use]
+    pub fn with_since(self, since: Vec<u64>) -> Self {
+        Self { since, ..self }
+    }
+
+    /// With the region at `index` silent in registers for `reason`: it takes shards, markers and what it is told, and is asked for no vote.
+    #[must_use]
+    pub fn with_silent(mut self, index: u8, reason: &str) -> Self {
+        if let Some(region) = self.voters.get_mut(usize::from(index)) {
+            *region = Arc::new(Region::down(region.name().clone(), index, reason));
+        }
+        self
+    }
+
     /// The lake.
     pub fn lake(&self) -> &LakeId {
         &self.lake
@@ -122,6 +155,16 @@ impl RegionSet {
     /// The regions; a region's index is its position.
     pub fn regions(&self) -> &[Arc<Region>] {
         &self.regions
+    }
+
+    /// The regions as registers ask them: those that may not vote are down.
+    pub fn voters(&self) -> &[Arc<Region>] {
+        &self.voters
+    }
+
+    /// The configuration since which the region at `index` votes; what is older there it was told.
+    pub fn since(&self, index: u8) -> u64 {
+        self.since.get(usize::from(index)).copied().unwrap_or(0)
     }
 
     /// The region at `index`.

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use super::core::{Log, Record};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace};
 use crate::key::PrivateKey;
 use crate::region::{Created, Region, RegionSet, layout};
@@ -51,7 +52,8 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// Nothing is known yet.
     pub(super) fn new(name: Arc<SlotName>, region: Arc<Region>) -> Self {
-        Self { name, region, log: Log::default(), values: HashMap::new(), complete: false }
+        let log = Log::voting_since(name.regions.since(region.index()));
+        Self { name, region, log, values: HashMap::new(), complete: false }
     }
 
     pub(super) fn region(&self) -> &Arc<Region> {
@@ -75,7 +77,7 @@ impl Acceptor {
     pub(super) async fn read_first(&mut self) -> Result<()> {
         if self.log.is_empty() {
             match self.fetch(0).await? {
-                Some(body) => self.take(body)?,
+                Some((body, made)) => self.take(body, made)?,
                 None => self.complete = true,
             }
         }
@@ -101,11 +103,11 @@ impl Acceptor {
             for body in bodies {
                 // What follows a stub, or a value that was learned, has no meaning, readable or not.
                 let end = if self.log.is_closed() { None } else { body? };
-                let Some(body) = end else {
+                let Some((body, made)) = end else {
                     self.complete = true;
                     return Ok(());
                 };
-                self.take(body)?;
+                self.take(body, made)?;
             }
             window = (window * 2).min(WINDOW_LIMIT);
         }
@@ -130,9 +132,12 @@ impl Acceptor {
             let seq = self.next()?;
             let sealed = body.seal(&self.place(seq), writer)?;
             let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
-            match self.region.create(&key, sealed.into()).await {
+            failpoint!("register.before-entry");
+            let created = self.region.create(&key, sealed.into()).await;
+            failpoint!("register.after-entry");
+            match created {
                 Ok(Created::Made) => {
-                    self.take(body.clone())?;
+                    self.take(body.clone(), self.name.regions.configuration())?;
                     self.complete = true;
                     return Ok(Appended::At(self.log.len() - 1));
                 }
@@ -167,22 +172,28 @@ impl Acceptor {
         }
     }
 
-    async fn fetch(&self, seq: u32) -> Result<Option<EntryBody>> {
+    async fn fetch(&self, seq: u32) -> Result<Option<(EntryBody, u64)>> {
         let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
         let Some(bytes) = self.region.get(&key, ENTRY_LIMIT_BYTES).await? else { return Ok(None) };
-        EntryBody::open(&bytes, &self.place(seq), self.name.regions.entry_keys())
-            .map(Some)
-            .map_err(|error| error.with("region", self.region.name()))
+        let regions = &self.name.regions;
+        EntryBody::open_since(&bytes, &self.place(seq), regions.since(self.region.index()), regions.entry_keys()).map(Some).map_err(
+            |error| {
+                if error.kind() == ErrorKind::Unavailable {
+                    regions.note_change();
+                }
+                error.with("region", self.region.name())
+            },
+        )
     }
 
-    fn take(&mut self, body: EntryBody) -> Result<()> {
+    fn take(&mut self, body: EntryBody, made: u64) -> Result<()> {
         let record = record(&body);
         if let (EntryBody::Accept(_, value) | EntryBody::Learned(value), Record::Accept(_, digest) | Record::Learned(digest)) =
             (body, record)
         {
             self.values.entry(digest).or_insert(value);
         }
-        self.log.push(record).map_err(|_| {
+        self.log.push_made(record, made).map_err(|_| {
             Error::new(ErrorKind::Corrupt, "a register entry stands where no correct proposer puts it")
                 .with("region", self.region.name())
                 .with("path", &self.name.path)

@@ -38,11 +38,15 @@ pub enum Record<V> {
 pub struct Log<V> {
     records: Vec<Record<V>>,
     promised: Ballot,
+    /// The configuration under which each record was made.
+    made: Vec<u64>,
+    /// The configuration since which the acceptor votes.
+    since: u64,
 }
 
 impl<V> Default for Log<V> {
     fn default() -> Self {
-        Self { records: Vec::new(), promised: Ballot::FAST }
+        Self { records: Vec::new(), promised: Ballot::FAST, made: Vec::new(), since: 0 }
     }
 }
 
@@ -51,6 +55,11 @@ impl<V> Default for Log<V> {
 pub struct Misplaced;
 
 impl<V: Copy + Eq> Log<V> {
+    /// The empty log of an acceptor that votes since configuration `since`, in the place of another that voted before.
+    pub fn voting_since(since: u64) -> Self {
+        Self { since, ..Self::default() }
+    }
+
     /// How many records there are; the position of the next.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -112,9 +121,9 @@ impl<V: Copy + Eq> Log<V> {
 
     /// The log as it was when it had `len` records.
     pub fn prefix(&self, len: usize) -> Self {
-        let mut log = Self::default();
-        for record in self.records.iter().take(len) {
-            log.add(*record);
+        let mut log = Self::voting_since(self.since);
+        for (record, made) in self.records.iter().zip(&self.made).take(len) {
+            log.add(*record, *made);
         }
         log
     }
@@ -134,19 +143,28 @@ impl<V: Copy + Eq> Log<V> {
         }
     }
 
-    /// Appends `record`.
+    /// Appends `record`, made under the configuration since which the acceptor votes.
     ///
     /// # Errors
     /// [`Misplaced`] when it is not allowed here.
     pub fn push(&mut self, record: Record<V>) -> Result<(), Misplaced> {
+        self.push_made(record, self.since)
+    }
+
+    /// Appends `record`, made under configuration `made`.
+    ///
+    /// # Errors
+    /// [`Misplaced`] when it is not allowed here.
+    pub fn push_made(&mut self, record: Record<V>, made: u64) -> Result<(), Misplaced> {
         if !self.allows(&record) {
             return Err(Misplaced);
         }
-        self.add(record);
+        self.add(record, made);
         Ok(())
     }
 
-    fn add(&mut self, record: Record<V>) {
+    fn add(&mut self, record: Record<V>, made: u64) {
+        self.made.push(made);
         if let Record::Promise(ballot) | Record::Accept(ballot, _) = record {
             self.promised = self.promised.max(ballot);
         }
@@ -177,6 +195,7 @@ pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
     if let Some(value) = seen.iter().find_map(|log| log.learned()) {
         return Standing::Decided(value);
     }
+    let seen = &counted(seen);
     let tally = tally(seen);
     if let Some((_, value, _)) = tally.iter().find(|(ballot, _, votes)| *votes >= needed(rules, *ballot)) {
         return Standing::Decided(*value);
@@ -185,6 +204,15 @@ pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
     let hidden = rules.regions.saturating_sub(seen.len()) + rules.liars;
     let completable = tally.iter().any(|(ballot, _, votes)| votes + hidden >= needed(rules, *ballot));
     if completable || hidden >= rules.classic { Standing::Open } else { Standing::Undecided }
+}
+
+/// The logs that count: all but those of acceptors that took another's place after an entry of this slot was made, and were told nothing.
+///
+/// The one before may have voted at this slot, unseen by the one that is there now, whose silence or vote therefore proves nothing. Any
+/// decision that the vote of the one before helped to has so many other votes that each quorum with the new one in it meets one of them.
+fn counted<'a, V: Copy + Eq>(seen: &[&'a Log<V>]) -> Vec<&'a Log<V>> {
+    let oldest = seen.iter().flat_map(|log| &log.made).min();
+    seen.iter().copied().filter(|log| log.is_closed() || oldest.is_none_or(|oldest| log.since <= *oldest)).collect()
 }
 
 fn needed(rules: &Rules, ballot: Ballot) -> usize {
@@ -216,6 +244,7 @@ pub enum Choice<V> {
 /// The value of the highest accepted classic ballot binds. When there is none, a fast value binds that stands in so many of these logs
 /// that it may have Qf votes in all: |Q| + Qf - n - b.
 pub fn choose<V: Copy + Eq>(rules: &Rules, before: &[&Log<V>]) -> Option<Choice<V>> {
+    let before = &counted(before);
     if before.len() < rules.classic {
         return None;
     }

@@ -74,7 +74,7 @@ impl<G: Gather> Lanes<G> {
             front: None,
             state: State::Reading,
         };
-        let lanes = regions.regions().iter().map(lane).collect();
+        let lanes = regions.voters().iter().map(lane).collect();
         Self { regions, rules, lanes }
     }
 

@@ -11,6 +11,8 @@ pub mod core;
 mod driver;
 mod lanes;
 mod list;
+#[cfg(test)]
+pub(crate) mod mutant;
 mod read;
 mod tasks;
 mod teach;
@@ -33,6 +35,7 @@ use self::driver::Proposer;
 use self::tasks::Tasks;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::entry::{Marker, VALUE_LIMIT_BYTES};
 use crate::key::PrivateKey;
 use crate::region::{Region, RegionSet, layout};
@@ -96,12 +99,15 @@ impl Registers {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers, or a slot is open and there is no writer's key.
     pub async fn newest(&self, path: &Path) -> Result<Option<Decided>> {
-        self.find_newest(path, None).await
+        self.newest_hinted(path, None).await
     }
 
     /// As [`Registers::newest`], in one round of LISTs when `hint`, a decided version, still is the newest.
     pub async fn newest_hinted(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
-        self.find_newest(path, hint).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_newest(path, hint).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// The decided value of one slot; `None` when nothing was decided there when the call began.
@@ -111,7 +117,10 @@ impl Registers {
     /// # Errors
     /// As [`Registers::newest`]; also when the version was collected, which is never *not found*.
     pub async fn at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
-        self.find_at(path, slot).await
+        let began = tokio::time::Instant::now();
+        let found = self.find_at(path, slot).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
     }
 
     /// Has `value` decided at `slot`, or learns what was. The caller knows that `slot - 1` is decided, by another write.
@@ -121,7 +130,8 @@ impl Registers {
     ///
     /// # Errors
     /// [`ErrorKind::OutcomeUnknown`] when it cannot be learned what was decided: the value may be decided now or later.
-    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit: nothing was sent.
+    /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit,
+    /// [`ErrorKind::Unavailable`] when the lake's regions have changed since it was opened: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
         let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
@@ -130,9 +140,16 @@ impl Registers {
                 .with("path", path)
                 .with("bytes", value.len()));
         }
+        self.regions.confirm().await?;
         let own = Digest::of(&value);
         let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
         let decided = proposer.propose(value).await?;
+        // What was counted is believed only while the regions it was counted of are known to be the lake's.
+        self.regions.confirm().await.map_err(|error| {
+            Error::new(ErrorKind::OutcomeUnknown, "the lake's regions may have changed during this write; open the lake again and look")
+                .with("path", path)
+                .caused_by(error)
+        })?;
         Ok(if decided.digest == own { Proposed::Won } else { Proposed::Lost(decided) })
     }
 
@@ -150,7 +167,12 @@ impl Registers {
         let regions = Arc::clone(&self.regions);
         self.tasks.spawn(async move {
             // A marker that is missing somewhere costs a reader time, nothing else.
-            join_all(regions.regions().iter().map(|region| region.create(&key, Bytes::new().into()))).await;
+            join_all(regions.regions().iter().map(|region| async {
+                failpoint!("register.before-marker");
+                let _ = region.create(&key, Bytes::new().into()).await;
+                failpoint!("register.after-marker");
+            }))
+            .await;
         });
     }
 

@@ -103,7 +103,7 @@ impl Registers {
                 Err(error) => Some(error),
             };
             first.note(index, acceptor, failure);
-            if lists < self.rules.classic {
+            if lists < self.lists_needed() {
                 continue;
             }
             let newest = heads.iter().map(|head| head.slot).max();
@@ -116,13 +116,22 @@ impl Registers {
             }
             give_up.get_or_insert_with(|| Instant::now() + (started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST));
         }
-        if lists < self.rules.classic {
+        if lists < self.lists_needed() {
             return Err(first.unavailable("too few regions answered to learn the newest version"));
         }
         let Some(slot) = heads.iter().map(|head| head.slot).max() else { return Ok(None) };
         let mut reading = if slot == 0 { first } else { Reading::new(self.slot_name(path, slot)) };
         reading.take_heads(&heads, &self.regions);
         Ok(Some(reading))
+    }
+
+    /// How many regions have to list a register before its newest slot is known.
+    fn lists_needed(&self) -> usize {
+        #[cfg(test)]
+        if super::mutant::is_on(super::mutant::Mutant::OneListIsEnough) {
+            return 1;
+        }
+        self.rules.classic
     }
 
     /// Learns what was decided at a slot; resolves it if that cannot be learned by reading.
@@ -194,7 +203,7 @@ impl Registers {
 
 impl Reading {
     fn new(name: Arc<SlotName>) -> Self {
-        let acceptors: Vec<_> = name.regions.regions().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
+        let acceptors: Vec<_> = name.regions.voters().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
         let errors = acceptors.iter().map(|_| None).collect();
         Self { name, acceptors, errors, marked: None, expected: 0 }
     }
@@ -223,7 +232,7 @@ impl Reading {
         let name = Arc::clone(&self.name);
         let below = name.slot.checked_add(1);
         let mut answers: FuturesUnordered<_> =
-            regions.regions().iter().map(|region| head(region, &name.path, below, Some(name.slot))).collect();
+            regions.voters().iter().map(|region| head(region, &name.path, below, Some(name.slot))).collect();
         while let Some(answer) = answers.next().await {
             if let Ok(Some(head)) = answer {
                 self.take_heads(&[head], regions);
@@ -255,6 +264,10 @@ impl Reading {
         }
         let healthy = self.acceptors.iter().zip(&self.errors).filter(|(acceptor, error)| acceptor.is_complete() && error.is_none());
         let seen: Vec<_> = healthy.map(|(acceptor, _)| acceptor.log()).collect();
+        #[cfg(test)]
+        if super::mutant::is_on(super::mutant::Mutant::ReadUnproven) && seen.len() >= registers.rules.classic {
+            return Ok(Some(Outcome::Undecided));
+        }
         let undecided = seen.len() >= registers.rules.classic && standing(&registers.rules, &seen) == Standing::Undecided;
         Ok(undecided.then_some(Outcome::Undecided))
     }

@@ -16,6 +16,7 @@ use super::streamed;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, STREAMED_SLOT};
 use crate::id::WriteId;
 
@@ -38,6 +39,7 @@ pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: Ren
         return inner.live(from).await.map(|_| ()).map_err(|e| e.into_object_store(from));
     }
     copy(inner, from, to, mode).await?;
+    failpoint!("rename.between");
     delete(inner, from).await.map_err(|e| e.into_object_store(from))
 }
 
@@ -59,8 +61,11 @@ pub(super) async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: 
             return Err(error);
         }
     };
+    failpoint!("copy.after-shards");
     let draft = Draft { content, digest, attributes };
-    streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await
+    let version = streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await?;
+    failpoint!("copy.after-vote");
+    Ok(version)
 }
 
 async fn send(inner: &Arc<Inner>, source: &Arc<Version>, upload: &mut Uploader) -> Result<(Content, Digest)> {

@@ -11,6 +11,7 @@ use super::Inner;
 use super::decide::{Attempt, Draft, LOST_LIMIT, contended};
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::format::manifest::Content;
 use crate::id::WriteId;
 
@@ -39,7 +40,9 @@ pub(super) async fn delete(inner: &Inner, path: &Path) -> Result<()> {
     let draft = Draft { content: Content::Tombstone, digest: Digest::of(&[]), attributes: Attributes::new() };
     for _ in 0..LOST_LIMIT {
         let Some(newest) = inner.newest(path).await?.filter(|version| version.is_live()) else { return Ok(()) };
+        failpoint!("delete.before-tombstone");
         if let Attempt::Won(_) = inner.propose(path, Some(&newest), WriteId::random()?, draft.clone()).await? {
+            failpoint!("delete.after-tombstone");
             return Ok(());
         }
     }

@@ -7,6 +7,8 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod census;
+mod census_shards;
 mod clocks;
 mod collect;
 mod collect_version;
@@ -18,12 +20,21 @@ mod hints;
 mod list;
 mod multipart;
 mod orphans;
+mod pace;
 mod put;
 mod read;
+mod read_repair;
+mod repair;
+mod repair_shards;
 mod resolve;
 mod restore;
+mod scrub;
+mod scrub_report;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod streamed;
+mod survey;
 mod upload;
 mod versions;
 
@@ -44,8 +55,13 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::hints::{RepairHint, RepairReason};
+pub use self::repair::{Outcome, RepairReport};
+pub use self::scrub::{ScrubOptions, ScrubProgress};
+pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
+pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 

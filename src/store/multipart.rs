@@ -18,6 +18,7 @@ use super::resolve::Version;
 use super::streamed;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::STREAMED_SLOT;
 use crate::id::WriteId;
 
@@ -62,6 +63,7 @@ impl Multipart {
     }
 
     async fn decide(&mut self) -> Result<Arc<Version>> {
+        failpoint!("multipart.before-complete");
         let (mut upload, outcome) = self.finished().await?;
         let finished = match outcome {
             Ok(()) => upload.finish().await,
@@ -75,6 +77,7 @@ impl Multipart {
             }
         };
         let draft = Draft { content, digest, attributes: std::mem::take(&mut self.attributes) };
+        failpoint!("multipart.after-shards");
         let condition = Condition::Overwrite;
         let before = match self.inner.guessed(&self.path, &condition).await {
             Ok(before) => before,
@@ -83,7 +86,9 @@ impl Multipart {
                 return Err(error);
             }
         };
-        streamed::decide(&self.inner, &self.path, &condition, before, (upload, self.write_id, draft)).await
+        let version = streamed::decide(&self.inner, &self.path, &condition, before, (upload, self.write_id, draft)).await?;
+        failpoint!("multipart.after-complete");
+        Ok(version)
     }
 }
 
@@ -138,6 +143,7 @@ impl MultipartUpload for Multipart {
     }
 
     async fn abort(&mut self) -> object_store::Result<()> {
+        failpoint!("multipart.before-abort");
         let (upload, _) = self.finished().await.map_err(|e| e.into_object_store(&self.path))?;
         upload.discard();
         Ok(())

@@ -12,6 +12,7 @@ use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::format::manifest::Content;
 use crate::id::WriteId;
 
@@ -41,7 +42,13 @@ pub(super) async fn put_inline(
     let draft = Draft { digest: Digest::of(&bytes), content: Content::Inline(bytes), attributes };
     let mut before = inner.guessed(path, condition).await?;
     for _ in 0..LOST_LIMIT {
-        match inner.propose(path, before.as_deref(), WriteId::random()?, draft.clone()).await? {
+        let attempt = inner.propose(path, before.as_deref(), WriteId::random()?, draft.clone()).await;
+        #[cfg(test)]
+        let attempt = match attempt {
+            Err(_) if crate::register::mutant::is_on(crate::register::mutant::Mutant::RepeatUnknown) => Ok(Attempt::Lost),
+            attempt => attempt,
+        };
+        match attempt? {
             Attempt::Won(version) => return Ok(version),
             Attempt::Lost => before = inner.admitted(path, condition).await?,
         }
@@ -68,6 +75,7 @@ async fn put_sharded(
                 return Err(error);
             }
         };
+        failpoint!("put.after-shards");
         let draft = Draft { content, digest, attributes: attributes.clone() };
         match inner.propose(path, before.as_deref(), write_id, draft).await? {
             Attempt::Won(version) => return Ok(version),

@@ -61,15 +61,20 @@ pub(super) fn parse_version(text: &str) -> Option<(u64, WriteId)> {
 impl Inner {
     /// Reads a decided value as the manifest of `path`, and remembers it if it is the newest known.
     pub(super) fn open(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
+        let version = self.read_manifest(path, decided)?;
+        self.remember(path, &version);
+        Ok(version)
+    }
+
+    /// Reads a decided value as the manifest of `path`, and leaves what is remembered alone.
+    pub(super) fn read_manifest(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
         let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", decided.slot))?;
         if manifest.lake != *self.regions.lake() || manifest.path != path.as_ref() || manifest.slot != decided.slot {
             return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot")
                 .with("path", path)
                 .with("slot", decided.slot));
         }
-        let version = Arc::new(Version { decided, manifest });
-        self.remember(path, &version);
-        Ok(version)
+        Ok(Arc::new(Version { decided, manifest }))
     }
 
     pub(super) fn remember(&self, path: &Path, version: &Arc<Version>) {

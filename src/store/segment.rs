@@ -13,6 +13,7 @@ use super::hints::{RepairHint, RepairReason};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::id::WriteId;
 use crate::region::{Created, Region, layout};
 
@@ -38,6 +39,11 @@ struct Shard {
 
 /// Runs `work`, which takes CPU time, where it does not hold up requests.
 pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    // A simulation has one thread, and a clock that stands still while it works.
+    #[cfg(test)]
+    if crate::id::seeded::is_seeded() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::new(ErrorKind::Internal, "a computation was stopped").caused_by(error)),
@@ -139,10 +145,14 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
     let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
     // Not an overwriting put: a writer's credentials need not be able to overwrite.
-    match region.create(&key, payload.clone()).await? {
-        Created::Made => Ok(()),
-        Created::Exists => stands(region, &key, &payload).await,
-    }
+    failpoint!("segment.before-shard");
+    let stored = match region.create(&key, payload.clone()).await {
+        Ok(Created::Made) => Ok(()),
+        Ok(Created::Exists) => stands(region, &key, &payload).await,
+        Err(error) => Err(error),
+    };
+    failpoint!("segment.after-shard");
+    stored
 }
 
 /// What was there already is our own if a request was repeated on the way; anything else stands where our shard should.

@@ -15,6 +15,7 @@ use super::segment::{Upload, compute, shard_key, write};
 use crate::digest::Digest;
 use crate::erasure::SegmentShape;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
 use crate::format::trailer::Trailer;
 use crate::id::WriteId;
@@ -162,7 +163,9 @@ impl Uploader {
                     let key = shard_key(&upload.write_id, upload.shard_slot, segment, shard);
                     async move {
                         if let (Some(region), Ok(key)) = (region, key) {
+                            failpoint!("upload.before-discard");
                             let _ = region.delete(&key).await;
+                            failpoint!("upload.after-discard");
                         }
                     }
                 })

@@ -7,8 +7,7 @@ mod baseline;
 #[cfg(feature = "tables")]
 mod cli;
 #[cfg(feature = "tables")]
-mod delta;
-#[cfg(feature = "tables")]
+pub mod delta;
 mod servers;
 #[cfg(feature = "tables")]
 mod sql;

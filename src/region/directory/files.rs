@@ -4,16 +4,26 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Write as _};
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::path::Path;
 use object_store::{ObjectMeta, PutPayload};
 use parking_lot::Mutex;
 
+use super::root::{Root, check_names};
+use crate::clock::{Clock as _, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
 use crate::id::random_bytes;
 
-/// Begins the names of files that are not yet objects; no physical key has a `#`.
+/// Begins the names of what is no object; no physical key has a `#`.
 const TEMPORARY: &str = "#tmp-";
+/// The folder in the root where files lie until they are objects.
+const STAGING: &str = "#tmp-staging";
+/// Age after which a staged file is what a stopped process left, in milliseconds.
+const STALE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Directories that are remembered as durable; more cost their syncing again.
+const DURABLE_LIMIT: usize = 65_536;
 
 /// Whether a finished file may take the place of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +34,10 @@ pub(super) enum Placing {
 
 #[derive(Debug)]
 pub(super) struct Files {
-    root: PathBuf,
+    root: Root,
     fsync: bool,
+    /// Whether what stopped processes left was removed since this store was opened.
+    swept: AtomicBool,
     /// Directories whose own entry is known to be on the disk; nothing here removes directories.
     durable: Mutex<HashSet<PathBuf>>,
 }
@@ -47,32 +59,35 @@ impl Drop for Temporary {
 
 impl Files {
     pub(super) fn new(root: PathBuf, fsync: bool) -> Self {
-        Self { root, fsync, durable: Mutex::default() }
+        Self { root: Root::new(root), fsync, swept: AtomicBool::new(false), durable: Mutex::default() }
     }
 
     pub(super) fn root(&self) -> &FsPath {
-        &self.root
+        self.root.path()
     }
 
+    /// Makes the root durably, and refuses a file system that does not keep names apart.
     pub(super) fn make_root(&self) -> Result<()> {
-        fs::create_dir_all(&self.root).map_err(|e| refused(e, "making the region's directory").with("directory", self.root.display()))?;
-        match self.root.parent() {
-            Some(parent) => self.sync_directory(parent),
-            None => Ok(()),
-        }
+        let root = self.root();
+        let missing: Vec<&FsPath> = root.ancestors().take_while(|directory| !directory.exists()).collect();
+        fs::create_dir_all(root).map_err(|e| refused(e, "making the region's directory").with("directory", root.display()))?;
+        missing.into_iter().filter_map(FsPath::parent).chain(root.parent()).try_for_each(|parent| self.sync_directory(parent))?;
+        self.check_root()?;
+        self.check_names().map_err(|e| e.with("directory", root.display()))
     }
 
-    /// Fails unless the root is a directory.
+    fn check_names(&self) -> Result<()> {
+        let probes = self.root().join(format!("{TEMPORARY}{}", hex::encode(random_bytes::<8>()?)));
+        fs::create_dir(&probes).map_err(|e| refused(e, "writing into the region's directory"))?;
+        let make = |name: &str| File::create_new(probes.join(name)).map(|_| ());
+        let checked = check_names(make, |name| probes.join(name).try_exists());
+        let removed = fs::remove_dir_all(&probes).map_err(|e| refused(e, "deleting"));
+        checked.and(removed)
+    }
+
+    /// Fails unless the root is there, and the region's.
     pub(super) fn check_root(&self) -> Result<()> {
-        let what = match fs::metadata(&self.root) {
-            Ok(meta) if meta.is_dir() => return Ok(()),
-            Ok(_) => "the region's directory is not a directory",
-            Err(error) if error.kind() == IoKind::NotFound => {
-                "the region's directory is missing (it is never made anew: an empty one would have forgotten its votes)"
-            }
-            Err(error) => return Err(refused(error, "looking at the region's directory").with("directory", self.root.display())),
-        };
-        Err(Error::new(ErrorKind::Unavailable, what).with("directory", self.root.display()))
+        self.root.check()
     }
 
     pub(super) fn locate(&self, key: &Path) -> Result<PathBuf> {
@@ -84,7 +99,7 @@ impl Files {
 
     /// The directory of a prefix. `Path` admits neither `..` nor absolute segments.
     pub(super) fn directory(&self, prefix: &Path) -> PathBuf {
-        let mut path = self.root.clone();
+        let mut path = self.root().to_owned();
         path.extend(prefix.as_ref().split('/').filter(|segment| !segment.is_empty()));
         path
     }
@@ -102,7 +117,7 @@ impl Files {
         if error.kind() == IoKind::AlreadyExists {
             return Error::new(ErrorKind::AlreadyExists, "the object exists").with("key", key);
         }
-        refused(error, doing).with("key", key).with("directory", self.root.display())
+        refused(error, doing).with("key", key).with("directory", self.root().display())
     }
 
     pub(super) fn open(&self, key: &Path) -> Result<(File, ObjectMeta)> {
@@ -112,33 +127,43 @@ impl Files {
         if meta.is_dir() {
             return Err(self.explain(IoKind::IsADirectory.into(), READING, key));
         }
+        self.root.learn(key, &meta)?;
         Ok((file, object_meta(key.clone(), &meta)))
     }
 
     pub(super) fn write(&self, key: &Path, payload: &PutPayload, placing: Placing) -> Result<ObjectMeta> {
         let mut temporary = self.stage(key)?;
+        failpoint!("directory.staged");
         for chunk in payload {
             temporary.file.write_all(chunk).map_err(|e| self.explain(e, WRITING, key))?;
         }
+        failpoint!("directory.written");
         self.place(&temporary, key, placing)
     }
 
-    /// A new file in the directory that `key` will have; makes that directory, but never the root.
+    /// A new file that can become `key`; makes the directory that `key` will have, but never the root.
     pub(super) fn stage(&self, key: &Path) -> Result<Temporary> {
         let target = self.locate(key)?;
         self.check_root()?;
         self.make_parents(key)?;
-        let directory = target.parent().unwrap_or(&self.root);
-        let path = directory.join(format!("{TEMPORARY}{}", hex::encode(random_bytes::<8>()?)));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(|e| self.explain(e, WRITING, key))?;
-        Ok(Temporary { file, path, target })
+        let staging = self.root().join(STAGING);
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            sweep(&staging);
+        }
+        let path = staging.join(hex::encode(random_bytes::<8>()?));
+        let file = match create_new(&path) {
+            Err(error) if error.kind() == IoKind::NotFound => make_directory(&staging).and_then(|()| create_new(&path)),
+            made => made,
+        };
+        Ok(Temporary { file: file.map_err(|e| self.explain(e, WRITING, key))?, path, target })
     }
 
-    /// Makes a staged file the object `key`, durably.
+    /// Makes a staged file the object `key`, durably: first its bytes, then its name.
     pub(super) fn place(&self, staged: &Temporary, key: &Path, placing: Placing) -> Result<ObjectMeta> {
         if self.fsync {
             staged.file.sync_all().map_err(|e| self.explain(e, WRITING, key))?;
         }
+        failpoint!("directory.synced");
         let meta = staged.file.metadata().map_err(|e| self.explain(e, WRITING, key))?;
         // A link fails when the name is taken, and does so atomically; a rename replaces.
         let placed = match placing {
@@ -146,16 +171,25 @@ impl Files {
             Placing::Overwrite => fs::rename(&staged.path, &staged.target),
         };
         placed.map_err(|e| self.explain(e, WRITING, key))?;
+        failpoint!("directory.placed");
         if placing == Placing::Create {
             let _gone = fs::remove_file(&staged.path);
+            failpoint!("directory.unstaged");
         }
         self.sync_parent(&staged.target)?;
+        self.root.changed(key);
+        // What was written into a directory that is the region's no longer was not written to the region.
+        self.check_root()?;
+        failpoint!("directory.durable");
         Ok(object_meta(key.clone(), &meta))
     }
 
     pub(super) fn remove(&self, key: &Path) -> Result<()> {
         let path = self.locate(key)?;
+        failpoint!("directory.before-removal");
         fs::remove_file(&path).map_err(|e| self.explain(e, REMOVING, key))?;
+        failpoint!("directory.removed");
+        self.root.changed(key);
         self.sync_parent(&path)
     }
 
@@ -168,6 +202,7 @@ impl Files {
 
     pub(super) fn rename(&self, from: &Path, to: &Path, placing: Placing) -> Result<()> {
         let (source, target) = (self.locate(from)?, self.locate(to)?);
+        self.check_root()?;
         self.open(from)?;
         self.make_parents(to)?;
         let moved = match placing {
@@ -185,7 +220,7 @@ impl Files {
     fn make_parents(&self, key: &Path) -> Result<()> {
         let mut segments: Vec<_> = key.as_ref().split('/').collect();
         segments.pop();
-        let mut directory = self.root.clone();
+        let mut directory = self.root().to_owned();
         for segment in segments {
             let parent = directory.clone();
             directory.push(segment);
@@ -200,15 +235,20 @@ impl Files {
                 }
                 made => made.map_err(|e| self.explain(e, WRITING, key))?,
             }
+            failpoint!("directory.made-parent");
             // Also when another made it: it may not have come to syncing it yet.
             self.sync_directory(&parent)?;
-            self.durable.lock().insert(directory.clone());
+            let mut durable = self.durable.lock();
+            if durable.len() >= DURABLE_LIMIT {
+                durable.clear();
+            }
+            durable.insert(directory.clone());
         }
         Ok(())
     }
 
     fn sync_parent(&self, path: &FsPath) -> Result<()> {
-        self.sync_directory(path.parent().unwrap_or(&self.root))
+        self.sync_directory(path.parent().unwrap_or(self.root()))
     }
 
     fn sync_directory(&self, directory: &FsPath) -> Result<()> {
@@ -217,6 +257,32 @@ impl Files {
         }
         let synced = File::open(directory).and_then(|directory| directory.sync_all());
         synced.map_err(|e| refused(e, "syncing").with("directory", directory.display()))
+    }
+}
+
+fn create_new(path: &FsPath) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+/// Makes one directory below one that must be there.
+fn make_directory(path: &FsPath) -> std::io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == IoKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// Removes what stopped processes left, best effort. Whoever still writes to such a file fails when it is to be placed, and says so.
+fn sweep(staging: &FsPath) {
+    let Ok(listing) = fs::read_dir(staging) else { return };
+    let now = SystemClock.now_ms();
+    for entry in listing.flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let since = modified.ok().and_then(|time| time.duration_since(std::time::SystemTime::UNIX_EPOCH).ok());
+        let modified_ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+        if modified_ms.is_some_and(|modified_ms| now.saturating_sub(modified_ms) > STALE_MS) {
+            let _kept = fs::remove_file(entry.path());
+        }
     }
 }
 

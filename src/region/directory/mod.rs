@@ -7,6 +7,7 @@
 //! is visible to readers an instant before its directory is synced.
 
 mod files;
+mod root;
 mod upload;
 mod walk;
 

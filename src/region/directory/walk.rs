@@ -69,6 +69,10 @@ impl Walk {
                 found.push(meta);
             }
         }
+        if self.pending.is_empty() {
+            // Nor may one that was emptied meanwhile.
+            self.files.check_root()?;
+        }
         Ok(found)
     }
 
@@ -96,6 +100,7 @@ pub(super) fn list_directory(files: &Files, prefix: &Path) -> Result<ListResult>
             result.common_prefixes.push(entry.key);
         }
     }
+    files.check_root()?;
     Ok(result)
 }
 
