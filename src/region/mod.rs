@@ -11,7 +11,7 @@ mod set;
 mod watch;
 
 pub use access::{CONCURRENCY, Created, Region, RegionOptions, RequestCounts};
-pub use check::{CheckReport, CheckResult, check};
+pub use check::{CheckReport, CheckResult, check, check_writer};
 pub use metrics::{Health, LATENCY_BUCKETS, Operation, OperationStatistics};
 pub use open::{OpenOptions, check_options, directory as location_directory, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};

@@ -149,12 +149,13 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
     // Not an overwriting put: a writer's credentials need not be able to overwrite.
     failpoint!("segment.before-shard");
-    let created = region.create(&key, payload.clone()).await;
+    let stored = match region.create(&key, payload.clone()).await {
+        Ok(Created::Made) => Ok(()),
+        Ok(Created::Exists) => stands(region, &key, &payload).await,
+        Err(error) => Err(error),
+    };
     failpoint!("segment.after-shard");
-    match created? {
-        Created::Made => Ok(()),
-        Created::Exists => stands(region, &key, &payload).await,
-    }
+    stored
 }
 
 /// What was there already is our own if a request was repeated on the way; anything else stands where our shard should.

@@ -1,6 +1,8 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
 mod budgets;
+mod collect;
+mod collect_races;
 pub mod conformance;
 #[cfg(unix)]
 mod crash;
@@ -16,6 +18,7 @@ mod liars;
 mod multipart;
 mod scale;
 mod scrub;
+mod versions;
 
 use std::sync::Arc;
 
