@@ -101,7 +101,18 @@ impl RegionSet {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
         let (voters, since) = (regions.clone(), vec![0; regions.len()]);
-        Ok(Self { lake, regions, quorums, writers, collectors: Vec::new(), configuration, retention_seconds: u64::MAX, voters, since, watch: Watch::new() })
+        Ok(Self {
+            lake,
+            regions,
+            quorums,
+            writers,
+            collectors: Vec::new(),
+            configuration,
+            retention_seconds: u64::MAX,
+            voters,
+            since,
+            watch: Watch::new(),
+        })
     }
 
     /// With the public keys whose stubs count.

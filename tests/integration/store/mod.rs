@@ -14,6 +14,8 @@ mod directories_sync;
 mod faults;
 mod liars;
 mod multipart;
+mod scale;
+mod scrub;
 
 use std::sync::Arc;
 
