@@ -6,7 +6,8 @@ set -eu
 cd "$(dirname "$0")/.."
 count=${1:-100000}
 first=${2:-0}
-run() { cargo test --release --no-default-features --lib -- --ignored --nocapture --exact "$1"; }
+# Only this crate is built anew: what hashes and signs is optimised in the profile of the tests already.
+run() { cargo test --config profile.dev.opt-level=3 --no-default-features --lib -- --ignored --nocapture --exact "$1"; }
 LAKESEAL_SIMULATE_COUNT=$count LAKESEAL_SIMULATE_FIRST=$first run store::simulation::tests::as_many_histories_as_asked_for
 if [ "$count" -gt 1 ]; then
     run register::core::model::every_state_of_larger_bounds_keeps_the_rules

@@ -37,8 +37,9 @@ const CLIENTS: usize = 3;
 const KEYS: [&str; 2] = ["table/a", "table/b"];
 /// Objects of more bytes are shards.
 const INLINE_BYTES: u64 = 64;
-/// Faults end by then, in milliseconds.
-const STORM_MS: u64 = 20_000;
+/// About how long clients are at work, in milliseconds: in half of the histories they seldom meet, in the other half they always do.
+const SLOW_MS: u64 = 20_000;
+const HURRIED_MS: u64 = 2_000;
 
 /// What a lake of a simulation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,8 @@ struct World {
     key: Arc<PrivateKey>,
     disks: Vec<Arc<Disk>>,
     weather: Arc<Weather>,
+    /// How many of the keys are used.
+    keys: u64,
     start: Instant,
     step: AtomicU64,
     next_id: AtomicU64,
@@ -112,10 +115,11 @@ impl World {
     fn new(lake: Lake) -> Self {
         let start = Instant::now();
         let disks = (0..lake.regions).map(|region| Arc::new(Disk::new(lake.lies && region + 1 == lake.regions))).collect();
+        let work_ms = if percent(50) { HURRIED_MS } else { SLOW_MS };
         let at = |ms: u64| start + Duration::from_millis(ms);
         let outages = (0..below(7)).map(|_| {
-            let from = below(STORM_MS * 3 / 4);
-            let time: Range<Instant> = at(from)..at(from + 200 + below(STORM_MS / 4));
+            let from = below(work_ms * 3 / 4);
+            let time: Range<Instant> = at(from)..at(from + 100 + below(work_ms / 4));
             let region = Some(usize::try_from(below(lake.regions.into())).unwrap());
             let client = Some(usize::try_from(below(CLIENTS as u64)).unwrap());
             match below(4) {
@@ -124,13 +128,14 @@ impl World {
                 _ => Outage { client, region: None, time, pauses: true },
             }
         });
-        let weather = Weather { outages: outages.collect(), calm: AtomicBool::new(false) };
+        let weather = Weather { outages: outages.collect(), work_ms, calm: AtomicBool::new(false) };
         Self {
             lake,
             id: LakeId([9; 16]),
             key: Arc::new(PrivateKey::from_seed(&[7; 32])),
             disks,
             weather: Arc::new(weather),
+            keys: if work_ms == HURRIED_MS { 1 + below(2) } else { 2 },
             start,
             step: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
@@ -141,8 +146,8 @@ impl World {
         }
     }
 
-    /// A store as a new process has it, and what stops the process.
-    fn open(&self, client: usize) -> (ErasureStore, Arc<AtomicBool>) {
+    /// A store as a new process has it, with a writer's key or without, and what stops the process.
+    fn open(&self, client: usize, writes: bool) -> (ErasureStore, Arc<AtomicBool>) {
         let stopped = Arc::new(AtomicBool::new(false));
         let regions = self.disks.iter().zip(0..).map(|(disk, index)| {
             let link = Link {
@@ -161,7 +166,8 @@ impl World {
         let profile = Profile { inline_bytes: INLINE_BYTES, segment_bytes: 640, ..Profile::new(data, parity) };
         let by_ms = [0, 3_600_000, -3_600_000][client % 3];
         let clock = Arc::new(Skewed { start: self.start, by_ms });
-        (ErasureStore::new(Arc::new(set), profile, Some(Arc::clone(&self.key)), clock).unwrap(), stopped)
+        let key = writes.then(|| Arc::clone(&self.key));
+        (ErasureStore::new(Arc::new(set), profile, key, clock).unwrap(), stopped)
     }
 
     fn tick(&self) -> u64 {
@@ -234,13 +240,13 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn new(world: &'a World, number: usize) -> Self {
-        let (store, stopped) = world.open(number);
+        let (store, stopped) = world.open(number, true);
         Self { world, number, store, stopped, seen: BTreeMap::new() }
     }
 
     async fn live(mut self, calls: u64) {
         for _ in 0..calls {
-            sleep(Duration::from_millis(below(STORM_MS / 2 / calls))).await;
+            sleep(Duration::from_millis(below(self.world.weather.work_ms / 3 / calls))).await;
             self.world.report.lock().calls += 1;
             let stops = percent(6).then(|| Duration::from_millis(below(400)));
             match below(20) {
@@ -253,7 +259,7 @@ impl<'a> Client<'a> {
     }
 
     fn key(&self) -> usize {
-        usize::try_from(below(KEYS.len() as u64)).unwrap()
+        usize::try_from(below(self.world.keys)).unwrap()
     }
 
     /// Runs a write; none if the process stopped first, with all that it did in the background.
@@ -263,7 +269,7 @@ impl<'a> Client<'a> {
         if outcome.is_none() {
             self.stopped.store(true, Ordering::Relaxed);
             self.world.report.lock().stopped += 1;
-            (self.store, self.stopped) = self.world.open(self.number);
+            (self.store, self.stopped) = self.world.open(self.number, true);
         }
         outcome
     }
@@ -303,9 +309,16 @@ impl<'a> Client<'a> {
         self.world.wrote(key, self.number, begin, What::Delete, outcome);
     }
 
+    /// Reads by its own store, or by a new process that has no writer's key.
     async fn get(&mut self) {
         let key = self.key();
-        self.read(key).await;
+        if percent(25) {
+            let (store, stopped) = self.world.open(self.number, false);
+            let mut reader = Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new() };
+            reader.read(key).await;
+        } else {
+            self.read(key).await;
+        }
     }
 
     /// Reads a key; whether it was answered.

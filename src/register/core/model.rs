@@ -95,7 +95,7 @@ enum Step {
 fn ballot(index: usize) -> Ballot {
     match index {
         0 => Ballot::FAST,
-        _ => Ballot { round: index as u64, proposer: ProposerId([index as u8; 8]) },
+        _ => Ballot { round: index as u64, proposer: ProposerId([u8::try_from(index).unwrap(); 8]) },
     }
 }
 

@@ -31,6 +31,11 @@ pub fn below(limit: u64) -> u64 {
     seeded::next().expect("a simulation is seeded") % limit
 }
 
+/// One of the things, from the seed.
+fn any<T>(of: &[T]) -> Option<&T> {
+    of.get(usize::try_from(below(of.len().max(1) as u64)).ok()?)
+}
+
 /// Whether a thing happens that happens `times` times in a hundred.
 pub fn percent(times: u64) -> bool {
     below(100) < times
@@ -61,6 +66,8 @@ pub struct Outage {
 #[derive(Debug, Default)]
 pub struct Weather {
     pub outages: Vec<Outage>,
+    /// About how long clients are at work, in milliseconds.
+    pub work_ms: u64,
     /// Nothing fails any more.
     pub calm: AtomicBool,
 }
@@ -118,25 +125,27 @@ impl Disk {
         if self.lies_now() {
             let sent = self.sent.lock();
             let old: Vec<&Bytes> = sent.iter().filter(|(sent, _)| sent == key).map(|(_, bytes)| bytes).collect();
-            return match below(3) {
+            let lie = match below(3) {
                 // What it was once sent for this key, and what it was sent for another.
-                0 if !old.is_empty() => Ok(old[below(old.len() as u64) as usize].clone()),
-                1 if layout::parse_register_key(key).is_none() && !sent.is_empty() => Ok(sent[below(sent.len() as u64) as usize].1.clone()),
-                _ => Err(not_found(key)),
+                0 => any(&old).copied(),
+                1 if layout::parse_register_key(key).is_none() => any(&sent).map(|(_, bytes)| bytes),
+                _ => None,
             };
+            return lie.cloned().ok_or_else(|| not_found(key));
         }
         self.keys.lock().get(key).cloned().ok_or_else(|| not_found(key))
     }
 
     /// Some keys below `prefix` behind `after`, and whether there are more.
     fn page(&self, prefix: &Path, after: Option<&Path>) -> Vec<ObjectMeta> {
-        if self.lies_now() {
+        let lies = self.lies_now();
+        if lies && percent(50) {
             return Vec::new();
         }
         let keys = self.keys.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         keys.range::<Path, _>((from, Bound::Unbounded))
-            .filter(|(key, _)| key.prefix_matches(prefix) && *key != prefix)
+            .filter(|(key, _)| key.prefix_matches(prefix) && *key != prefix && !(lies && percent(50)))
             .take(PAGE)
             .map(|(key, bytes)| meta(key, bytes))
             .collect()
@@ -213,7 +222,7 @@ impl Link {
 
     fn later(&self, apply: impl Fn(&Disk) -> Result<()> + Send + 'static) {
         let disk = Arc::clone(&self.disk);
-        let after = Duration::from_millis(below(6000));
+        let after = Duration::from_millis(below(self.weather.work_ms));
         tokio::spawn(async move {
             sleep(after).await;
             let _ = apply(&disk);
@@ -273,7 +282,7 @@ impl ObjectStore for Link {
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let bytes = self.read(|disk| disk.get(key)).await?;
         let part = |range: &Range<u64>| {
-            let range = range.start as usize..range.end as usize;
+            let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
             if range.end <= bytes.len() { Ok(bytes.slice(range)) } else { Err(failed("the object is shorter")) }
         };
         ranges.iter().map(part).collect()
