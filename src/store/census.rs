@@ -221,7 +221,7 @@ impl Inner {
         depth: &Depth,
         pace: &Pace,
     ) -> Result<Found> {
-        let version = match self.find_version(path, slot).await? {
+        let version = match self.walked_version(path, slot).await? {
             Found::Retained(census) => *census,
             other => return Ok(other),
         };
@@ -241,7 +241,7 @@ impl Inner {
     }
 
     /// The version in a slot, by one GET where a marker names its digest.
-    pub(super) async fn find_version(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
+    pub(super) async fn walked_version(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
         let stub = stub_len(path.as_ref().len()) as u64;
         if let Some(region) = slot.regions.iter().find(|region| region.first_bytes == Some(stub)) {
             // A list is a hint: the stub itself says that the version was collected.
