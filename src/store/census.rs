@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::resolve::Version;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::ObjectKind;
+use crate::format::entry::{ObjectKind, stub_len};
 use crate::format::manifest::Content;
 use crate::id::WriteId;
 use crate::register::{Decided, WalkedSlot, is_unreadable};
@@ -221,7 +221,7 @@ impl Inner {
         depth: &Depth,
         pace: &Pace,
     ) -> Result<Found> {
-        let version = match self.find_listed(path, slot).await? {
+        let version = match self.walked_version(path, slot).await? {
             Found::Retained(census) => *census,
             other => return Ok(other),
         };
@@ -241,7 +241,15 @@ impl Inner {
     }
 
     /// The version in a slot, by one GET where a marker names its digest.
-    pub(super) async fn find_listed(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
+    pub(super) async fn walked_version(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
+        let stub = stub_len(path.as_ref().len()) as u64;
+        if let Some(region) = slot.regions.iter().find(|region| region.first_bytes == Some(stub)) {
+            // A list is a hint: the stub itself says that the version was collected.
+            let inspected = self.registers.inspect(path, slot.slot, &Digest([0; Digest::LEN]), region.region, 1).await;
+            if inspected.is_ok_and(|inspected| inspected.collected) {
+                return Ok(Found::Collected);
+            }
+        }
         if let Some(marker) = slot.marker {
             for region in slot.regions.iter().filter(|region| region.entries > 0) {
                 if let Ok(Some(decided)) = self.registers.first_entry(path, slot.slot, &marker.value, region.region).await {
