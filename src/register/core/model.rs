@@ -182,7 +182,7 @@ impl Slot {
                         after.push(None);
                         continue;
                     }
-                    longer.add(*record);
+                    longer.add(*record, 0);
                 }
                 let number = *numbers.entry(longer.clone()).or_insert_with(|| {
                     logs.push(longer);
@@ -225,11 +225,15 @@ impl Slot {
     /// The logs that the liar may show, of ballots below `below`; an honest quorum has none.
     fn lies(&self, state: &State, below: usize) -> Vec<Log<u8>> {
         let mut all = vec![Log::default()];
-        all.extend(VALUES.iter().map(|value| Log { records: vec![Record::Accept(Ballot::FAST, *value)], promised: Ballot::FAST }));
+        all.extend(VALUES.iter().map(|value| {
+            let mut log = Log::default();
+            log.add(Record::Accept(Ballot::FAST, *value), 0);
+            log
+        }));
         for index in 1..below.min(self.case.ballots.len() + 1) {
             let Some(value) = state.choices[index - 1] else { continue };
             let longer = all.clone().into_iter().map(|mut log| {
-                log.add(Record::Accept(ballot(index), value));
+                log.add(Record::Accept(ballot(index), value), 0);
                 log
             });
             all.extend(longer.collect::<Vec<_>>());

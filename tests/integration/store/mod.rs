@@ -16,6 +16,8 @@ mod directories_sync;
 mod faults;
 mod liars;
 mod multipart;
+mod scale;
+mod scrub;
 mod versions;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! was acknowledged; at one hit of one failpoint it kills itself. Then the lake is opened anew: what was acknowledged is there byte for
 //! byte, the step under way is invisible or whole, nothing else changed, and the lake can be written.
 
+mod keepers;
 pub mod lake;
 mod random;
 mod script;
@@ -53,25 +54,22 @@ const POINTS: [&str; 31] = [
     "upload.before-discard",
 ];
 
-/// Failpoints that other tests pass, by the beginnings of their names.
-const ELSEWHERE: [&str; 3] = ["collect.", "mark.", "teach."];
-
-fn points() -> impl Iterator<Item = &'static str> {
-    POINTS.into_iter()
-}
-
 const PROFILES: [Shape; 3] =
     [Shape { data: 3, parity: 2, fsync: false }, Shape { data: 2, parity: 2, fsync: false }, Shape { data: 2, parity: 1, fsync: false }];
 
 /// How often each failpoint was hit in this process.
 type Hits = Arc<Mutex<BTreeMap<String, u32>>>;
 
-/// Counts the hits of all failpoints; kills this process at one of them.
-fn arm(kill: Option<(String, u32)>) -> Hits {
+/// Counts the hits of failpoints; kills this process at one of them, `name:hit`.
+fn arm(points: &[&'static str], kill: Option<String>) -> Hits {
+    let kill = kill.map(|text| {
+        let (name, hit) = text.split_once(':').unwrap();
+        (name.to_owned(), hit.parse().unwrap())
+    });
     let hits = Hits::default();
-    for point in points() {
+    for &point in points {
         let (hits, count) = (Arc::clone(&hits), AtomicU32::new(0));
-        let fatal = kill.as_ref().filter(|(name, _)| name == point).map(|(_, hit)| *hit);
+        let fatal = kill.as_ref().filter(|(name, _)| name == point).map(|(_, hit): &(String, u32)| *hit);
         let passed = move || {
             let hit = count.fetch_add(1, Ordering::SeqCst) + 1;
             if fatal == Some(hit) {
@@ -92,14 +90,10 @@ fn arm(kill: Option<(String, u32)>) -> Hits {
 #[ignore = "started by other tests"]
 async fn child_runs_the_script() {
     let Some(dir) = environment("DIR") else { return println!("nothing to do: other tests start this one") };
-    let kill = environment("KILL").map(|text| {
-        let (name, hit) = text.split_once(':').unwrap();
-        (name.to_owned(), hit.parse().unwrap())
-    });
     let lake = CrashLake::at(dir.into());
     let store = lake.open().await;
     let mut journal = lake.journal();
-    let hits = arm(kill);
+    let hits = arm(&POINTS, environment("KILL"));
     for (number, step) in SCRIPT.iter().enumerate() {
         let version = perform(&store, number, step).await;
         journal.note(&format!("ack {number} {version}"));
@@ -150,7 +144,7 @@ async fn killed_at_or_before(shape: Shape, point: &str, hit: u32) {
 async fn a_writer_killed_at_any_step_loses_nothing_that_was_acknowledged() {
     let shape = PROFILES[0];
     let hits = killed_at(shape, None).await.expect("nothing was to kill the writer");
-    for (number, point) in (0u32..).zip(points()) {
+    for (number, point) in (0u32..).zip(POINTS.into_iter()) {
         let count = *hits.get(point).unwrap_or_else(|| panic!("the script never passes {point}"));
         // Somewhere between the first hit and the last, another place for each point.
         killed_at_or_before(shape, point, 1 + (number * 7 + 3) % count).await;
@@ -164,7 +158,7 @@ async fn a_writer_killed_at_the_first_second_and_last_hit_of_every_step_in_every
     for shape in PROFILES.into_iter().chain([synced]) {
         let hits = killed_at(shape, None).await.expect("nothing was to kill the writer");
         let mut kills = 0;
-        for point in points() {
+        for point in POINTS {
             let last = *hits.get(point).unwrap_or_else(|| panic!("the script never passes {point}"));
             let mut wanted = vec![1, 2, last / 3, 2 * last / 3, last];
             wanted.retain(|hit| (1..=last).contains(hit));
@@ -174,7 +168,7 @@ async fn a_writer_killed_at_the_first_second_and_last_hit_of_every_step_in_every
                 kills += 1;
             }
         }
-        println!("{shape:?}: killed {kills} times, at {} places; all that was acknowledged was there", points().count());
+        println!("{shape:?}: killed {kills} times, at {} places; all that was acknowledged was there", POINTS.len());
     }
 }
 
@@ -195,14 +189,10 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
     scan(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found.sort();
     found.dedup();
-    let missing: Vec<_> = found
-        .iter()
-        .filter(|point| !points().any(|known| known == point.as_str()))
-        .filter(|point| !ELSEWHERE.iter().any(|prefix| point.starts_with(prefix)))
-        .collect();
+    let missing: Vec<_> = found.iter().filter(|point| !POINTS.iter().chain(&keepers::REPAIR).any(|known| known == point)).collect();
     assert_eq!(missing, Vec::<&String>::new(), "failpoints that no test passes");
-    let gone: Vec<_> = points().filter(|point| !found.iter().any(|found| found == point)).collect();
-    assert_eq!(gone, Vec::<&str>::new(), "failpoints that are no longer in the sources");
+    let gone: Vec<_> = POINTS.iter().chain(&keepers::REPAIR).filter(|point| !found.iter().any(|found| found == *point)).collect();
+    assert_eq!(gone, Vec::<&&str>::new(), "failpoints that are no longer in the sources");
 }
 
 #[tokio::test(flavor = "multi_thread")]

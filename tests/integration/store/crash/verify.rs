@@ -20,15 +20,7 @@ use crate::store::content;
 
 /// Checks everything; then that the lake can be written, and that this changes nothing else.
 pub async fn after_crash(lake: &CrashLake, journal: &str, case: &str) {
-    let versions: Vec<String> = journal
-        .lines()
-        .filter_map(|line| line.strip_prefix("ack ")?.split_once(' '))
-        .enumerate()
-        .map(|(expected, (number, version))| {
-            assert_eq!(number.parse(), Ok(expected), "{case}: the journal skips a step");
-            version.to_owned()
-        })
-        .collect();
+    let versions = acknowledged_versions(journal, case);
     let acknowledged = versions.len();
     let open = lake.open_lake().await;
     assert!(open.down.is_empty(), "{case}: {:?}", open.down);
@@ -60,6 +52,32 @@ pub async fn after_crash(lake: &CrashLake, journal: &str, case: &str) {
     let later = lake.open().await;
     goes_on(&later, &fewer, acknowledged, case).await;
     check_versions(&later, &versions, case).await;
+}
+
+/// After the whole script nothing but its objects is there, in all their versions.
+pub async fn intact(lake: &CrashLake, journal: &str, case: &str) {
+    let versions = acknowledged_versions(journal, case);
+    assert_eq!(versions.len(), SCRIPT.len(), "{case}");
+    let store = lake.open().await;
+    let found = read_all(&store, case).await;
+    check_objects(&found, SCRIPT.len(), case);
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap_or_else(|error| panic!("{case}: {error}"));
+    check_listing(&store, listed, [&found, &found], SCRIPT.len(), case).await;
+    check_versions(&store, &versions, case).await;
+    store.quiesce().await;
+}
+
+/// What each acknowledged step was told.
+fn acknowledged_versions(journal: &str, case: &str) -> Vec<String> {
+    journal
+        .lines()
+        .filter_map(|line| line.strip_prefix("ack ")?.split_once(' '))
+        .enumerate()
+        .map(|(expected, (number, version))| {
+            assert_eq!(number.parse(), Ok(expected), "{case}: the journal skips a step");
+            version.to_owned()
+        })
+        .collect()
 }
 
 /// The paths that the step under way may have changed.
