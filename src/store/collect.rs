@@ -249,7 +249,9 @@ impl Collector<'_> {
             let keeps_shards = write_id.is_none_or(named_elsewhere);
             match self.version(path, slot.slot, confirmations, keeps_shards).await {
                 Ok(()) => {
-                    self.report.collected += 1;
+                    // Without a manifest it was collected before, but not to the end everywhere.
+                    let counter = if write_id.is_some() { &mut self.report.collected } else { &mut self.report.collected_before };
+                    *counter += 1;
                     if let Some(entry) = decided.get_mut(at) {
                         entry.1 = None;
                     }
@@ -269,10 +271,12 @@ impl Collector<'_> {
         usize::from((quorums.n() - quorums.classic()).saturating_add(1).saturating_add(quorums.liars()).min(quorums.n()))
     }
 
-    /// Whether a collector has nothing left to do: every region lists a stub, and nothing else. A region that lies about it only delays.
+    /// Whether a collector has nothing left to do: every region that is in use lists a stub, and nothing else. A region that lies about it
+    /// only delays.
     fn is_finished(&self, path: &Path, slot: &WalkedSlot) -> bool {
         let stub = stub_len(path.as_ref().len()) as u64;
-        slot.regions.len() == self.inner.regions.len()
+        let mut in_use = self.inner.regions.regions().iter().filter(|region| region.down_reason().is_none());
+        in_use.all(|region| slot.in_region(region.index()).is_some())
             && slot
                 .regions
                 .iter()

@@ -26,6 +26,8 @@ pub(super) const AT_ONCE: usize = 16;
 /// Entry 0 of a slot in one region.
 struct First {
     region: Arc<Region>,
+    /// A region that is being rebuilt is told, but does not count.
+    votes: bool,
     body: Result<Option<EntryBody>>,
 }
 
@@ -54,9 +56,11 @@ impl Collector<'_> {
     /// Collects one version: a stub over entry 0 in every region, read back on `confirmations` of them; then its shards, unless another version
     /// keeps them; then what else regions hold of the slot.
     pub(super) async fn version(&mut self, path: &Path, slot: Slot, confirmations: usize, keeps_shards: bool) -> Result<()> {
+        // By the regions that count now.
+        self.inner.regions.confirm().await?;
         let firsts = self.first_entries(path, slot).await?;
         let (digest, manifest) = self.decided(path, slot, &firsts).await?;
-        let answering = firsts.iter().filter(|first| first.answers()).count();
+        let answering = firsts.iter().filter(|first| first.votes && first.answers()).count();
         if answering < confirmations {
             return Err(too_few(&firsts, confirmations).with("slot", slot));
         }
@@ -83,13 +87,12 @@ impl Collector<'_> {
         let regions = self.inner.regions.regions().iter();
         Ok(join_all(regions.map(|region| async {
             let body = match region.get(&key, ENTRY_LIMIT_BYTES).await {
-                Ok(Some(bytes)) => {
-                    self.open_first(&bytes, region, path, slot).map(Some)
-                }
+                Ok(Some(bytes)) => self.open_first(&bytes, region, path, slot).map(Some),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
-            First { region: Arc::clone(region), body }
+            let voter = self.inner.regions.voters().get(usize::from(region.index()));
+            First { region: Arc::clone(region), votes: voter.is_some_and(|voter| voter.down_reason().is_none()), body }
         }))
         .await)
     }
@@ -134,12 +137,12 @@ impl Collector<'_> {
         }))
         .await;
         let firsts = self.first_entries(path, slot).await?;
-        let confirmed: Vec<_> = firsts.iter().filter(|first| first.stub() == Some(digest)).map(|first| Arc::clone(&first.region)).collect();
+        let confirmed: Vec<&First> = firsts.iter().filter(|first| first.stub() == Some(digest)).collect();
         failpoint!("collect.after-confirmation");
-        if confirmed.len() < confirmations {
+        if confirmed.iter().filter(|first| first.votes).count() < confirmations {
             return Err(too_few(&firsts, confirmations).with("slot", slot));
         }
-        Ok(confirmed)
+        Ok(confirmed.into_iter().map(|first| Arc::clone(&first.region)).collect())
     }
 
     async fn shards(&mut self, path: &Path, manifest: &ObjectManifest, sharded: &Sharded) {

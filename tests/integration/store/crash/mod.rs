@@ -189,7 +189,10 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
     scan(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found.sort();
     found.dedup();
-    let missing: Vec<_> = found.iter().filter(|point| !POINTS.iter().chain(&keepers::REPAIR).any(|known| known == point)).collect();
+    // Runs of a collector are stopped after each of their changes in `store::collect`.
+    let elsewhere = |point: &String| point.starts_with("collect.");
+    let missing: Vec<_> =
+        found.iter().filter(|point| !POINTS.iter().chain(&keepers::REPAIR).any(|known| known == point) && !elsewhere(point)).collect();
     assert_eq!(missing, Vec::<&String>::new(), "failpoints that no test passes");
     let gone: Vec<_> = POINTS.iter().chain(&keepers::REPAIR).filter(|point| !found.iter().any(|found| found == *point)).collect();
     assert_eq!(gone, Vec::<&&str>::new(), "failpoints that are no longer in the sources");
