@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::erasure::engine::{Engine, engine};
-use crate::erasure::{EngineKind, MAX_SHARDS, SLICE_BYTES, SegmentShape};
+use crate::erasure::{EngineKind, MAX_SHARDS, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The field in which a code computes.
@@ -105,35 +105,28 @@ impl Codec {
 
     /// The parity shards of `segment`, whose shape is `shape`. The segment is read in place; only ragged ends are copied.
     pub fn encode(&self, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.encode_behind(0, shape, segment)
+        self.encode_between(0, 0, shape, segment)
     }
 
-    /// As [`Codec::encode`], with `room` zero bytes in front of each shard, for what is stored before it without copying the shard.
-    pub fn encode_behind(&self, room: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
+    /// As [`Codec::encode`], with `before` zero bytes in front of each shard and `after` behind it, for what is stored around it without
+    /// copying the shard.
+    pub fn encode_between(&self, before: usize, after: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.check(shape, segment.len())?;
         let Some(engine) = &self.engine else { return Ok(Vec::new()) };
         let width = length(shape.shard_len(shape.data))?;
-        let size = room.checked_add(width).ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
+        let end = before.checked_add(width);
+        let size = end
+            .and_then(|end| end.checked_add(after))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
         // Not `vec![vec![0; size]; parity]`, which copies the first: zeroed memory comes from the system as it is.
         let mut parity: Vec<Vec<u8>> = (0..shape.parity).map(|_| vec![0; size]).collect();
         let slices: Vec<&[u8]> = (0..shape.data).map(|shard| slice(segment, shape.data_range(shard))).collect();
-        // Columns that all data shards have are coded where they lie; the rest is short, and is padded.
-        let common = slices.iter().map(|s| s.len()).min().unwrap_or(0) / SLICE_BYTES * SLICE_BYTES;
-        if common > 0 {
-            let heads: Vec<&[u8]> = slices.iter().filter_map(|s| s.get(..common)).collect();
-            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(room..room + common)).collect();
-            engine.encode(&heads, &mut out)?;
-        }
-        if common < width {
-            let tails: Vec<Vec<u8>> = slices.iter().map(|s| padded(s.get(common..).unwrap_or_default(), width - common)).collect();
-            let tails: Vec<&[u8]> = tails.iter().map(Vec::as_slice).collect();
-            let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|p| p.get_mut(room + common..)).collect();
-            engine.encode(&tails, &mut out)?;
-        }
+        let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|parity| parity.get_mut(before..size - after)).collect();
+        engine.encode(&slices, &mut out)?;
         Ok(parity)
     }
 
-    /// Computes bytes `columns` of the data shards `wanted`, from the same columns of any k shards.
+    /// Computes bytes `columns` of the shards `wanted`, data or parity, from the same columns of any k shards. Copies no given shard.
     ///
     /// Each given shard holds its stored bytes in `columns` (fewer, or none, where it is shorter than the columns reach).
     ///
@@ -142,38 +135,37 @@ impl Codec {
     /// bytes cannot be seen here: callers verify them first.
     pub fn decode(&self, shape: SegmentShape, columns: Range<u64>, given: &[(usize, Bytes)], wanted: &[usize]) -> Result<Vec<Bytes>> {
         let width = length(columns.end.saturating_sub(columns.start))?;
-        let mut shards: Vec<Option<Vec<u8>>> = vec![None; shape.shards()];
-        for (shard, bytes) in given {
-            let held = stored(shape, *shard, &columns);
-            let place = shards.get_mut(*shard).filter(|place| place.is_none());
-            let (Some(place), true) = (place, length(held.end - held.start)? == bytes.len()) else {
-                return Err(
-                    Error::new(ErrorKind::Internal, "a shard given for decoding has a wrong length or number").with("shard", *shard)
-                );
-            };
-            *place = Some(padded(bytes, width));
-        }
-        // Data shards that have no bytes here are known: they are padding.
-        for (shard, place) in shards.iter_mut().enumerate().take(shape.data) {
-            let held = stored(shape, shard, &columns);
-            if held.is_empty() && place.is_none() {
-                *place = Some(vec![0; width]);
-            }
-        }
-        if shards.iter().flatten().count() < shape.data {
-            return Err(Error::new(ErrorKind::Internal, "too few shards were given for decoding").with("given", given.len()));
-        }
-        if width > 0 && wanted.iter().any(|shard| shards.get(*shard).is_none_or(Option::is_none)) {
+        let known = known(shape, &columns, given)?;
+        let missing: Vec<usize> = wanted
+            .iter()
+            .copied()
+            .filter(|shard| known.iter().all(|(known, _)| known != shard))
+            .filter(|shard| *shard < shape.shards())
+            .collect();
+        let mut recovered = if missing.is_empty() || width == 0 {
+            vec![Vec::new(); missing.len()]
+        } else {
             let engine = self.engine.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "a code without parity cannot decode"))?;
-            engine.recover(&mut shards)?;
-        }
-        let take = |shard: &usize| {
+            let enough: Vec<(usize, &[u8])> = known.iter().take(shape.data).map(|(shard, bytes)| (*shard, bytes.as_ref())).collect();
+            engine.recover(width, &enough, &missing)?
+        };
+        let mut take = |shard: &usize| {
+            if let Some((_, bytes)) = known.iter().find(|(known, _)| known == shard) {
+                return Ok(bytes.clone());
+            }
+            let place = missing.iter().position(|missing| missing == shard);
+            let found = place.and_then(|place| recovered.get_mut(place)).map(std::mem::take);
+            let mut bytes =
+                found.ok_or_else(|| Error::new(ErrorKind::Internal, "there is no such shard to decode").with("shard", shard))?;
             let held = stored(shape, *shard, &columns);
-            let mut bytes = shards.get_mut(*shard).and_then(Option::take).unwrap_or_default();
-            bytes.truncate(length(held.end - held.start)?);
+            let len = length(held.end - held.start)?;
+            if bytes.len() < len {
+                return Err(Error::new(ErrorKind::Internal, "a shard is to be decoded twice").with("shard", shard));
+            }
+            bytes.truncate(len);
             Ok(Bytes::from(bytes))
         };
-        wanted.iter().map(take).collect()
+        wanted.iter().map(&mut take).collect()
     }
 
     fn check(&self, shape: SegmentShape, len: usize) -> Result<()> {
@@ -193,11 +185,24 @@ fn slice(segment: &[u8], range: Range<u64>) -> &[u8] {
     segment.get(start..end).unwrap_or_default()
 }
 
-fn padded(bytes: &[u8], width: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(width);
-    out.extend_from_slice(bytes);
-    out.resize(width, 0);
-    out
+/// The given shards, checked, and the data shards that have no bytes in `columns`: those are padding, and known to everybody.
+fn known(shape: SegmentShape, columns: &Range<u64>, given: &[(usize, Bytes)]) -> Result<Vec<(usize, Bytes)>> {
+    let mut known: Vec<(usize, Bytes)> = Vec::with_capacity(given.len());
+    for (shard, bytes) in given {
+        let held = stored(shape, *shard, columns);
+        let repeated = known.iter().any(|(known, _)| known == shard);
+        if *shard >= shape.shards() || repeated || length(held.end - held.start)? != bytes.len() {
+            return Err(Error::new(ErrorKind::Internal, "a shard given for decoding has a wrong length or number").with("shard", shard));
+        }
+        known.push((*shard, bytes.clone()));
+    }
+    let empty = (0..shape.data).filter(|shard| stored(shape, *shard, columns).is_empty());
+    let empty: Vec<usize> = empty.filter(|shard| known.iter().all(|(known, _)| known != shard)).collect();
+    known.extend(empty.into_iter().map(|shard| (shard, Bytes::new())));
+    if known.len() < shape.data {
+        return Err(Error::new(ErrorKind::Internal, "too few shards were given for decoding").with("given", given.len()));
+    }
+    Ok(known)
 }
 
 fn length(bytes: u64) -> Result<usize> {

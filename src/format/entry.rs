@@ -78,6 +78,12 @@ const ACCEPT: u8 = 1;
 const STUB: u8 = 2;
 const LEARNED: u8 = 3;
 
+/// Bytes of a stub of a path of `path_bytes` bytes. No vote is as short, for a manifest is longer than a digest.
+pub const fn stub_len(path_bytes: usize) -> usize {
+    // The fields before the path, its length and the value's, a digest, the signature.
+    8 + 2 + 1 + 1 + 16 + 8 + 8 + 4 + 8 + 8 + 32 + 4 + path_bytes + 4 + Digest::LEN + SIGNATURE_BYTES
+}
+
 /// Whose entries count.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryKeys<'a> {

@@ -11,8 +11,16 @@ use object_store::path::Path;
 use super::core::Rules;
 use super::{Slot, blame};
 use crate::error::{Error, ErrorKind, Result};
-use crate::region::layout::{self, RegisterItem, RegisterName};
+use crate::region::layout::{self, RegisterName};
 use crate::region::{Region, RegionSet};
+
+/// What a list says of a key beside its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyMeta {
+    /// By the region's clock.
+    pub(super) modified_ms: i64,
+    pub(super) bytes: u64,
+}
 
 /// What is kept of one register in one region's list.
 pub(super) trait Gather: Send + Sized {
@@ -20,7 +28,7 @@ pub(super) trait Gather: Send + Sized {
     fn begin(newest: Slot) -> Self;
 
     /// Takes the next key of the register; slots descend.
-    fn take(&mut self, slot: Slot, item: RegisterItem, modified_ms: i64) -> Result<()>;
+    fn take(&mut self, key: RegisterName, meta: KeyMeta) -> Result<()>;
 }
 
 /// The lists of all regions, each read one register ahead.
@@ -34,7 +42,7 @@ struct Lane<G> {
     region: Arc<Region>,
     names: BoxStream<'static, Result<ObjectMeta>>,
     /// The first name of the register after `front`.
-    next: Option<(RegisterName, i64)>,
+    next: Option<(RegisterName, KeyMeta)>,
     front: Option<(Path, G)>,
     state: State,
 }
@@ -50,8 +58,17 @@ impl<G: Gather> Lanes<G> {
     pub(super) fn new(regions: Arc<RegionSet>, rules: Rules, prefix: Option<&Path>, after: Option<&Path>) -> Self {
         let prefix = layout::register_prefix(prefix.filter(|prefix| !prefix.as_ref().is_empty()));
         let after = after.filter(|after| !after.as_ref().is_empty()).map(layout::register_after);
+        Self::below(regions, rules, &prefix, after)
+    }
+
+    /// The register of `path` alone.
+    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Self> {
+        Ok(Self::below(regions, rules, &layout::register_folder(path)?, None))
+    }
+
+    fn below(regions: Arc<RegionSet>, rules: Rules, prefix: &Path, after: Option<Path>) -> Self {
         let lane = |region: &Arc<Region>| Lane {
-            names: region.list(&prefix, after.as_ref()),
+            names: region.list(prefix, after.as_ref()),
             region: Arc::clone(region),
             next: None,
             front: None,
@@ -111,26 +128,27 @@ impl<G: Gather> Lane<G> {
             Some(name) => Some(name),
             None => self.name().await?,
         };
-        let Some((first, modified_ms)) = first else { return Ok(None) };
+        let Some((first, meta)) = first else { return Ok(None) };
         let mut group = G::begin(first.slot);
-        group.take(first.slot, first.item, modified_ms)?;
-        while let Some((name, modified_ms)) = self.name().await? {
-            if name.path != first.path {
-                self.next = Some((name, modified_ms));
+        let path = first.path.clone();
+        group.take(first, meta)?;
+        while let Some((name, meta)) = self.name().await? {
+            if name.path != path {
+                self.next = Some((name, meta));
                 break;
             }
-            group.take(name.slot, name.item, modified_ms)?;
+            group.take(name, meta)?;
         }
-        Ok(Some((first.path, group)))
+        Ok(Some((path, group)))
     }
 
     /// The next name that the layout built; whatever else lies there is nobody's vote.
-    async fn name(&mut self) -> Result<Option<(RegisterName, i64)>> {
+    async fn name(&mut self) -> Result<Option<(RegisterName, KeyMeta)>> {
         while matches!(self.state, State::Reading) {
             match self.names.try_next().await? {
                 Some(meta) => {
                     if let Some(name) = layout::parse_register_key(&meta.location) {
-                        return Ok(Some((name, meta.last_modified.timestamp_millis())));
+                        return Ok(Some((name, KeyMeta { modified_ms: meta.last_modified.timestamp_millis(), bytes: meta.size })));
                     }
                 }
                 None => self.state = State::Ended,

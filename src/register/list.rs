@@ -8,12 +8,12 @@ use object_store::path::Path;
 
 use super::Slot;
 use super::core::Rules;
-use super::lanes::{Gather, Lanes};
+use super::lanes::{Gather, KeyMeta, Lanes};
 use super::read::authentic_marker;
 use crate::error::Result;
 use crate::format::entry::Marker;
 use crate::region::RegionSet;
-use crate::region::layout::RegisterItem;
+use crate::region::layout::{RegisterItem, RegisterName};
 
 /// Markers of one slot in one region that are kept; correct writers make one.
 pub(super) const MARKER_LIMIT: usize = 16;
@@ -59,9 +59,9 @@ impl Gather for Newest {
         Self { slot: newest, markers: Vec::new() }
     }
 
-    fn take(&mut self, slot: Slot, item: RegisterItem, _: i64) -> Result<()> {
-        if let RegisterItem::Marker(text) = item
-            && slot == self.slot
+    fn take(&mut self, key: RegisterName, _: KeyMeta) -> Result<()> {
+        if let RegisterItem::Marker(text) = key.item
+            && key.slot == self.slot
             && self.markers.len() < MARKER_LIMIT
         {
             self.markers.push(text);

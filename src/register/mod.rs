@@ -11,6 +11,8 @@ pub mod core;
 mod driver;
 mod lanes;
 mod list;
+#[cfg(test)]
+pub(crate) mod mutant;
 mod read;
 mod tasks;
 mod teach;
@@ -208,6 +210,14 @@ impl Registers {
     /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions lists to the end.
     pub fn walk(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<WalkedRegister>> {
         walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
+    }
+
+    /// As [`Registers::walk`], of one path alone; `None` when no region lists anything of it. Cost: one LIST a region.
+    ///
+    /// # Errors
+    /// As [`Registers::walk`].
+    pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
     }
 
     /// Waits until every request that outlived its answer has ended.

@@ -114,7 +114,7 @@ impl Registers {
                 Err(error) => Some(error),
             };
             first.note(index, acceptor, failure);
-            if lists < self.rules.classic {
+            if lists < self.lists_needed() {
                 continue;
             }
             let newest = heads.iter().map(|head| head.slot).max();
@@ -127,13 +127,22 @@ impl Registers {
             }
             give_up.get_or_insert_with(|| Instant::now() + (started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST));
         }
-        if lists < self.rules.classic {
+        if lists < self.lists_needed() {
             return Err(first.unavailable("too few regions answered to learn the newest version"));
         }
         let Some(slot) = heads.iter().map(|head| head.slot).max() else { return Ok(None) };
         let mut reading = if slot == 0 { first } else { Reading::new(self.slot_name(path, slot)) };
         reading.take_heads(&heads, &self.regions);
         Ok(Some(reading))
+    }
+
+    /// How many regions have to list a register before its newest slot is known.
+    fn lists_needed(&self) -> usize {
+        #[cfg(test)]
+        if super::mutant::is_on(super::mutant::Mutant::OneListIsEnough) {
+            return 1;
+        }
+        self.rules.classic
     }
 
     /// Learns what was decided at a slot; resolves it if that cannot be learned by reading.
@@ -266,6 +275,10 @@ impl Reading {
         }
         let healthy = self.acceptors.iter().zip(&self.errors).filter(|(acceptor, error)| acceptor.is_complete() && error.is_none());
         let seen: Vec<_> = healthy.map(|(acceptor, _)| acceptor.log()).collect();
+        #[cfg(test)]
+        if super::mutant::is_on(super::mutant::Mutant::ReadUnproven) && seen.len() >= registers.rules.classic {
+            return Ok(Some(Outcome::Undecided));
+        }
         let undecided = seen.len() >= registers.rules.classic && standing(&registers.rules, &seen) == Standing::Undecided;
         Ok(undecided.then_some(Outcome::Undecided))
     }

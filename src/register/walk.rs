@@ -8,13 +8,13 @@ use object_store::path::Path;
 
 use super::Slot;
 use super::core::Rules;
-use super::lanes::{Gather, Lanes};
+use super::lanes::{Gather, KeyMeta, Lanes};
 use super::list::MARKER_LIMIT;
 use super::read::authentic_marker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Marker;
 use crate::region::RegionSet;
-use crate::region::layout::RegisterItem;
+use crate::region::layout::{RegisterItem, RegisterName};
 
 /// Most slots that one register may have; a walk holds the slots of one register a region in memory.
 const SLOT_LIMIT: usize = 1 << 20;
@@ -50,6 +50,8 @@ pub struct SlotInRegion {
     pub entries: u32,
     /// How many entries are listed; fewer than `entries` when one is missing in between.
     pub listed: u32,
+    /// Length of entry 0, if it is listed.
+    pub first_bytes: Option<u64>,
     /// Whether an authentic marker is listed.
     pub marked: bool,
     /// The latest modification time of the entries by the region's own clock, in milliseconds since 1970-01-01T00:00:00Z.
@@ -71,6 +73,7 @@ struct Seen {
     slot: Slot,
     entries: u32,
     listed: u32,
+    first_bytes: Option<u64>,
     modified_ms: Option<i64>,
     markers: Vec<String>,
 }
@@ -80,20 +83,23 @@ impl Gather for AllSlots {
         Self::default()
     }
 
-    fn take(&mut self, slot: Slot, item: RegisterItem, modified_ms: i64) -> Result<()> {
-        if self.0.last().is_none_or(|seen| seen.slot != slot) {
+    fn take(&mut self, key: RegisterName, meta: KeyMeta) -> Result<()> {
+        if self.0.last().is_none_or(|seen| seen.slot != key.slot) {
             if self.0.len() >= SLOT_LIMIT {
                 return Err(Error::new(ErrorKind::Corrupt, "a region lists more versions of one name than a name may have")
                     .with("limit", SLOT_LIMIT));
             }
-            self.0.push(Seen { slot, entries: 0, listed: 0, modified_ms: None, markers: Vec::new() });
+            self.0.push(Seen { slot: key.slot, entries: 0, listed: 0, first_bytes: None, modified_ms: None, markers: Vec::new() });
         }
         let Some(seen) = self.0.last_mut() else { return Ok(()) };
-        match item {
+        match key.item {
             RegisterItem::Entry(seq) => {
                 seen.entries = seen.entries.max(seq.saturating_add(1));
                 seen.listed = seen.listed.saturating_add(1);
-                seen.modified_ms = seen.modified_ms.max(Some(modified_ms));
+                seen.modified_ms = seen.modified_ms.max(Some(meta.modified_ms));
+                if seq == 0 {
+                    seen.first_bytes = Some(meta.bytes);
+                }
             }
             RegisterItem::Marker(text) if seen.markers.len() < MARKER_LIMIT => seen.markers.push(text),
             RegisterItem::Marker(_) => {}
@@ -109,12 +115,19 @@ pub(super) fn walk(
     after: Option<&Path>,
 ) -> BoxStream<'static, Result<WalkedRegister>> {
     stream::try_unfold(Lanes::<AllSlots>::new(regions, rules, prefix, after), |mut lanes| async move {
-        let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
-        let slots = merge(lanes.regions(), &path, &groups);
-        let unreachable = lanes.failed().collect();
-        Ok(Some((WalkedRegister { path, slots, unreachable }, lanes)))
+        Ok(next(&mut lanes).await?.map(|register| (register, lanes)))
     })
     .boxed()
+}
+
+pub(super) async fn walk_one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Option<WalkedRegister>> {
+    next(&mut Lanes::one(regions, rules, path)?).await
+}
+
+async fn next(lanes: &mut Lanes<AllSlots>) -> Result<Option<WalkedRegister>> {
+    let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
+    let slots = merge(lanes.regions(), &path, &groups);
+    Ok(Some(WalkedRegister { path, slots, unreachable: lanes.failed().collect() }))
 }
 
 /// Merges the regions' slots, which all descend.
@@ -135,6 +148,7 @@ fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<Wal
             region: *region,
             entries: seen.entries,
             listed: seen.listed,
+            first_bytes: seen.first_bytes,
             marked: text.as_ref().is_some_and(|text| seen.markers.contains(text)),
             entries_modified_ms: seen.modified_ms,
         };

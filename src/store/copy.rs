@@ -26,7 +26,7 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &Path, to: &Path, mode: CopyM
         CopyMode::Create => Condition::Create,
     };
     let source = inner.live(from).await.map_err(|e| e.into_object_store(from))?;
-    copy_version(inner, &source, to, &condition).await.map_err(|e| e.into_object_store(to))
+    copy_version(inner, &source, to, &condition).await.map(|_| ()).map_err(|e| e.into_object_store(to))
 }
 
 pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: RenameTargetMode) -> object_store::Result<()> {
@@ -43,12 +43,13 @@ pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: Ren
     delete(inner, from).await.map_err(|e| e.into_object_store(from))
 }
 
-async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, condition: &Condition) -> Result<()> {
+/// Writes the bytes of `source` at `to`, with shards and a write id of their own. They are verified while they are copied.
+pub(super) async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, condition: &Condition) -> Result<Arc<Version>> {
     let attributes = source.manifest.attributes.clone();
     if let Content::Inline(bytes) = &source.manifest.content
         && bytes.len() as u64 <= inner.inline_limit(to)
     {
-        return put_inline(inner, to, bytes.clone(), attributes, condition).await.map(|_| ());
+        return put_inline(inner, to, bytes.clone(), attributes, condition).await;
     }
     let before = inner.admitted(to, condition).await?;
     let write_id = WriteId::random()?;
@@ -62,9 +63,9 @@ async fn copy_version(inner: &Arc<Inner>, source: &Arc<Version>, to: &Path, cond
     };
     failpoint!("copy.after-shards");
     let draft = Draft { content, digest, attributes };
-    streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await?;
+    let version = streamed::decide(inner, to, condition, before, (upload, write_id, draft)).await?;
     failpoint!("copy.after-vote");
-    Ok(())
+    Ok(version)
 }
 
 async fn send(inner: &Arc<Inner>, source: &Arc<Version>, upload: &mut Uploader) -> Result<(Content, Digest)> {

@@ -116,7 +116,12 @@ impl Inner {
         };
         let value = bytes::Bytes::from(manifest.encode()?);
         failpoint!("decide.before-vote");
-        let proposed = match self.registers.propose(path, manifest.slot, value.clone()).await {
+        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await;
+        #[cfg(test)]
+        if crate::register::mutant::is_on(crate::register::mutant::Mutant::ErrorIsLost) && proposed.is_err() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "taken for lost"));
+        }
+        let proposed = match proposed {
             // The slot was decided for another write so long ago that it was collected.
             Err(error) if is_collected(&error) => return Ok(Attempt::Lost),
             proposed => proposed?,

@@ -87,7 +87,10 @@ async fn read_part(inner: Arc<Inner>, version: Arc<Version>, index: u64, part: R
     let held = geometry.segment_range(version.manifest.size(), index);
     let touched: Vec<(usize, Range<u64>)> = geometry.segment(held.end - held.start).touched(part).collect();
     let wanted: Wanted = touched.iter().map(|(shard, range)| (*shard, vec![range.clone()])).collect();
-    let found = Segment::new(&inner, &version, index)?.read(wanted).await?;
+    let found = match Segment::new(&inner, &version, index)?.read(wanted).await {
+        Ok(found) => found,
+        Err(error) => return Err(inner.explained(&version, error).await),
+    };
     touched.iter().map(|(shard, range)| held_bytes(&found, *shard, range)).collect()
 }
 
@@ -118,14 +121,18 @@ pub(super) async fn get_ranges(inner: &Arc<Inner>, path: &Path, ranges: &[Range<
     for (index, shard, range) in pieces.iter().flatten() {
         segments.entry(*index).or_default().entry(*shard).or_default().push(range.clone());
     }
-    let found: BTreeMap<u64, BTreeMap<usize, Held>> = stream::iter(segments)
+    let found: Result<BTreeMap<u64, BTreeMap<usize, Held>>> = stream::iter(segments)
         .map(|(index, wanted)| {
             let segment = Segment::new(inner, &version, index);
             async move { Ok::<_, Error>((index, segment?.read(wanted).await?)) }
         })
         .buffer_unordered(RANGES_AHEAD)
         .try_collect()
-        .await?;
+        .await;
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return Err(inner.explained(&version, error).await),
+    };
     pieces.iter().map(|pieces| join(&found, pieces)).collect()
 }
 

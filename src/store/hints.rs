@@ -1,9 +1,11 @@
 //! What reads and writes noticed about shards, kept for a later scrub. Hints only: nothing is decided by them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::error::ErrorKind;
 use crate::id::{RegionName, WriteId};
@@ -56,6 +58,14 @@ pub struct RepairHint {
 pub(super) struct Hints {
     queue: Mutex<VecDeque<RepairHint>>,
     total: AtomicU64,
+    /// Wakes who repairs in the background, at every hint and at the end.
+    added: Arc<Notify>,
+}
+
+impl Drop for Hints {
+    fn drop(&mut self) {
+        self.added.notify_one();
+    }
 }
 
 impl Hints {
@@ -71,6 +81,28 @@ impl Hints {
             queue.pop_front();
         }
         queue.push_back(hint);
+        drop(queue);
+        self.added.notify_one();
+    }
+
+    /// What to wait for: a hint was added, or the store is gone.
+    pub(super) fn added(&self) -> Arc<Notify> {
+        Arc::clone(&self.added)
+    }
+
+    /// Takes up to `limit` hints, oldest first.
+    pub(super) fn take_some(&self, limit: usize) -> Vec<RepairHint> {
+        let mut queue = self.queue.lock();
+        let most = limit.min(queue.len());
+        queue.drain(..most).collect()
+    }
+
+    /// Puts back a hint that cannot be acted upon now; it is not counted again, and gives way when the queue is full.
+    pub(super) fn keep(&self, hint: RepairHint) {
+        let mut queue = self.queue.lock();
+        if queue.len() < LIMIT && !queue.contains(&hint) {
+            queue.push_back(hint);
+        }
     }
 
     pub(super) fn take(&self) -> Vec<RepairHint> {

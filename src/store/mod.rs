@@ -7,20 +7,39 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod census;
+mod census_shards;
+mod clocks;
+mod collect;
+mod collect_version;
 mod copy;
 mod decide;
 mod delete;
 mod get;
 mod handover;
+mod hedge;
 mod hints;
 mod list;
 mod multipart;
+mod orphans;
+mod pace;
+mod plan;
 mod put;
 mod read;
+mod read_repair;
+mod repair;
+mod repair_shards;
 mod resolve;
+mod restore;
+mod scrub;
+mod scrub_report;
 mod segment;
+#[cfg(test)]
+mod simulation;
 mod streamed;
+mod survey;
 mod upload;
+mod versions;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -39,18 +58,28 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+pub use self::census::{Fault, Piece, RegionTally};
+pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::handover::HandedOver;
+pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
+pub use self::repair::{Outcome, RepairReport};
+pub use self::scrub::{ScrubOptions, ScrubProgress};
+pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
+pub use self::survey::{RegionUsage, Survey, SurveyProgress};
+pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 
+use self::hedge::Hedging;
 use self::hints::Hints;
 use self::resolve::Version;
 use crate::clock::SharedClock;
 use crate::digest::{BlockList, Digest};
 use crate::erasure::Codec;
 use crate::error::Result;
+use crate::id::RegionName;
 use crate::key::PrivateKey;
-use crate::region::RegionSet;
+use crate::region::{Health, Operation, OperationStatistics, Region, RegionSet};
 use crate::register::Registers;
 
 /// Manifests whose last known version is remembered, as a hint.
@@ -70,10 +99,23 @@ const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then
 /// one request per data shard touched. Memory: a few segments per call, whatever the object's size.
 ///
-/// **Limits.** Deleted and overwritten versions keep their shards. Object tags (S3's) are not stored.
+/// **Limits.** Deleted and overwritten versions keep their shards until they are collected ([`ErasureStore::collect`]). Object tags (S3's) are not stored.
 #[derive(Clone)]
 pub struct ErasureStore {
     inner: Arc<Inner>,
+}
+
+/// What was measured of one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionStatistics {
+    /// Its name.
+    pub region: RegionName,
+    /// How it does just now.
+    pub health: Health,
+    /// What reading a GiB from it costs, in millionths.
+    pub cost_micros_per_gib: u64,
+    /// By operation, all of [`Operation::ALL`].
+    pub operations: Vec<(Operation, OperationStatistics)>,
 }
 
 struct Inner {
@@ -86,6 +128,7 @@ struct Inner {
     known: Mutex<LruCache<Path, Arc<Version>>>,
     lists: Mutex<LruCache<Digest, Arc<BlockList>>>,
     hints: Hints,
+    hedging: Hedging,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -97,6 +140,7 @@ impl ErasureStore {
     pub fn new(regions: Arc<RegionSet>, profile: Profile, writer: Option<Arc<PrivateKey>>, clock: SharedClock) -> Result<Self> {
         profile.check(regions.len())?;
         let registers = Registers::new(Arc::clone(&regions), writer.clone()).describing(resolve::describe);
+        let hedging = Hedging::new(profile.hedge_percent, profile.segment_bytes);
         let inner = Inner {
             codec: Codec::new(profile.codec())?,
             regions,
@@ -107,6 +151,7 @@ impl ErasureStore {
             known: Mutex::new(LruCache::new(KNOWN_PATHS)),
             lists: Mutex::new(LruCache::new(KNOWN_LISTS)),
             hints: Hints::default(),
+            hedging,
             tasks: Mutex::new(JoinSet::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -127,6 +172,22 @@ impl ErasureStore {
     /// How many bad, missing or slow shards were met since the store was opened, repetitions included.
     pub fn repair_hints_total(&self) -> u64 {
         self.inner.hints.total()
+    }
+
+    /// What reads did since the store was opened: bytes, hedges, decodes.
+    pub fn read_statistics(&self) -> ReadStatistics {
+        self.inner.hedging.statistics()
+    }
+
+    /// What was measured of each region since it was opened, in the order of the configuration.
+    pub fn region_statistics(&self) -> Vec<RegionStatistics> {
+        let of = |region: &Arc<Region>| RegionStatistics {
+            region: region.name().clone(),
+            health: region.health(),
+            cost_micros_per_gib: region.cost_micros_per_gib(),
+            operations: Operation::ALL.iter().map(|operation| (*operation, region.statistics(*operation))).collect(),
+        };
+        self.inner.regions.regions().iter().map(of).collect()
     }
 
     /// Forgets the remembered versions and block lists, so that the next calls are as cold as a new process's.

@@ -12,7 +12,7 @@ use crate::format::entry::{Marker, ObjectKind};
 use crate::format::manifest::ObjectManifest;
 use crate::id::WriteId;
 use crate::region::layout;
-use crate::register::Decided;
+use crate::register::{Decided, is_collected};
 
 /// A decided version of an object: its manifest, and the bytes that say so.
 #[derive(Debug)]
@@ -61,15 +61,20 @@ pub(super) fn parse_version(text: &str) -> Option<(u64, WriteId)> {
 impl Inner {
     /// Reads a decided value as the manifest of `path`, and remembers it if it is the newest known.
     pub(super) fn open(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
+        let version = self.read_manifest(path, decided)?;
+        self.remember(path, &version);
+        Ok(version)
+    }
+
+    /// Reads a decided value as the manifest of `path`, and leaves what is remembered alone.
+    pub(super) fn read_manifest(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
         let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", decided.slot))?;
         if manifest.lake != *self.regions.lake() || manifest.path != path.as_ref() || manifest.slot != decided.slot {
             return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot")
                 .with("path", path)
                 .with("slot", decided.slot));
         }
-        let version = Arc::new(Version { decided, manifest });
-        self.remember(path, &version);
-        Ok(version)
+        Ok(Arc::new(Version { decided, manifest }))
     }
 
     pub(super) fn remember(&self, path: &Path, version: &Arc<Version>) {
@@ -108,14 +113,38 @@ impl Inner {
         self.newest(path).await?.filter(|version| version.is_live()).ok_or_else(|| not_found(path))
     }
 
-    /// The version that a client names.
-    pub(super) async fn at(&self, path: &Path, text: &str) -> Result<Arc<Version>> {
+    /// The version that a client names, tombstones included.
+    pub(super) async fn any_at(&self, path: &Path, text: &str) -> Result<Arc<Version>> {
         let no_such = || Error::new(ErrorKind::NotFound, "there is no such version of the object").with("path", path).with("version", text);
         let (slot, write_id) = parse_version(text).ok_or_else(no_such)?;
+        if layout::is_system(path) {
+            return Err(no_such());
+        }
         let version = match self.hint(path).filter(|known| known.decided.slot == slot) {
             Some(known) => known,
             None => self.open(path, self.registers.at(path, slot).await?.ok_or_else(no_such)?)?,
         };
-        if version.is_live() && version.manifest.write_id == write_id { Ok(version) } else { Err(no_such()) }
+        if version.manifest.write_id == write_id { Ok(version) } else { Err(no_such()) }
+    }
+
+    /// Why a version's bytes could not be read: whoever is overtaken by a collector is told so.
+    pub(super) async fn explained(&self, version: &Version, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable) {
+            return error;
+        }
+        let path = Path::from(version.manifest.path.as_str());
+        match self.registers.at(&path, version.decided.slot).await {
+            Err(collected) if is_collected(&collected) => collected.caused_by(error),
+            _ => error,
+        }
+    }
+
+    /// The version that a client names and that has bytes.
+    pub(super) async fn at(&self, path: &Path, text: &str) -> Result<Arc<Version>> {
+        let version = self.any_at(path, text).await?;
+        if version.is_live() {
+            return Ok(version);
+        }
+        Err(Error::new(ErrorKind::NotFound, "this version says that the object was deleted").with("path", path).with("version", text))
     }
 }

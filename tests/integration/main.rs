@@ -8,7 +8,6 @@ mod baseline;
 mod cli;
 #[cfg(feature = "tables")]
 mod delta;
-#[cfg(feature = "tables")]
 mod servers;
 #[cfg(feature = "tables")]
 mod sql;

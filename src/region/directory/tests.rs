@@ -198,3 +198,56 @@ async fn what_the_system_refuses_is_said_clearly() {
     let long = store.put(&Path::from("n".repeat(300)), "x".into()).await.unwrap_err();
     assert_eq!(kind(long), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_file_system_that_folds_case_or_normalizes_names_is_refused() {
+    use std::cell::RefCell;
+    type Fold = fn(&str) -> String;
+    let folds: [(Fold, Option<&str>); 4] = [
+        (str::to_owned, None),
+        (|name| name.to_lowercase(), Some("case")),
+        // The only decomposed letter that is tried.
+        (|name| name.replace("e\u{301}", "\u{e9}"), Some("normalization")),
+        (|name| name.replace('\u{e9}', "e\u{301}"), Some("normalization")),
+    ];
+    for (fold, refused) in folds {
+        let files: RefCell<Vec<String>> = RefCell::default();
+        let make = |name: &str| {
+            files.borrow_mut().push(fold(name));
+            Ok(())
+        };
+        let checked = root::check_names(make, |name| Ok(files.borrow().contains(&fold(name))));
+        match refused {
+            None => checked.unwrap(),
+            Some(difference) => {
+                let error = checked.unwrap_err();
+                assert!(error.kind() == ErrorKind::Unsupported && error.message().contains(difference), "{error}");
+            }
+        }
+    }
+    let full = root::check_names(|_| Err(std::io::ErrorKind::StorageFull.into()), |_| Ok(false)).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Io);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_id_that_is_found_under_another_spelling_is_no_regions() {
+    let (directory, store) = store();
+    store.put(&Path::from("id"), "x".into()).await.unwrap();
+    // What a folding file system would answer: one file under both names.
+    std::fs::hard_link(directory.path().join("id"), directory.path().join("ID")).unwrap();
+    let opened = DirectoryStore::new(directory.path(), false);
+    assert_eq!(kind(opened.get(&Path::from("id")).await.unwrap_err()), ErrorKind::Unsupported);
+    std::fs::remove_file(directory.path().join("ID")).unwrap();
+    std::fs::write(directory.path().join("ID"), "another file").unwrap();
+    assert_eq!(opened.get(&Path::from("id")).await.unwrap().bytes().await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_root_is_made_with_its_parents_and_left_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::new(directory.path().join("a/b/c"), true);
+    store.make_root().unwrap();
+    store.make_root().unwrap();
+    assert_eq!(std::fs::read_dir(store.root()).unwrap().count(), 0);
+}

@@ -25,17 +25,17 @@ fn lake(name: &str) -> (LakeStore, Vec<FaultyRegion>) {
     (lake, faults)
 }
 
-fn rows(ids: std::ops::Range<i64>, part: &str) -> RecordBatch {
+pub fn rows(ids: std::ops::Range<i64>, part: &str) -> RecordBatch {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("part", DataType::Utf8, true)]));
     let parts = StringArray::from(vec![part; ids.clone().count()]);
     RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(parts)]).unwrap()
 }
 
-async fn open(url: &Url) -> DeltaTable {
+pub async fn open(url: &Url) -> DeltaTable {
     deltalake::open_table(url.clone()).await.unwrap()
 }
 
-async fn number(table: &DeltaTable, query: &str) -> i64 {
+pub async fn number(table: &DeltaTable, query: &str) -> i64 {
     let context = SessionContext::new();
     context.register_table("t", table.table_provider().await.unwrap()).unwrap();
     let batches = context.sql(query).await.unwrap().collect().await.unwrap();

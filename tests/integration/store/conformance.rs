@@ -7,7 +7,7 @@ use object_store::{ObjectStore, integration as suite};
 use super::{PROFILES, directories, memory, store_over};
 use lakeseal::store::{ErasureStore, Profile};
 
-async fn run(store: &ErasureStore) {
+pub async fn run(store: &ErasureStore) {
     suite::put_get_delete_list(store).await;
     suite::get_opts(store).await;
     suite::list_uses_directories_correctly(store).await;

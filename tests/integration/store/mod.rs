@@ -1,9 +1,21 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
-mod conformance;
+mod budgets;
+pub mod conformance;
+#[cfg(unix)]
+mod crash;
 mod damage;
+#[cfg(unix)]
+mod directories;
+#[cfg(unix)]
+mod directories_mounts;
+#[cfg(unix)]
+mod directories_sync;
 mod faults;
+mod liars;
 mod multipart;
+mod scale;
+mod scrub;
 
 use std::sync::Arc;
 
@@ -36,4 +48,18 @@ pub fn directories(n: u8) -> (tempfile::TempDir, Vec<Arc<dyn ObjectStore>>) {
 pub fn store_over(profile: Profile, stores: Vec<Arc<dyn ObjectStore>>) -> (ErasureStore, Vec<FaultyRegion>) {
     let (regions, writer, faults) = lake_over(profile.data, profile.parity, 0, stores).unwrap();
     (ErasureStore::new(regions, profile, Some(Arc::new(writer)), Arc::new(SystemClock)).unwrap(), faults)
+}
+
+/// Bytes that look random, and differ for each number.
+pub fn content(number: usize, size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(number as u64 + 1);
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }

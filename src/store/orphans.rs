@@ -1,0 +1,349 @@
+//! Shards that no version names: what writers that were stopped, or that lost, left behind.
+//!
+//! Their trailer says for which name and slot they were written. *The collector wins that slot first*: once the slot is decided for another write
+//! nothing can refer to them any more. A slot that nobody decided gets the newest version once more, with the same bytes, time and write id,
+//! so that nobody sees a change. A streamed write is given up in the register of its own.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{Attributes, ObjectMeta};
+
+use super::clocks::is_past;
+use super::collect::Collector;
+use super::collect_version::AT_ONCE;
+use super::decide::{LOST_LIMIT, next_slot};
+use super::versions::Found;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::format::binding::Binding;
+use crate::format::manifest::{Content, ObjectManifest, STREAMED_SLOT};
+use crate::format::trailer::{TRAILER_LIMIT_BYTES, Trailer};
+use crate::id::WriteId;
+use crate::region::Region;
+use crate::region::layout::{self, ShardName};
+use crate::register::{Proposed, Slot, WalkedRegister, is_collected};
+
+/// Whether shards may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// A version names them, or may.
+    Owned,
+    /// None does, and none ever will.
+    Orphan,
+}
+
+/// One shard of a write, as a region lists it.
+struct Stored {
+    region: Arc<Region>,
+    name: ShardName,
+    meta: ObjectMeta,
+}
+
+/// One region's list of shards, in the order of their write ids.
+struct Lane {
+    region: Arc<Region>,
+    keys: BoxStream<'static, Result<ObjectMeta>>,
+    next: Option<(ShardName, ObjectMeta)>,
+}
+
+impl Lane {
+    /// The next key that is a shard's; `None` at the end.
+    async fn advance(&mut self) -> Result<()> {
+        self.next = None;
+        while let Some(meta) = self.keys.try_next().await? {
+            if let Some(name) = layout::parse_shard_key(&meta.location) {
+                self.next = Some((name, meta));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector<'_> {
+    /// Deletes the shards of writes that are not `named` and that no version can name any more. Memory: one write's shards at a time.
+    pub(super) async fn orphans(&mut self, named: &HashSet<WriteId>) -> Result<()> {
+        let regions = self.inner.regions.regions().iter();
+        let mut lanes: Vec<Lane> = regions
+            .map(|region| Lane { region: Arc::clone(region), keys: region.list(&layout::shards_prefix(), None), next: None })
+            .collect();
+        for lane in &mut lanes {
+            self.advance(lane).await;
+        }
+        while let Some(write_id) = lanes.iter().filter_map(|lane| lane.next.as_ref()).map(|(name, _)| name.write_id).min() {
+            let is_named = named.contains(&write_id);
+            let mut stored: Vec<Stored> = Vec::new();
+            for lane in &mut lanes {
+                while let Some((name, meta)) = lane.next.take_if(|(name, _)| name.write_id == write_id) {
+                    if !is_named {
+                        stored.push(Stored { region: Arc::clone(&lane.region), name, meta });
+                    }
+                    self.advance(lane).await;
+                }
+            }
+            if !is_named {
+                self.write(write_id, &stored).await;
+                self.tell();
+            }
+        }
+        Ok(())
+    }
+
+    /// A region whose list fails is left out from there on: what it holds is found by a later run.
+    async fn advance(&mut self, lane: &mut Lane) {
+        if let Err(error) = lane.advance().await {
+            self.report.problem(layout::shards_prefix(), error);
+        }
+    }
+
+    async fn write(&mut self, write_id: WriteId, stored: &[Stored]) {
+        self.report.orphans_found += 1;
+        let is_grown = stored.iter().all(|shard| {
+            let age = self.clocks.age_in(shard.region.index(), shard.meta.last_modified.timestamp_millis());
+            age.is_some_and(|age| is_past(age, self.options.orphan_grace_seconds))
+        });
+        if !is_grown {
+            self.report.orphans_young += 1;
+            return;
+        }
+        let writers = self.inner.regions.writers();
+        let tails: Vec<(usize, Result<Trailer>)> = futures::stream::iter(stored.iter().enumerate())
+            .map(|(at, shard)| async move { (at, trailer(shard, writers).await) })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        // A shard goes only by its own trailer: what somebody else put beside it says nothing of it.
+        let mut owners: BTreeMap<(String, Slot), Vec<&Stored>> = BTreeMap::new();
+        let mut unexplained = None;
+        for (at, tail) in tails {
+            let Some(shard) = stored.get(at) else { continue };
+            match tail {
+                Ok(found) if found.lake == *self.inner.regions.lake() && found.write_id == write_id && found.slot == shard.name.slot => {
+                    owners.entry((found.path, found.slot)).or_default().push(shard);
+                }
+                Ok(_) => unexplained = Some(Error::new(ErrorKind::Unauthentic, "a shard's trailer belongs to another shard")),
+                // Somebody else deleted it meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => unexplained = Some(error),
+            }
+        }
+        if let Some(error) = unexplained {
+            self.report.orphans_unexplained += 1;
+            self.report.problem(layout::shard_folder(&write_id), error);
+        }
+        for ((path, slot), shards) in owners {
+            match self.settle(write_id, &Path::from(path.as_str()), slot).await {
+                Ok(Verdict::Owned) => self.report.orphans_found = self.report.orphans_found.saturating_sub(1),
+                Ok(Verdict::Orphan) => self.discard(&path, &shards).await,
+                Err(error) => self.report.problem(path, error),
+            }
+        }
+    }
+
+    /// Wins the register of a write, so that no version can name it any more, unless one does.
+    async fn settle(&self, write_id: WriteId, path: &Path, slot: Slot) -> Result<Verdict> {
+        if path.as_ref().is_empty() || layout::is_system(path) {
+            return Err(Error::new(ErrorKind::Corrupt, "a shard's trailer names what cannot be an object"));
+        }
+        if slot != STREAMED_SLOT {
+            if self.release(path, slot, write_id).await? == Verdict::Owned {
+                return Ok(Verdict::Owned);
+            }
+        } else if self.give_up(path, write_id).await? == Verdict::Owned {
+            return Ok(Verdict::Owned);
+        }
+        failpoint!("collect.after-win");
+        // The register is won; whatever was decided before is there to be seen.
+        Ok(if self.inner.is_named(path, write_id).await? { Verdict::Owned } else { Verdict::Orphan })
+    }
+
+    /// Sees to it that one slot is decided for another write.
+    async fn release(&self, path: &Path, slot: Slot, write_id: WriteId) -> Result<Verdict> {
+        match self.inner.find_version(path, slot).await? {
+            Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
+            Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
+            Found::Undecided if self.options.dry_run => Ok(Verdict::Orphan),
+            Found::Undecided => self.republish(path, slot, write_id).await,
+        }
+    }
+
+    /// Has the newest version decided once more in `slot`, which follows it and which nobody decided.
+    async fn republish(&self, path: &Path, slot: Slot, write_id: WriteId) -> Result<Verdict> {
+        let newest = self.inner.newest(path).await?;
+        if newest.as_ref().is_some_and(|newest| newest.decided.slot >= slot) {
+            return match self.inner.find_version(path, slot).await? {
+                Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
+                Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
+                Found::Undecided => Err(Error::new(ErrorKind::Unavailable, "a slot below the newest version is not decided")),
+            };
+        }
+        if next_slot(newest.as_deref())? != slot {
+            return Err(
+                Error::new(ErrorKind::Unavailable, "shards were written for a slot that no writer can have tried").with("slot", slot)
+            );
+        }
+        let manifest = match &newest {
+            Some(newest) => ObjectManifest { slot, predecessor: Some(newest.decided.digest), ..newest.manifest.clone() },
+            None => ObjectManifest {
+                lake: *self.inner.regions.lake(),
+                configuration: self.inner.regions.configuration(),
+                path: path.to_string(),
+                slot,
+                write_id: WriteId::random()?,
+                modified_ms: self.inner.clock.now_ms(),
+                digest: Digest::of(&[]),
+                predecessor: None,
+                attributes: Attributes::new(),
+                content: Content::Tombstone,
+            },
+        };
+        let value = Bytes::from(manifest.encode()?);
+        failpoint!("collect.before-republish");
+        let proposed = self.inner.registers.propose(path, slot, value.clone()).await;
+        failpoint!("collect.after-republish");
+        match proposed {
+            Ok(Proposed::Won) => {
+                self.inner.registers.mark(path, slot, &manifest.marker(Digest::of(&value))).await;
+                Ok(Verdict::Orphan)
+            }
+            Ok(Proposed::Lost(decided)) => {
+                let decided = ObjectManifest::decode(&decided.value)?;
+                Ok(if decided.write_id == write_id { Verdict::Owned } else { Verdict::Orphan })
+            }
+            Err(error) if is_collected(&error) => Ok(Verdict::Orphan),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a streamed write up, after every slot that it was bound to is decided for another.
+    async fn give_up(&self, path: &Path, write_id: WriteId) -> Result<Verdict> {
+        for step in 0..=LOST_LIMIT as u64 {
+            let Some(binding) = self.binding(write_id, step).await? else { return Ok(Verdict::Orphan) };
+            match binding {
+                Binding::Abort => return Ok(Verdict::Orphan),
+                Binding::Bind { path: bound, slot } if bound == path.as_ref() => {
+                    if self.release(path, slot, write_id).await? == Verdict::Owned {
+                        return Ok(Verdict::Owned);
+                    }
+                }
+                Binding::Bind { .. } => {
+                    return Err(
+                        Error::new(ErrorKind::Corrupt, "an upload is bound to another name than its shards").with("write id", write_id)
+                    );
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupt, "an upload is bound to more versions than a writer tries").with("write id", write_id))
+    }
+
+    /// What is decided at one step of a streamed write, after having tried to give it up; `None` in a dry run that would.
+    async fn binding(&self, write_id: WriteId, step: u64) -> Result<Option<Binding>> {
+        if self.options.dry_run {
+            let register = layout::streamed_write(&write_id);
+            let Some(decided) = self.inner.registers.at(&register, step).await? else { return Ok(None) };
+            return Binding::decode(&decided.value, *self.inner.regions.lake(), write_id, step).map(Some);
+        }
+        failpoint!("collect.before-abort");
+        let decided = self.inner.decide_binding(write_id, step, &Binding::Abort).await?;
+        failpoint!("collect.after-abort");
+        Ok(Some(decided))
+    }
+
+    async fn discard(&mut self, path: &str, shards: &[&Stored]) {
+        let mut complete = true;
+        if !self.options.dry_run {
+            let outcomes = futures::stream::iter(shards)
+                .map(|shard| async move {
+                    failpoint!("collect.before-orphan");
+                    let deleted = shard.region.delete(&shard.meta.location).await;
+                    failpoint!("collect.after-orphan");
+                    (shard.meta.size, deleted)
+                })
+                .buffer_unordered(AT_ONCE);
+            let mut outcomes = std::pin::pin!(outcomes);
+            while let Some((bytes, deleted)) = outcomes.next().await {
+                match deleted {
+                    Ok(()) => {
+                        self.report.shards_deleted += 1;
+                        self.report.bytes_deleted += bytes;
+                    }
+                    Err(error) => {
+                        complete = false;
+                        self.report.problem(path, error);
+                    }
+                }
+            }
+        }
+        self.report.orphans_collected += u64::from(complete);
+    }
+
+    /// Deletes the bindings of streamed writes that became a version long ago. (Those that were given up stay: a writer may still wake.)
+    pub(super) async fn bindings(&mut self) -> Result<()> {
+        let folder = layout::streamed_writes();
+        let mut names = self.inner.registers.walk(Some(&folder), None);
+        while let Some(walked) = names.try_next().await? {
+            if let Err(error) = self.binding_register(&walked).await {
+                self.report.problem(walked.path.as_ref(), error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn binding_register(&mut self, walked: &WalkedRegister) -> Result<()> {
+        let stamps = walked.slots.iter().flat_map(|slot| &slot.regions);
+        let stamps = stamps.filter_map(|region| Some((region.region, region.entries_modified_ms?)));
+        let is_grown = self.clocks.age_ms(stamps).is_some_and(|age| is_past(age, self.options.orphan_grace_seconds));
+        let write_id = walked.path.filename().and_then(|name| name.parse::<WriteId>().ok());
+        let (Some(write_id), Some(last), true) = (write_id, walked.slots.first(), is_grown) else { return Ok(()) };
+        let Some(decided) = self.inner.registers.at(&walked.path, last.slot).await? else { return Ok(()) };
+        let Binding::Bind { path, slot } = Binding::decode(&decided.value, *self.inner.regions.lake(), write_id, last.slot)? else {
+            return Ok(());
+        };
+        // A writer whose write is decided binds it to nothing further.
+        let is_done = match self.inner.find_version(&Path::from(path.as_str()), slot).await? {
+            Found::Version(manifest) => manifest.write_id == write_id,
+            Found::Collected | Found::Undecided => false,
+        };
+        if !is_done {
+            return Ok(());
+        }
+        self.report.bindings_deleted += 1;
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let folder = layout::register_folder(&walked.path)?;
+        for region in self.inner.regions.regions() {
+            let keys: Result<Vec<ObjectMeta>> = region.list(&folder, None).try_collect().await;
+            let keys = match keys {
+                Ok(keys) => keys,
+                Err(error) => {
+                    self.report.problem(walked.path.as_ref(), error);
+                    continue;
+                }
+            };
+            for meta in keys {
+                failpoint!("collect.before-binding");
+                region.delete(&meta.location).await?;
+                failpoint!("collect.after-binding");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The trailer of a stored shard, by one request.
+async fn trailer(shard: &Stored, writers: &[crate::key::PublicKey]) -> Result<Trailer> {
+    let end = shard.meta.size;
+    let start = end.saturating_sub(TRAILER_LIMIT_BYTES as u64);
+    if start == end {
+        return Err(Error::new(ErrorKind::Corrupt, "a stored shard is empty").with("key", &shard.meta.location));
+    }
+    let parts = shard.region.get_ranges(&shard.meta.location, std::slice::from_ref(&(start..end))).await?;
+    Trailer::open(&parts.concat(), writers).map_err(|e| e.with("region", shard.region.name()).with("key", &shard.meta.location))
+}

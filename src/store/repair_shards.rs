@@ -1,0 +1,185 @@
+//! Making the bad shards of one segment again, from any k that verify.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use object_store::PutPayload;
+use object_store::path::Path;
+
+use super::Inner;
+use super::census::{Fault, Flaw, Piece, fault_of};
+use super::census_shards::{Expected, read_shard};
+use super::pace::Pace;
+use super::repair::{Mended, Outcome};
+use super::resolve::Version;
+use super::segment::{compute, shard_key};
+use crate::digest::BlockList;
+use crate::erasure::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::format::manifest::Sharded;
+
+/// The segment that is worked on.
+struct Work<'a> {
+    inner: &'a Arc<Inner>,
+    version: &'a Arc<Version>,
+    sharded: &'a Sharded,
+    segment: u64,
+    pace: &'a Pace,
+}
+
+/// Repairs the shards `bad` of a segment; those in `unreachable` are neither asked nor written.
+///
+/// Memory: k + m shards, twice while they are decoded. Shards that turn out to be bad on the way are repaired as well.
+pub(super) async fn repair_segment(
+    inner: &Arc<Inner>,
+    version: &Arc<Version>,
+    sharded: &Sharded,
+    segment: u64,
+    mut bad: BTreeMap<usize, Flaw>,
+    unreachable: &BTreeSet<usize>,
+    pace: &Pace,
+) -> Vec<Mended> {
+    let work = Work { inner, version, sharded, segment, pace };
+    let mut unreachable = unreachable.clone();
+    let good = work.collect(&mut bad, &mut unreachable).await;
+    let stored = |shard: &usize| Expected::of(sharded, segment, *shard).is_some_and(|expected| expected.len > 0);
+    let free = (0..usize::from(sharded.codec.data)).filter(|shard| !stored(shard)).count();
+    let (have, needed) = (good.len() + free, usize::from(sharded.codec.data));
+    if have < needed {
+        let why = format!("{have} of the {needed} shards that are needed of segment {segment} are intact");
+        let outcome = if have + unreachable.len() < needed {
+            Outcome::Lost(why)
+        } else {
+            Outcome::NotRepaired(format!("{why}; {} are in regions that cannot be asked", unreachable.len()))
+        };
+        return bad.into_values().map(|flaw| Mended { flaw, outcome: outcome.clone() }).collect();
+    }
+    let wanted: Vec<usize> = bad.keys().copied().collect();
+    let made = match work.make(good, wanted).await {
+        Ok(made) => made,
+        Err(error) => {
+            let outcome = Outcome::NotRepaired(error.to_string());
+            return bad.into_values().map(|flaw| Mended { flaw, outcome: outcome.clone() }).collect();
+        }
+    };
+    let mut mended = Vec::with_capacity(made.len());
+    for (shard, payload) in made {
+        let Some(flaw) = bad.remove(&shard) else { continue };
+        let outcome = match work.write(shard, payload).await {
+            Ok(()) => Outcome::Repaired,
+            Err(error) => Outcome::NotRepaired(error.to_string()),
+        };
+        mended.push(Mended { flaw, outcome });
+    }
+    mended
+}
+
+impl Work<'_> {
+    /// Verified bytes of k stored shards, or of all that there are; what proves bad is added to `bad`, or to `unreachable`.
+    async fn collect(&self, bad: &mut BTreeMap<usize, Flaw>, unreachable: &mut BTreeSet<usize>) -> Vec<(usize, Bytes)> {
+        let all: Vec<Expected> =
+            (0..self.sharded.codec.shards()).filter_map(|shard| Expected::of(self.sharded, self.segment, shard)).collect();
+        let data = usize::from(self.sharded.codec.data);
+        let free = all.iter().take(data).filter(|expected| expected.len == 0).count();
+        let mut candidates: Vec<&Expected> = all
+            .iter()
+            .filter(|expected| expected.len > 0 && !bad.contains_key(&expected.shard) && !unreachable.contains(&expected.shard))
+            .rev()
+            .collect();
+        let mut good: Vec<(usize, Bytes)> = Vec::new();
+        while good.len() + free < data && !candidates.is_empty() {
+            let ask: Vec<&Expected> = (good.len() + free..data).filter_map(|_| candidates.pop()).collect();
+            let reads = ask.iter().map(|expected| async { (*expected, read_shard(self.inner, self.version, expected, self.pace).await) });
+            for (expected, read) in join_all(reads).await {
+                let flaw = match read {
+                    Ok(checked) => {
+                        good.extend(checked.data.map(|bytes| (expected.shard, bytes)));
+                        checked.flaw
+                    }
+                    Err(error) => Some((fault_of(&error), error.to_string())),
+                };
+                let Some((fault, detail)) = flaw else { continue };
+                if fault == Fault::Unreachable {
+                    unreachable.insert(expected.shard);
+                } else {
+                    let piece = Piece::Shard { segment: self.segment, shard: expected.shard };
+                    bad.insert(expected.shard, Flaw { region: expected.region, piece, fault, detail });
+                }
+            }
+        }
+        good
+    }
+
+    /// What is stored of each of the `wanted` shards: block list, bytes, trailer. The roots are those of the manifest.
+    async fn make(&self, good: Vec<(usize, Bytes)>, wanted: Vec<usize>) -> Result<Vec<(usize, PutPayload)>> {
+        let manifest = &self.version.manifest;
+        let path = Path::parse(&manifest.path).map_err(|e| Error::new(ErrorKind::Corrupt, "a manifest's path is none").caused_by(e))?;
+        let trailer = self.inner.trailer(&path, manifest.write_id, self.sharded.shard_slot)?;
+        let shape = Inner::shape(self.sharded, self.segment);
+        let codec = if self.sharded.codec == self.inner.codec.id() { self.inner.codec.clone() } else { Codec::new(self.sharded.codec)? };
+        let expected: Vec<Expected> = wanted.iter().filter_map(|shard| Expected::of(self.sharded, self.segment, *shard)).collect();
+        compute(move || {
+            let width = shape.shard_len(shape.data).max(shape.shard_len(0));
+            let all_data: Vec<usize> = (0..shape.data).collect();
+            let mut data: Vec<Option<Bytes>> = vec![None; shape.data];
+            for (shard, bytes) in &good {
+                if let Some(place) = data.get_mut(*shard) {
+                    *place = Some(bytes.clone());
+                }
+            }
+            let missing: Vec<usize> = all_data.into_iter().filter(|shard| data.get(*shard).is_some_and(Option::is_none)).collect();
+            for (shard, bytes) in missing.iter().zip(codec.decode(shape, 0..width, &good, &missing)?) {
+                if let Some(place) = data.get_mut(*shard) {
+                    *place = Some(bytes);
+                }
+            }
+            let data: Vec<Bytes> = data.into_iter().flatten().collect();
+            let parity: Vec<Bytes> = if wanted.iter().any(|shard| *shard >= shape.data) {
+                let mut segment = BytesMut::new();
+                data.iter().for_each(|bytes| segment.extend_from_slice(bytes));
+                codec.encode(shape, &segment)?.into_iter().map(Bytes::from).collect()
+            } else {
+                Vec::new()
+            };
+            let payload = |expected: &Expected| {
+                let bytes = match expected.shard.checked_sub(shape.data) {
+                    None => data.get(expected.shard),
+                    Some(number) => parity.get(number),
+                };
+                let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was not made"))?.clone();
+                let list = BlockList::of(&bytes);
+                if list.root() != expected.root || bytes.len() as u64 != expected.len {
+                    return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written")
+                        .with("segment", expected.segment)
+                        .with("shard", expected.shard));
+                }
+                Ok((expected.shard, PutPayload::from_iter([list.to_bytes().into(), bytes, trailer.clone()])))
+            };
+            expected.iter().map(payload).collect()
+        })
+        .await
+    }
+
+    /// Writes a shard to its region and reads it back.
+    async fn write(&self, shard: usize, payload: PutPayload) -> Result<()> {
+        let expected =
+            Expected::of(self.sharded, self.segment, shard).ok_or_else(|| Error::new(ErrorKind::Internal, "a shard is in no segment"))?;
+        let region = self
+            .inner
+            .regions
+            .region(expected.region)
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the manifest names a region that is not in the lake"))?;
+        let key = shard_key(&self.version.manifest.write_id, self.sharded.shard_slot, self.segment, shard)?;
+        failpoint!("repair.before-shard");
+        region.put(&key, payload).await?;
+        failpoint!("repair.after-shard");
+        match read_shard(self.inner, self.version, &expected, self.pace).await?.flaw {
+            None => Ok(()),
+            Some((fault, detail)) => Err(Error::new(ErrorKind::Corrupt, "a shard that was written again does not read back")
+                .with("found", format!("{fault:?}: {detail}"))),
+        }
+    }
+}

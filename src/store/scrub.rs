@@ -1,0 +1,391 @@
+//! Scrub: a census of every kept version, region by region, and repair with the worst margin first.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+
+use super::census::{Census, Depth, Fault, Flaw, Found, fault_of};
+use super::pace::Pace;
+use super::repair::{Mended, Outcome, VersionRepair};
+use super::scrub_report::{Finding, RegionReport, ScrubReport};
+use super::{ErasureStore, Inner};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::ObjectKind;
+use crate::register::WalkedRegister;
+
+/// What a scrub does.
+#[derive(Debug, Clone)]
+pub struct ScrubOptions {
+    /// Whether what is found is repaired; needs a writer's key.
+    pub repair: bool,
+    /// Whether shards and register entries are read and hashed, not only listed.
+    pub verify: bool,
+    /// With `verify`: the fraction that is read, 0 to 1; everything when absent.
+    pub sample: Option<f64>,
+    /// Chooses the sample; the same number chooses the same.
+    pub seed: u64,
+    /// Most bytes of shards that are read in a second.
+    pub rate_bytes_per_second: Option<u64>,
+    /// Only names below this folder.
+    pub prefix: Option<Path>,
+    /// Only names after this one: where an earlier scrub ended.
+    pub resume_after: Option<Path>,
+    /// At most so many names; the report says where to go on.
+    pub names_limit: Option<u64>,
+    /// Versions that are looked at or repaired at one time.
+    pub concurrency: usize,
+    /// Findings that the report holds; the rest is counted.
+    pub findings_limit: usize,
+    /// Damaged versions that are remembered for repair at one time; for the rest, the names are walked again.
+    pub repairs_limit: usize,
+    /// A version younger than this may still be on its way to some regions: entries and markers that lack are no findings.
+    pub settle: Duration,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        Self {
+            repair: false,
+            verify: false,
+            sample: None,
+            seed: 0,
+            rate_bytes_per_second: None,
+            prefix: None,
+            resume_after: None,
+            names_limit: None,
+            concurrency: 8,
+            findings_limit: 1000,
+            repairs_limit: 10_000,
+            settle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl ScrubOptions {
+    fn check(&self) -> Result<()> {
+        let positive = self.concurrency > 0 && self.repairs_limit > 0 && self.names_limit != Some(0);
+        if positive && self.sample.is_none_or(|sample| (0.0..=1.0).contains(&sample)) {
+            return Ok(());
+        }
+        let what = "a scrub needs a sample between 0 and 1, and at least one name, one version at a time and one repair";
+        Err(Error::new(ErrorKind::InvalidInput, what))
+    }
+
+    fn depth(&self) -> Depth {
+        let sample = if self.verify { self.sample.unwrap_or(1.0) } else { 0.0 };
+        let settle_ms = i64::try_from(self.settle.as_millis()).unwrap_or(i64::MAX);
+        Depth { sample, seed: self.seed, settle_ms, ..Depth::default() }
+    }
+}
+
+/// Is told how far a scrub is. `()` is told nothing.
+pub trait ScrubProgress: Send + Sync {
+    /// All versions of `path` were looked at; so many names, versions, and bytes read in all.
+    fn planned(&self, path: &Path, names: u64, versions: u64, bytes_read: u64) {
+        let _ = (path, names, versions, bytes_read);
+    }
+
+    /// So many of so many damaged versions were worked on.
+    fn repaired(&self, path: &Path, done: u64, damaged: u64) {
+        let _ = (path, done, damaged);
+    }
+}
+
+impl ScrubProgress for () {}
+
+impl ErasureStore {
+    /// Takes the census of every kept version and, if asked, repairs what it finds, the worst margin first.
+    ///
+    /// Regions that cannot be asked are reported, and neither repaired nor written to; what they hold is *unreachable*, not *absent*. A piece
+    /// counts as repaired once it was read back from its region. Writers may go on meanwhile.
+    ///
+    /// Cost: a walk of all names (one LIST a region), for each version one GET and one LIST for each region with shards, and what is verified. Memory:
+    /// bounded by the options, not by the lake; `concurrency` shards and, in repair, segments are held at a time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for impossible options, [`ErrorKind::Permission`] for repair without a writer's key,
+    /// [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions lists anything. What goes wrong later is in the report.
+    pub async fn scrub(&self, options: &ScrubOptions, progress: &dyn ScrubProgress) -> Result<ScrubReport> {
+        options.check()?;
+        if options.repair && self.inner.writer.is_none() {
+            return Err(Error::new(ErrorKind::Permission, "repair needs a writer's private key of this lake"));
+        }
+        let pace = Pace::new(options.rate_bytes_per_second);
+        let mut scrub = Scrub {
+            inner: &self.inner,
+            options,
+            depth: options.depth(),
+            pace: &pace,
+            progress,
+            report: ScrubReport::default(),
+            given_up: BTreeSet::new(),
+        };
+        scrub.begin();
+        loop {
+            let plan = scrub.plan().await?;
+            let overflow = plan.overflow;
+            scrub.repair(plan).await;
+            // What did not fit is walked to again, unless too much of it cannot be repaired.
+            if overflow == 0 || scrub.given_up.len() >= options.repairs_limit {
+                scrub.report.left_versions = overflow;
+                break;
+            }
+        }
+        scrub.report.bytes_read = pace.bytes();
+        Ok(scrub.report)
+    }
+}
+
+/// A damaged version, to be repaired.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Damaged {
+    margin: i64,
+    path: String,
+    slot: u64,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// The greatest margin on top, so that it gives way to worse ones.
+    worst: BinaryHeap<Damaged>,
+    overflow: u64,
+}
+
+struct Scrub<'a> {
+    inner: &'a Arc<Inner>,
+    options: &'a ScrubOptions,
+    depth: Depth,
+    pace: &'a Pace,
+    progress: &'a dyn ScrubProgress,
+    report: ScrubReport,
+    /// Versions that could not be repaired, so that they are not tried again in the next round.
+    given_up: BTreeSet<(String, u64)>,
+}
+
+impl Scrub<'_> {
+    fn begin(&mut self) {
+        let report = |region: &Arc<crate::region::Region>| RegionReport {
+            region: region.name().to_string(),
+            down: region.down_reason().map(str::to_owned),
+            ..RegionReport::default()
+        };
+        self.report.regions = self.inner.regions.regions().iter().map(report).collect();
+    }
+
+    /// Walks the names and takes the census of every version. Only the first round is counted.
+    async fn plan(&mut self) -> Result<Plan> {
+        let first = self.report.rounds == 0;
+        self.report.rounds += 1;
+        let mut plan = Plan::default();
+        let walk = self.inner.registers.walk(self.options.prefix.as_ref(), self.options.resume_after.as_ref());
+        let (inner, depth, pace) = (self.inner, self.depth.clone(), self.pace);
+        let looks = walk
+            .map_ok(|register| {
+                let depth = &depth;
+                async move { Ok(look(inner, register, depth, pace).await) }
+            })
+            .try_buffered(self.options.concurrency);
+        let mut looks = std::pin::pin!(looks);
+        let (mut names, mut last) = (0_u64, None);
+        loop {
+            if self.options.names_limit.is_some_and(|limit| names >= limit) {
+                self.report.resume_after = last.as_ref().map(Path::to_string);
+                break;
+            }
+            let (path, found) = match looks.try_next().await {
+                Ok(Some(looked)) => looked,
+                Ok(None) => break,
+                Err(error) if names == 0 => return Err(error),
+                Err(error) => {
+                    self.report.interrupted = Some(error.to_string());
+                    self.report.resume_after = last.as_ref().map(Path::to_string);
+                    break;
+                }
+            };
+            names += 1;
+            self.take(&mut plan, &path, found, first);
+            if first {
+                self.report.names = names;
+                self.progress.planned(&path, names, self.report.versions, self.pace.bytes());
+            }
+            last = Some(path);
+        }
+        Ok(plan)
+    }
+
+    fn take(&mut self, plan: &mut Plan, path: &Path, found: Vec<(u64, Result<Found>)>, first: bool) {
+        for (slot, found) in found {
+            let census = match found {
+                Ok(Found::Retained(census)) => census,
+                Ok(Found::Open) => {
+                    self.report.open_slots += u64::from(first);
+                    continue;
+                }
+                Ok(Found::Collected) => {
+                    self.report.collected += u64::from(first);
+                    continue;
+                }
+                Err(error) => {
+                    if first {
+                        self.report.unknown_versions += 1;
+                        self.find(path, slot, &error, Outcome::Found);
+                    }
+                    continue;
+                }
+            };
+            if first {
+                self.count(&census);
+            }
+            if census.damage().next().is_none() {
+                if first {
+                    *self.report.margins_after.entry(census.margin).or_default() += 1;
+                }
+                continue;
+            }
+            self.report.damaged_versions += u64::from(first);
+            if self.options.repair {
+                if self.given_up.contains(&(path.to_string(), slot)) {
+                    continue;
+                }
+                let damaged = Damaged { margin: census.margin, path: path.to_string(), slot };
+                plan.worst.push(damaged);
+                if plan.worst.len() > self.options.repairs_limit {
+                    plan.worst.pop();
+                    plan.overflow += 1;
+                }
+            } else {
+                *self.report.margins_after.entry(census.margin).or_default() += 1;
+                let lost = census.lost_segments > 0;
+                self.report.lost_versions += u64::from(lost);
+                let version = census.version.manifest.version();
+                for flaw in census.damage() {
+                    self.flaw(path, slot, &version, flaw, Outcome::Found);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, census: &Census) {
+        self.report.versions += 1;
+        self.report.tombstones += u64::from(census.version.manifest.kind() == ObjectKind::Tombstone);
+        *self.report.margins.entry(census.margin).or_default() += 1;
+        for (region, tally) in &census.tallies {
+            if let Some(report) = self.report.regions.get_mut(usize::from(*region)) {
+                report.tally += *tally;
+            }
+        }
+        for flaw in census.flaws.iter().filter(|flaw| flaw.fault == Fault::Unreachable) {
+            if let Some(report) = self.report.regions.get_mut(usize::from(flaw.region)) {
+                report.unreachable.get_or_insert_with(|| flaw.detail.clone());
+            }
+        }
+    }
+
+    /// Repairs what was planned, the worst margin first.
+    async fn repair(&mut self, plan: Plan) {
+        let order = plan.worst.into_sorted_vec();
+        let total = order.len() as u64;
+        let (inner, depth, pace) = (self.inner, self.depth.clone(), self.pace);
+        let mut repairs = futures::stream::iter(order)
+            .map(|damaged| {
+                let depth = &depth;
+                async move {
+                    let path = Path::parse(&damaged.path).unwrap_or_default();
+                    let repair = inner.repair_version(&path, damaged.slot, depth, pace).await;
+                    (path, damaged, repair)
+                }
+            })
+            .buffered(self.options.concurrency);
+        let mut done = 0;
+        while let Some((path, damaged, repair)) = repairs.next().await {
+            done += 1;
+            match repair {
+                Ok(Some(repair)) => self.settle(&path, damaged.slot, repair),
+                // Collected meanwhile, or healthy: nothing is left to be done.
+                Ok(None) => self.report.repaired_versions += 1,
+                Err(error) => {
+                    self.report.unrepaired_versions += 1;
+                    self.given_up.insert((path.to_string(), damaged.slot));
+                    *self.report.margins_after.entry(damaged.margin).or_default() += 1;
+                    self.find(&path, damaged.slot, &error, Outcome::NotRepaired(error.to_string()));
+                }
+            }
+            self.progress.repaired(&path, done, total);
+        }
+    }
+
+    /// Reports one version's repair.
+    fn settle(&mut self, path: &Path, slot: u64, repair: VersionRepair) {
+        let VersionRepair { census, mended, margin_after } = repair;
+        *self.report.margins_after.entry(margin_after).or_default() += 1;
+        for (region, tally) in &census.tallies {
+            if let Some(report) = self.report.regions.get_mut(usize::from(*region)) {
+                report.tally.shards_repaired += tally.shards_repaired;
+                report.tally.entries_repaired += tally.entries_repaired;
+                report.tally.markers_repaired += tally.markers_repaired;
+            }
+        }
+        let is = |which: fn(&Outcome) -> bool| mended.iter().any(|mended| which(&mended.outcome));
+        let lost = is(|outcome| matches!(outcome, Outcome::Lost(_)));
+        let left = is(|outcome| matches!(outcome, Outcome::NotRepaired(_) | Outcome::Found));
+        if left || lost {
+            self.given_up.insert((path.to_string(), slot));
+        }
+        self.report.lost_versions += u64::from(lost);
+        self.report.unrepaired_versions += u64::from(left && !lost);
+        self.report.repaired_versions += u64::from(!left && !lost);
+        let version = census.version.manifest.version();
+        for Mended { flaw, outcome } in mended {
+            self.flaw(path, slot, &version, &flaw, outcome);
+        }
+    }
+
+    fn flaw(&mut self, path: &Path, slot: u64, version: &str, flaw: &Flaw, outcome: Outcome) {
+        self.report.findings_total += 1;
+        if self.report.findings.len() >= self.options.findings_limit {
+            return;
+        }
+        let region = self.inner.regions.region(flaw.region).map(|region| region.name().to_string()).unwrap_or_default();
+        self.report.findings.push(Finding {
+            path: path.to_string(),
+            slot,
+            version: version.to_owned(),
+            region,
+            piece: Some(flaw.piece),
+            fault: flaw.fault,
+            detail: flaw.detail.clone(),
+            outcome,
+        });
+    }
+
+    /// A finding about a version as a whole.
+    fn find(&mut self, path: &Path, slot: u64, error: &Error, outcome: Outcome) {
+        self.report.findings_total += 1;
+        if self.report.findings.len() >= self.options.findings_limit {
+            return;
+        }
+        self.report.findings.push(Finding {
+            path: path.to_string(),
+            slot,
+            version: String::new(),
+            region: String::new(),
+            piece: None,
+            fault: fault_of(error),
+            detail: error.to_string(),
+            outcome,
+        });
+    }
+}
+
+/// The census of all slots of one name, newest first.
+async fn look(inner: &Arc<Inner>, register: WalkedRegister, depth: &Depth, pace: &Pace) -> (Path, Vec<(u64, Result<Found>)>) {
+    let WalkedRegister { path, slots, unreachable } = register;
+    let mut found = Vec::with_capacity(slots.len());
+    for slot in &slots {
+        found.push((slot.slot, inner.census(&path, slot, &unreachable, depth, pace).await));
+    }
+    (path, found)
+}
