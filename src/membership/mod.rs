@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::RegionName;
 use crate::key::PrivateKey;
-use crate::lake::{Lake, LakeConfig, LakeRecord, RegionConfig, RegionState};
+use crate::lake::{Lake, LakeConfig, OpenOptions, RegionConfig, RegionState, open};
 use crate::region::{CONFIGURATION_LEASE, Quorums};
 
 /// The keys that a change of the regions takes.
@@ -123,12 +123,16 @@ pub async fn replace(
 ) -> Result<MembershipOutcome> {
     let (index, changed) = check(config, plan, keys)?;
     let is_moved = config.regions.get(usize::from(index)).is_some_and(|region| region.url != plan.with.url);
+    // Before anything is written: a lake that opens with the old location, or as it was rewritten, tells of other changes.
+    if let Ok(lake) = open(config, OpenOptions { writer: None, clock: Arc::clone(&clock) }).await {
+        refuse_other_changes(&lake, Some(&plan.region))?;
+    }
     let change = Change::begin(changed, index, keys, clock, is_moved).await?;
     progress.step(&MembershipStep::Identified);
     let mut lake = change.open().await?;
     let place = change.place(&lake)?;
     if place.incarnation != change.newcomer.incarnation {
-        refuse_other_changes(&lake)?;
+        refuse_other_changes(&lake, None)?;
         let record = change.next(&lake.record, RegionState::Replacing, lake.record.number.saturating_add(2))?;
         change.decide(&lake, &record).await?;
         lake = change.open().await?;
@@ -211,9 +215,9 @@ fn survives_one_hidden(quorums: Quorums) -> bool {
     classic <= others && (fast - 1) + (classic - 1) > others + b && classic + (classic - 1) > others + b
 }
 
-fn refuse_other_changes(lake: &Lake) -> Result<()> {
-    let busy = |record: &LakeRecord| record.regions.iter().find(|place| place.state != RegionState::Voting).map(|place| place.name.clone());
-    match busy(&lake.record) {
+fn refuse_other_changes(lake: &Lake, but: Option<&RegionName>) -> Result<()> {
+    let busy = lake.record.regions.iter().find(|place| place.state != RegionState::Voting && Some(&place.name) != but);
+    match busy.map(|place| &place.name) {
         None => Ok(()),
         Some(name) => Err(Error::new(
             ErrorKind::InvalidInput,

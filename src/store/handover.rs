@@ -1,22 +1,22 @@
 //! Giving a region that took another's place what the one before held of a version: its shards, its marker, and what was decided.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use object_store::PutPayload;
 use object_store::path::Path;
 
-use super::read::{Segment, Wanted};
+use super::census::{Fault, Flaw, Piece, fault_of};
+use super::census_shards::{Expected, read_shard};
+use super::pace::Pace;
+use super::repair::Outcome;
+use super::repair_shards::repair_segment;
 use super::resolve::{Version, describe};
-use super::segment::shard_key;
 use super::{ErasureStore, Inner};
-use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::entry::Marker;
 use crate::format::manifest::{Content, Sharded};
-use crate::format::trailer::TRAILER_LIMIT_BYTES;
-use crate::region::{Region, layout};
+use crate::region::layout;
 use crate::register::{Decided, Taught, is_collected};
 
 /// How a slot was handed over.
@@ -105,80 +105,58 @@ async fn rebuild_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, index: 
     };
     let Content::Shards(sharded) = &version.manifest.content else { return Ok(rebuilt) };
     let Some(shard) = sharded.placement.iter().position(|region| *region == index) else { return Ok(rebuilt) };
-    let region = inner.regions.region(index);
-    let region = region.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the lake has no region at this position"))?;
     for segment in 0..sharded.geometry().segments(sharded.size) {
-        match rebuild(inner, region, &version, sharded, segment, shard).await {
-            Ok(None) => {}
-            Ok(Some(bytes)) => {
+        match rebuild(inner, &version, sharded, segment, shard).await? {
+            Made::Nothing => {}
+            Made::Shard(bytes) => {
                 rebuilt.shards += 1;
                 rebuilt.bytes += bytes;
             }
-            // Regions answered, and too few intact shards are left: waiting brings none back, and the others are to be handed over.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(path = %path, segment, shard, %error, "a shard cannot be rebuilt");
-                rebuilt.lost += 1;
-            }
-            Err(error) => return Err(error),
+            Made::Lost => rebuilt.lost += 1,
         }
     }
     Ok(rebuilt)
 }
 
-/// Rebuilds one shard unless it is there. The number of its bytes, if it was not.
-async fn rebuild(
-    inner: &Arc<Inner>,
-    region: &Region,
-    version: &Arc<Version>,
-    sharded: &Sharded,
-    segment: u64,
-    shard: usize,
-) -> Result<Option<u64>> {
-    let len = Inner::shape(sharded, segment).shard_len(shard);
-    let (root, _) = sharded.shard(segment, shard).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest lacks a shard"))?;
-    if len == 0 {
-        return Ok(None);
-    }
-    let write_id = version.manifest.write_id;
-    let key = shard_key(&write_id, sharded.shard_slot, segment, shard)?;
-    let limit = len + header_len(len) + TRAILER_LIMIT_BYTES as u64;
-    let stored = match region.get(&key, limit).await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => None,
-        stored => stored?,
+enum Made {
+    /// It was there.
+    Nothing,
+    /// It was not, and is now: its bytes.
+    Shard(u64),
+    /// Too few others are intact.
+    Lost,
+}
+
+/// Rebuilds one shard unless it is there and intact. What is written is read back and verified.
+async fn rebuild(inner: &Arc<Inner>, version: &Arc<Version>, sharded: &Sharded, segment: u64, shard: usize) -> Result<Made> {
+    let expected = Expected::of(sharded, segment, shard).filter(|expected| expected.len > 0);
+    let Some(expected) = expected else { return Ok(Made::Nothing) };
+    let pace = Pace::new(None);
+    let (fault, detail) = match read_shard(inner, version, &expected, &pace).await {
+        Ok(checked) => match checked.flaw {
+            None => return Ok(Made::Nothing),
+            Some(flaw) => flaw,
+        },
+        Err(error) => match fault_of(&error) {
+            Fault::Unreachable => return Err(error),
+            fault => (fault, error.to_string()),
+        },
     };
-    if stored.is_some_and(|stored| is_intact(&stored, len, root)) {
-        return Ok(None);
-    }
-    let held = Segment::new(inner, version, segment)?.read(Wanted::from([(shard, vec![0..len])])).await?;
-    let bytes = held.get(&shard).and_then(|held| held.get(&(0..len)));
-    let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was read in part"))?;
-    let list = BlockList::of(&bytes);
-    if list.root() != root {
-        return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", shard));
-    }
-    let path = Path::from(version.manifest.path.as_str());
-    let trailer = inner.trailer(&path, write_id, sharded.shard_slot)?;
+    let flaw = Flaw { region: expected.region, piece: Piece::Shard { segment, shard }, fault, detail };
     failpoint!("handover.before-shard");
-    region.put(&key, PutPayload::from_iter([Bytes::from(list.to_bytes()), bytes, trailer])).await?;
+    let mended = repair_segment(inner, version, sharded, segment, BTreeMap::from([(shard, flaw)]), &BTreeSet::new(), &pace).await;
     failpoint!("handover.after-shard");
-    // What counts is what the region gives back.
-    let stored = region.get(&key, limit).await?;
-    if !stored.is_some_and(|stored| is_intact(&stored, len, root)) {
-        return Err(Error::new(ErrorKind::Unavailable, "the new region did not keep the shard that it acknowledged")
-            .with("region", region.name())
-            .with("key", key));
+    let path = &version.manifest.path;
+    match mended.into_iter().find(|mended| mended.flaw.region == expected.region).map(|mended| mended.outcome) {
+        Some(Outcome::Repaired) => Ok(Made::Shard(expected.len)),
+        // Regions answered, and too few intact shards are left: waiting brings none back, and the others are to be handed over.
+        Some(Outcome::Lost(reason)) => {
+            tracing::warn!(path = %path, segment, shard, reason, "a shard cannot be rebuilt");
+            Ok(Made::Lost)
+        }
+        Some(Outcome::NotRepaired(reason)) => {
+            Err(Error::new(ErrorKind::Unavailable, "a shard could not be rebuilt yet").with("path", path).with("reason", reason))
+        }
+        Some(Outcome::Found) | None => Err(Error::new(ErrorKind::Internal, "a shard was to be rebuilt and was not").with("path", path)),
     }
-    Ok(Some(len))
-}
-
-fn header_len(len: u64) -> u64 {
-    len.div_ceil(BLOCK_BYTES as u64) * Digest::LEN as u64
-}
-
-/// Whether `stored` is the block list and the bytes of the shard with this root.
-fn is_intact(stored: &Bytes, len: u64, root: Digest) -> bool {
-    let (Ok(header), Ok(size)) = (usize::try_from(header_len(len)), usize::try_from(len)) else { return false };
-    let Some((list, rest)) = stored.split_at_checked(header) else { return false };
-    let Ok(list) = BlockList::from_bytes(list, len, root) else { return false };
-    rest.get(..size).is_some_and(|bytes| list.first_bad_block(0, bytes).is_none())
 }
