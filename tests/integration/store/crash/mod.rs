@@ -54,8 +54,14 @@ const POINTS: [&str; 31] = [
     "upload.before-discard",
 ];
 
-const PROFILES: [Shape; 3] =
-    [Shape { data: 3, parity: 2, fsync: false }, Shape { data: 2, parity: 2, fsync: false }, Shape { data: 2, parity: 1, fsync: false }];
+/// Seconds for which the lakes keep their older versions.
+const MONTH: u64 = 30 * 24 * 60 * 60;
+
+const PROFILES: [Shape; 3] = [
+    Shape { data: 3, parity: 2, fsync: false, retention_seconds: MONTH },
+    Shape { data: 2, parity: 2, fsync: false, retention_seconds: MONTH },
+    Shape { data: 2, parity: 1, fsync: false, retention_seconds: MONTH },
+];
 
 /// How often each failpoint was hit in this process.
 type Hits = Arc<Mutex<BTreeMap<String, u32>>>;
@@ -189,9 +195,11 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
     scan(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found.sort();
     found.dedup();
-    let missing: Vec<_> = found.iter().filter(|point| !POINTS.iter().chain(&keepers::REPAIR).any(|known| known == point)).collect();
+    let missing: Vec<_> =
+        found.iter().filter(|point| !POINTS.iter().chain(&keepers::REPAIR).chain(&keepers::COLLECT).any(|known| known == point)).collect();
     assert_eq!(missing, Vec::<&String>::new(), "failpoints that no test passes");
-    let gone: Vec<_> = POINTS.iter().chain(&keepers::REPAIR).filter(|point| !found.iter().any(|found| found == *point)).collect();
+    let gone: Vec<_> =
+        POINTS.iter().chain(&keepers::REPAIR).chain(&keepers::COLLECT).filter(|point| !found.iter().any(|found| found == *point)).collect();
     assert_eq!(gone, Vec::<&&str>::new(), "failpoints that are no longer in the sources");
 }
 
