@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
-//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `baseline` · `verify` · `delta` · `sql` · `cli`.
+//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `verify` · `delta` · `sql` · `cli`.
 
 mod failpoint;
 
@@ -32,6 +32,7 @@ pub mod table;
 
 #[cfg(feature = "tables")]
 pub mod baseline;
+pub mod membership;
 pub mod store;
 
 #[cfg(feature = "tables")]

@@ -105,19 +105,23 @@ impl Codec {
 
     /// The parity shards of `segment`, whose shape is `shape`. The segment is read in place; only ragged ends are copied.
     pub fn encode(&self, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.encode_behind(0, shape, segment)
+        self.encode_between(0, 0, shape, segment)
     }
 
-    /// As [`Codec::encode`], with `room` zero bytes in front of each shard, for what is stored before it without copying the shard.
-    pub fn encode_behind(&self, room: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
+    /// As [`Codec::encode`], with `before` zero bytes in front of each shard and `after` behind it, for what is stored around it without
+    /// copying the shard.
+    pub fn encode_between(&self, before: usize, after: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.check(shape, segment.len())?;
         let Some(engine) = &self.engine else { return Ok(Vec::new()) };
         let width = length(shape.shard_len(shape.data))?;
-        let size = room.checked_add(width).ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
+        let end = before.checked_add(width);
+        let size = end
+            .and_then(|end| end.checked_add(after))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
         // Not `vec![vec![0; size]; parity]`, which copies the first: zeroed memory comes from the system as it is.
         let mut parity: Vec<Vec<u8>> = (0..shape.parity).map(|_| vec![0; size]).collect();
         let slices: Vec<&[u8]> = (0..shape.data).map(|shard| slice(segment, shape.data_range(shard))).collect();
-        let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|parity| parity.get_mut(room..)).collect();
+        let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|parity| parity.get_mut(before..size - after)).collect();
         engine.encode(&slices, &mut out)?;
         Ok(parity)
     }

@@ -17,4 +17,4 @@ mod tests;
 pub use codec::{Codec, CodecId, Field, Matrix};
 pub use engine::EngineKind;
 pub use geometry::{Geometry, SLICE_BYTES, SegmentShape};
-pub use profile::{MAX_INLINE_BYTES, MAX_SEGMENT_BYTES, MAX_SHARDS, Profile};
+pub use profile::{MAX_INLINE_BYTES, MAX_SEGMENT_BYTES, MAX_SHARDS, Placement, Profile};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::erasure::{CodecId, Geometry, SLICE_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -13,6 +15,19 @@ pub const MAX_SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Largest object that may be kept inside its manifest, in bytes; every region stores a copy of it.
 pub const MAX_INLINE_BYTES: u64 = 1024 * 1024;
+
+/// Which regions get the shards of an object. Data shards are what healthy reads ask for: their regions bear the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// In the order of the regions where there are as many as shards; else by the write id.
+    #[default]
+    Auto,
+    /// Data shards go to the cheapest regions, and among equals to those that are named first; regions beyond k + m get none.
+    Ordered,
+    /// The write id says with which region to begin: all regions bear the same.
+    Rotate,
+}
 
 /// How a lake codes, places and acknowledges objects. Plain data; [`Profile::check`] says whether it can mean anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +46,12 @@ pub struct Profile {
     pub ack_shards: Option<u8>,
     /// How long a write waits, once `ack_shards` are durable, for the remaining shards.
     pub grace: Duration,
-    /// How long a read waits for a region before it also asks others.
+    /// How long a read waits for a region, at most, before it also asks others; less where the region's history says so.
     pub hedge: Duration,
+    /// Bytes that may be read on top because regions are slow, in percent of all bytes that are read; 0 is never.
+    pub hedge_percent: u8,
+    /// Which regions get the shards of new objects.
+    pub placement: Placement,
 }
 
 impl Profile {
@@ -47,6 +66,8 @@ impl Profile {
             ack_shards: None,
             grace: Duration::from_millis(500),
             hedge: Duration::from_millis(1500),
+            hedge_percent: 10,
+            placement: Placement::Auto,
         }
     }
 

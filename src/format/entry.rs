@@ -131,7 +131,7 @@ impl EntryBody {
     }
 
     /// As [`EntryBody::open`], for an entry that was made under any configuration from `since`, when its region began to vote, to that
-    /// of `place`; one that says what was decided may be older. Returns that configuration's number as well.
+    /// of `place`; one that says what was decided (learned, stub) may be older. Returns that configuration's number as well.
     ///
     /// # Errors
     /// As [`EntryBody::open`]; [`ErrorKind::Unavailable`], and only then, for an entry of a *later* configuration: who reads it does not
@@ -179,7 +179,7 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) 
         let what = "the lake's regions have changed since it was opened: open it again";
         return Err(Error::new(ErrorKind::Unavailable, what).with("configuration", configuration).with("opened", place.configuration));
     }
-    if configuration < since && kind != LEARNED {
+    if configuration < since && !matches!(kind, LEARNED | STUB) {
         return Err(unauthentic("a register entry is older than its region's part in the lake").with("configuration", configuration));
     }
     let body = match kind {

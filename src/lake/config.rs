@@ -283,6 +283,18 @@ impl LakeConfig {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] or [`ErrorKind::Io`].
     pub fn save_new(&self, path: &Path) -> Result<()> {
+        self.save(path, false)
+    }
+
+    /// Writes the file in place of the one that is there: whole or not at all. Comments in the old one are lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn save_over(&self, path: &Path) -> Result<()> {
+        self.save(path, true)
+    }
+
+    fn save(&self, path: &Path, over: bool) -> Result<()> {
         let failed = |e: std::io::Error| {
             let (kind, what) = match e.kind() {
                 std::io::ErrorKind::AlreadyExists => {
@@ -296,7 +308,8 @@ impl LakeConfig {
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist_noclobber(path).map_err(|e| failed(e.error))?;
+        let kept = if over { file.persist(path) } else { file.persist_noclobber(path) };
+        kept.map_err(|e| failed(e.error))?;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +9,11 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::down::DownStore;
+use super::metrics::{Health, Metrics, Operation, OperationStatistics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RegionName;
 
@@ -54,15 +56,9 @@ pub struct RequestCounts {
     pub failures: u64,
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    creates: AtomicU64,
-    puts: AtomicU64,
-    gets: AtomicU64,
-    lists: AtomicU64,
-    deletes: AtomicU64,
-    failures: AtomicU64,
-}
+/// Requests that one region is sent at a time, unless its configuration says otherwise: so many of the small ones that names take, and
+/// as many for shards, so that a bulk write never holds up a vote.
+pub const CONCURRENCY: usize = 64;
 
 /// A failure domain: a store under a prefix, with a name and a position in the configuration.
 #[derive(Debug)]
@@ -72,13 +68,30 @@ pub struct Region {
     store: Arc<dyn ObjectStore>,
     options: RegionOptions,
     down: Option<String>,
-    counters: Arc<Counters>,
+    cost_micros_per_gib: u64,
+    names: Semaphore,
+    shards: Semaphore,
+    metrics: Arc<Metrics>,
 }
 
 impl Region {
     /// A region over `store`, whose root is the region's root.
     pub fn new(name: RegionName, index: u8, store: Arc<dyn ObjectStore>, options: RegionOptions) -> Self {
-        Self { name, index, store, options, down: None, counters: Arc::default() }
+        let (names, shards) = (Semaphore::new(CONCURRENCY), Semaphore::new(CONCURRENCY));
+        Self { name, index, store, options, down: None, cost_micros_per_gib: 0, names, shards, metrics: Arc::default() }
+    }
+
+    /// With what reading a GiB from it costs, in millionths of any one currency: dear regions are read when cheap ones do not suffice.
+    #[must_use]
+    pub fn costing(self, micros_per_gib: u64) -> Self {
+        Self { cost_micros_per_gib: micros_per_gib, ..self }
+    }
+
+    /// With another limit to the requests that it is sent at a time than [`CONCURRENCY`]; at least 1.
+    #[must_use]
+    pub fn limited_to(self, requests: usize) -> Self {
+        let limit = requests.clamp(1, Semaphore::MAX_PERMITS);
+        Self { names: Semaphore::new(limit), shards: Semaphore::new(limit), ..self }
     }
 
     /// A region that keeps its place but may not be used: every request fails with `reason`.
@@ -103,36 +116,63 @@ impl Region {
         self.down.as_deref()
     }
 
+    /// What reading a GiB from it costs, in millionths.
+    pub fn cost_micros_per_gib(&self) -> u64 {
+        self.cost_micros_per_gib
+    }
+
+    /// How it does just now, as far as recent requests show.
+    pub fn health(&self) -> Health {
+        if self.down.is_some() { Health::Failing } else { self.metrics.health() }
+    }
+
+    /// How long a range read of `bytes` may take before it is late: by its own history, at most `limit`.
+    pub(crate) fn late_after(&self, bytes: u64, limit: Duration) -> Duration {
+        self.metrics.late_after(bytes, limit)
+    }
+
+    /// Takes note that a range read of `bytes` did not come in time.
+    pub(crate) fn note_late(&self, waited: Duration, bytes: u64) {
+        self.metrics.late(waited, bytes);
+    }
+
+    /// What was measured of an operation so far.
+    pub fn statistics(&self, operation: Operation) -> OperationStatistics {
+        self.metrics.snapshot(operation)
+    }
+
     /// What was asked of it so far.
     pub fn requests(&self) -> RequestCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let c = &self.counters;
+        let of = |operation| self.metrics.snapshot(operation).requests;
         RequestCounts {
-            creates: read(&c.creates),
-            puts: read(&c.puts),
-            gets: read(&c.gets),
-            lists: read(&c.lists),
-            deletes: read(&c.deletes),
-            failures: read(&c.failures),
+            creates: of(Operation::Create),
+            puts: of(Operation::Put),
+            gets: of(Operation::Get) + of(Operation::GetRanges),
+            lists: of(Operation::List),
+            deletes: of(Operation::Delete),
+            failures: Operation::ALL.iter().map(|operation| self.metrics.snapshot(*operation).failures).sum(),
         }
     }
 
     /// Create-if-absent. `Ok` only on the region's own clear word; after any error the outcome is unknown.
     pub async fn create(&self, key: &Path, payload: PutPayload) -> Result<Created> {
-        count(&self.counters.creates);
+        let length = length(payload.content_length());
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.timed(self.store.put_opts(key, payload, options)).await {
-            Ok(_) => Ok(Created::Made),
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Precondition) => Ok(Created::Exists),
-            Err(error) => Err(self.failed(error, key)),
-        }
+        let made = async {
+            match self.timed(self.store.put_opts(key, payload, options)).await {
+                Ok(_) => Ok(Created::Made),
+                Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Precondition) => Ok(Created::Exists),
+                Err(error) => Err(error),
+            }
+        };
+        self.measured(Operation::Create, key, length, made, |_| 0).await
     }
 
     /// Writes an object, over whatever is there; for names that nobody else writes.
     pub async fn put(&self, key: &Path, payload: PutPayload) -> Result<()> {
-        count(&self.counters.puts);
-        let put = self.timed(self.store.put_opts(key, payload, PutOptions::default())).await;
-        put.map(|_| ()).map_err(|error| self.failed(error, key))
+        let length = length(payload.content_length());
+        let put = self.timed(self.store.put_opts(key, payload, PutOptions::default()));
+        self.measured(Operation::Put, key, length, async { put.await.map(|_| ()) }, |()| 0).await
     }
 
     /// A whole object of at most `limit_bytes`. `None` only on a clear *not found*.
@@ -140,12 +180,14 @@ impl Region {
     /// # Errors
     /// [`ErrorKind::Corrupt`] when it is larger or not as long as it says; else whatever the region failed with.
     pub async fn get(&self, key: &Path, limit_bytes: u64) -> Result<Option<Bytes>> {
-        count(&self.counters.gets);
-        match self.read(key, limit_bytes).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(error, key)),
-        }
+        let got = async {
+            match self.read(key, limit_bytes).await {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.measured(Operation::Get, key, 0, got, |bytes| bytes.as_ref().map_or(0, |bytes| length(bytes.len()))).await
     }
 
     async fn read(&self, key: &Path, limit_bytes: u64) -> Result<Bytes> {
@@ -174,28 +216,21 @@ impl Region {
     /// # Errors
     /// [`ErrorKind::NotFound`] only on the region's clear word; [`ErrorKind::Corrupt`] for a range of another length.
     pub async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        count(&self.counters.gets);
-        let parts = self.timed(self.store.get_ranges(key, ranges)).await.map_err(|error| {
-            let error = if is_too_short(&error) {
-                Error::new(ErrorKind::Corrupt, "an object is shorter than what was asked of it").caused_by(error)
-            } else {
-                error
-            };
-            self.failed(error, key)
-        })?;
-        let exact = parts.len() == ranges.len()
-            && parts.iter().zip(ranges).all(|(part, range)| range.end.checked_sub(range.start) == Some(length(part.len())));
-        if exact {
-            return Ok(parts);
-        }
-        Err(self.failed(Error::new(ErrorKind::Corrupt, "a range came with another length than was asked for"), key))
+        let got = async {
+            let parts = self.timed(self.store.get_ranges(key, ranges)).await.map_err(cut_short)?;
+            let exact = parts.len() == ranges.len()
+                && parts.iter().zip(ranges).all(|(part, range)| range.end.checked_sub(range.start) == Some(length(part.len())));
+            if exact { Ok(parts) } else { Err(Error::new(ErrorKind::Corrupt, "a range came with another length than was asked for")) }
+        };
+        let bytes = |parts: &Vec<Bytes>| parts.iter().map(|part| length(part.len())).sum();
+        self.measured(Operation::GetRanges, key, 0, got, bytes).await
     }
 
     /// Everything below `prefix` (whole segments) and greater than `after`, in the order of the keys' bytes.
     ///
     /// The order is checked as it comes: a region that lists out of order fails with [`ErrorKind::Corrupt`].
     pub fn list(&self, prefix: &Path, after: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        count(&self.counters.lists);
+        self.metrics.requested(Operation::List, 0);
         let folder = (!prefix.as_ref().is_empty()).then_some(prefix);
         let inner = match after {
             Some(after) => self.store.list_with_offset(folder, after),
@@ -207,27 +242,72 @@ impl Region {
             last: after.cloned(),
             timeout: self.options.timeout,
             region: self.name.clone(),
-            counters: Arc::clone(&self.counters),
+            metrics: Arc::clone(&self.metrics),
         };
         stream::try_unfold(walk, Walk::next).boxed()
     }
 
     /// Deletes an object; that there was none is no error.
     pub async fn delete(&self, key: &Path) -> Result<()> {
-        count(&self.counters.deletes);
-        match self.timed(self.store.delete(key)).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed(error, key)),
-            _ => Ok(()),
-        }
+        let deleted = async {
+            match self.timed(self.store.delete(key)).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        self.measured(Operation::Delete, key, 0, deleted, |()| 0).await
     }
 
     async fn timed<T>(&self, request: impl Future<Output = object_store::Result<T>>) -> Result<T> {
         timed(self.options.timeout, request).await
     }
 
-    fn failed(&self, error: Error, key: &Path) -> Error {
-        count(&self.counters.failures);
-        error.with("region", &self.name).with("key", key)
+    /// Runs a request in its turn, and takes note of its outcome. The wait for its turn has no time limit of its own: whoever is before it
+    /// has one. `delivered` says how many bytes an answer brought.
+    async fn measured<T>(
+        &self,
+        operation: Operation,
+        key: &Path,
+        bytes_in: u64,
+        request: impl Future<Output = Result<T>>,
+        delivered: impl FnOnce(&T) -> u64,
+    ) -> Result<T> {
+        self.metrics.requested(operation, bytes_in);
+        let turns = match operation {
+            Operation::Put | Operation::GetRanges => &self.shards,
+            _ => &self.names,
+        };
+        // It is never closed.
+        let _turn = turns.acquire().await;
+        let begun = Instant::now();
+        let outcome = request.await;
+        let took = begun.elapsed();
+        tracing::debug!(
+            region = %self.name,
+            operation = operation.name(),
+            %key,
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            error = outcome.as_ref().err().map(tracing::field::display),
+            "region request"
+        );
+        match outcome {
+            Ok(answer) => {
+                self.metrics.answered(operation, took, delivered(&answer));
+                Ok(answer)
+            }
+            Err(error) => {
+                note_failure(&self.metrics, operation, &error);
+                Err(error.with("region", &self.name).with("key", key))
+            }
+        }
+    }
+}
+
+fn note_failure(metrics: &Metrics, operation: Operation, error: &Error) {
+    metrics.failed(operation);
+    // From one bad, missing or forbidden object nothing follows for others.
+    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Io) {
+        metrics.unreachable();
     }
 }
 
@@ -237,14 +317,18 @@ struct Walk {
     last: Option<Path>,
     timeout: Duration,
     region: RegionName,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
 }
 
 impl Walk {
     async fn next(mut self) -> Result<Option<(ObjectMeta, Self)>> {
-        let Some(meta) = timed(self.timeout, self.inner.try_next()).await.map_err(|error| self.failed(error))? else {
-            return Ok(None);
-        };
+        let begun = Instant::now();
+        let next = timed(self.timeout, self.inner.try_next()).await.map_err(|error| self.failed(error))?;
+        // Keys of one page come at once: what took time was a request.
+        if self.last.is_none() || next.is_none() {
+            self.metrics.answered(Operation::List, begun.elapsed(), 0);
+        }
+        let Some(meta) = next else { return Ok(None) };
         let ascends = self.last.as_ref().is_none_or(|last| meta.location > *last);
         if !ascends || !meta.location.prefix_matches(&self.prefix) {
             let error = Error::new(ErrorKind::Corrupt, "the region lists its keys out of order or outside of the prefix");
@@ -255,7 +339,7 @@ impl Walk {
     }
 
     fn failed(&self, error: Error) -> Error {
-        count(&self.counters.failures);
+        note_failure(&self.metrics, Operation::List, &error);
         // A prefix is never "not found": what is missing then is the region.
         let error = if error.kind() == ErrorKind::NotFound {
             Error::new(ErrorKind::Unavailable, "the region is missing").caused_by(error)
@@ -291,6 +375,14 @@ fn container_is_missing(error: &object_store::Error) -> bool {
     false
 }
 
+/// An object that ends before what was asked of it is damaged, whatever a store calls that.
+fn cut_short(error: Error) -> Error {
+    if is_too_short(&error) {
+        return Error::new(ErrorKind::Corrupt, "an object is shorter than what was asked of it").caused_by(error);
+    }
+    error
+}
+
 /// Whether a region refused a range because the object ends before it. Stores have no kind for that; taken for *unreachable*, a shard that
 /// was cut would not be repaired.
 fn is_too_short(error: &Error) -> bool {
@@ -308,10 +400,6 @@ fn is_too_short(error: &Error) -> bool {
         next = cause.source();
     }
     false
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 fn length(bytes: usize) -> u64 {

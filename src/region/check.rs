@@ -59,6 +59,83 @@ pub async fn check(store: &Arc<dyn ObjectStore>) -> CheckReport {
     CheckReport { results }
 }
 
+/// Proves what a writer's credentials can and cannot do: create, get and list; neither overwrite nor delete what is there.
+///
+/// Then whoever steals them, or the writer, destroys nothing: it takes the collector's credentials. Costs about ten small requests. What it
+/// creates, `check-<random>/writer`, is left behind when it may not be deleted. Regions that are directories cannot be protected in this way: the operating
+/// system's permissions decide, and whoever may create a file in a directory may as a rule delete it.
+pub async fn check_writer(store: &Arc<dyn ObjectStore>) -> CheckReport {
+    let folder = match WriteId::random() {
+        Ok(id) => format!("check-{id}"),
+        Err(error) => return CheckReport { results: vec![result("setup", Err(error), "no test could be run")] },
+    };
+    let results = vec![
+        result("may create", may_create(store, &folder).await, "the credentials are no writer's: nothing can be written"),
+        result("may read and list", may_read(store, &folder).await, "the credentials are no writer's: they cannot see what was decided"),
+        result(
+            "may not overwrite",
+            may_not_overwrite(store, &folder).await,
+            "stolen credentials can destroy: deny overwriting (a condition on if-none-match, or object lock), or keep bucket versions; in a directory, \
+             the operating system's permissions decide",
+        ),
+        result(
+            "may not delete",
+            may_not_delete(store, &folder).await,
+            "stolen credentials can destroy: leave deleting to the collector's credentials; in a directory, the operating system's permissions decide",
+        ),
+    ];
+    CheckReport { results }
+}
+
+const KEPT: &str = "kept";
+
+async fn may_create(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<String> {
+    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    store.put_opts(&key(folder, "writer")?, KEPT.into(), create).await?;
+    Ok("an object was created".to_owned())
+}
+
+async fn may_read(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<String> {
+    let key = key(folder, "writer")?;
+    is_kept(store, &key).await?;
+    let listed: Vec<Path> = store.list(Some(&Path::from(folder))).map_ok(|meta| meta.location).try_collect().await?;
+    if listed != [key] {
+        return Err(broken("a list does not show the object that was created"));
+    }
+    Ok("it was read and listed".to_owned())
+}
+
+async fn may_not_overwrite(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<String> {
+    let key = key(folder, "writer")?;
+    is_kept(store, &key).await?;
+    let outcome = store.put(&key, "overwritten".into()).await.map(|_| ());
+    refused(outcome, "an object was overwritten")?;
+    is_kept(store, &key).await?;
+    Ok("overwriting was refused, and the object is unchanged".to_owned())
+}
+
+async fn may_not_delete(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<String> {
+    let key = key(folder, "writer")?;
+    // Whether or not it could be overwritten: only that it is there.
+    store.head(&key).await?;
+    refused(store.delete(&key).await, "an object was deleted")?;
+    store.head(&key).await?;
+    Ok("deleting was refused, and the object is there".to_owned())
+}
+
+async fn is_kept(store: &Arc<dyn ObjectStore>, key: &Path) -> Result<()> {
+    if store.get(key).await?.bytes().await? == KEPT { Ok(()) } else { Err(broken("an object is not what was created")) }
+}
+
+/// Only a clear refusal counts: a store that could not be asked proves nothing.
+fn refused(outcome: object_store::Result<()>, what: &str) -> Result<()> {
+    match outcome.map_err(Error::from) {
+        Ok(()) => Err(broken(what)),
+        Err(error) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::Precondition | ErrorKind::AlreadyExists) => Ok(()),
+        Err(error) => Err(Error::new(error.kind(), "whether it is refused could not be learned").caused_by(error)),
+    }
+}
+
 fn result(name: &'static str, outcome: Result<String>, meaning: &'static str) -> CheckResult {
     match outcome {
         Ok(detail) => CheckResult { name, passed: true, detail, meaning },
@@ -206,6 +283,20 @@ mod tests {
         assert_eq!(report.results.iter().filter(|r| !r.passed).map(|r| r.name).collect::<Vec<_>>(), ["distinct names"]);
         fault.set_down(true);
         assert!(check(&store).await.results.iter().all(|r| !r.passed));
+    }
+
+    #[tokio::test]
+    async fn a_writers_credentials_pass_only_when_they_cannot_destroy() {
+        let fault = FaultyRegion::default();
+        let store: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(Arc::new(InMemory::new()), fault.clone()));
+        let failed = |report: CheckReport| report.results.iter().filter(|r| !r.passed).map(|r| r.name).collect::<Vec<_>>();
+        assert_eq!(failed(check_writer(&store).await), ["may not overwrite", "may not delete"]);
+        assert_eq!(store.list(None).try_collect::<Vec<_>>().await.unwrap(), []);
+        fault.creates_only(true);
+        let report = check_writer(&store).await;
+        assert!(report.passed(), "{report:?}");
+        fault.set_down(true);
+        assert_eq!(failed(check_writer(&store).await).len(), 4);
     }
 
     #[tokio::test]

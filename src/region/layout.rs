@@ -48,6 +48,11 @@ const MARKER_OVERHEAD_BYTES: usize = 1 + SLOT_DIGITS + 2;
 /// `i/`), so that no listing of objects meets them.
 pub const SYSTEM_SEGMENT: &str = ".lakeseal";
 
+/// The register of the lake's configurations: slot N is decided for configuration N, by the regions of N - 1.
+pub fn configurations_path() -> Path {
+    Path::from(format!("{SYSTEM_SEGMENT}/configuration"))
+}
+
 /// The lake's own folder of the registers of streamed writes.
 pub fn streamed_writes() -> Path {
     Path::from(format!("{SYSTEM_SEGMENT}/writes"))

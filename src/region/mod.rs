@@ -5,12 +5,14 @@ mod check;
 pub mod directory;
 mod down;
 pub mod layout;
+mod metrics;
 mod open;
 mod set;
 mod watch;
 
-pub use access::{Created, Region, RegionOptions, RequestCounts};
-pub use check::{CheckReport, CheckResult, check};
+pub use access::{CONCURRENCY, Created, Region, RegionOptions, RequestCounts};
+pub use check::{CheckReport, CheckResult, check, check_writer};
+pub use metrics::{Health, LATENCY_BUCKETS, Operation, OperationStatistics};
 pub use open::{OpenOptions, check_options, directory as location_directory, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};
 pub use watch::CONFIGURATION_LEASE;

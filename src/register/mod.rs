@@ -123,6 +123,20 @@ impl Registers {
         Ok(found)
     }
 
+    /// As [`Registers::at`], but leaves no ballot behind that may still be completed: `None` means that no proposal made so far, by
+    /// whomever and however late its votes arrive, is decided without being seen by every quorum that answered here.
+    ///
+    /// Cost: as [`Registers::at`], and a classic ballot where nothing is decided.
+    ///
+    /// # Errors
+    /// As [`Registers::at`]; [`ErrorKind::Unavailable`] without a writer's key where nothing is decided.
+    pub async fn close(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+        let began = tokio::time::Instant::now();
+        let found = self.find_closed(path, slot).await?;
+        self.regions.confirm_since(began).await?;
+        Ok(found)
+    }
+
     /// Has `value` decided at `slot`, or learns what was. The caller knows that `slot - 1` is decided, by another write.
     ///
     /// Cost: one round trip of one create a region when all is well. Values must differ between writes: two proposals of the same

@@ -71,6 +71,17 @@ impl Registers {
         self.settle(Reading::new(self.slot_name(path, slot))).await
     }
 
+    /// As [`Self::find_at`], but a slot that was not decided is taken away from whoever began to write there: a quorum promises that
+    /// no ballot so far can be completed any more. Or what they began is completed.
+    pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+        layout::register_folder(path)?;
+        let mut reading = Reading::new(self.slot_name(path, slot));
+        match self.read_on(&mut reading).await? {
+            Outcome::Decided(decided) => Ok(Some(decided)),
+            Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
+        }
+    }
+
     /// Finds the highest slot below `below` with any entry, by the lists of a classic quorum at least.
     ///
     /// With `speculate`, entry 0 of slot 0 is fetched beside each list, so that a register with just that slot takes one round trip.

@@ -221,7 +221,7 @@ impl Inner {
         depth: &Depth,
         pace: &Pace,
     ) -> Result<Found> {
-        let version = match self.find_version(path, slot).await? {
+        let version = match self.find_listed(path, slot).await? {
             Found::Retained(census) => *census,
             other => return Ok(other),
         };
@@ -241,7 +241,7 @@ impl Inner {
     }
 
     /// The version in a slot, by one GET where a marker names its digest.
-    pub(super) async fn find_version(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
+    pub(super) async fn find_listed(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
         if let Some(marker) = slot.marker {
             for region in slot.regions.iter().filter(|region| region.entries > 0) {
                 if let Ok(Some(decided)) = self.registers.first_entry(path, slot.slot, &marker.value, region.region).await {

@@ -72,39 +72,49 @@ pub(super) fn check_stored(stored: &Bytes, expected: &Expected, version: &Versio
     if let Some(other) = of_other {
         return bad(Fault::Foreign, format!("it is a shard of write {} of {}", other.write_id, other.path));
     }
+    let wanted = expected.stored_bytes(&manifest.path);
+    let whole = stored.len() as u64 == wanted;
     let (header, end) = (to_usize(expected.header_bytes()), to_usize(expected.header_bytes().saturating_add(expected.len)));
-    let whole = stored.len() as u64 == expected.stored_bytes(&manifest.path);
-    let (Some(list), Some(_)) = (stored.get(..header), stored.get(header..end)) else {
-        return bad(Fault::Corrupt, format!("{} bytes in place of {}", stored.len(), expected.stored_bytes(&manifest.path)));
-    };
-    let data = stored.slice(header..end);
-    let right = BlockList::from_bytes(list, expected.len, expected.root).map(|list| list.first_bad_block(0, &data));
-    match right {
-        Ok(None) => {}
-        Ok(Some(block)) => return bad(Fault::Corrupt, format!("block {block} contradicts its digest")),
-        Err(error) => {
-            let own = BlockList::of(&data);
-            if own.to_bytes() != list {
-                return bad(Fault::Corrupt, error.to_string());
+    let right = match (stored.get(..header), stored.get(header..end)) {
+        (Some(list), Some(data)) => {
+            match BlockList::from_bytes(list, expected.len, expected.root).map(|list| list.first_bad_block(0, data)) {
+                Ok(None) => Ok(stored.slice(header..end)),
+                Ok(Some(block)) => return bad(Fault::Corrupt, format!("block {block} contradicts its digest")),
+                Err(error) => Err(error.to_string()),
             }
-            let place = sharded
-                .roots
-                .iter()
-                .position(|root| *root == own.root())
-                .map(|at| (at / sharded.codec.shards(), at % sharded.codec.shards()));
-            let detail = match place {
-                Some((segment, shard)) => format!("it is shard {shard} of segment {segment}"),
-                None => format!("it is whole, with another digest: {}", own.root()),
-            };
-            return bad(Fault::Foreign, detail);
         }
-    }
+        _ => Err(format!("{} bytes in place of {wanted}", stored.len())),
+    };
+    let data = match (right, &trailer) {
+        (Ok(data), _) => data,
+        (Err(why), Err(_)) => return bad(Fault::Corrupt, why),
+        // The trailer is of this write: it may be a shard of it that was stored in the wrong place.
+        (Err(why), Ok(_)) => match whole_root(stored, trailer::stored_len(manifest.path.len())) {
+            None => return bad(Fault::Corrupt, why),
+            Some(root) => {
+                let place = sharded.roots.iter().position(|other| *other == root);
+                let (segment, shard) = place.map_or((0, 0), |at| (at / sharded.codec.shards(), at % sharded.codec.shards()));
+                let known = format!("it is shard {shard} of segment {segment}");
+                return bad(Fault::Foreign, if place.is_some() { known } else { format!("it is whole, with another digest: {root}") });
+            }
+        },
+    };
     let flaw = match trailer {
-        _ if !whole => Some((Fault::Corrupt, format!("{} bytes in place of {}", stored.len(), expected.stored_bytes(&manifest.path)))),
+        _ if !whole => Some((Fault::Corrupt, format!("{} bytes in place of {wanted}", stored.len()))),
         Err(error) => Some((Fault::Corrupt, error.to_string())),
         Ok(_) => None,
     };
     Checked { data: Some(data), flaw }
+}
+
+/// The root of a stored shard of any length, if its block list is that of its bytes.
+fn whole_root(stored: &[u8], trailer_bytes: usize) -> Option<Digest> {
+    let body = stored.get(..stored.len().checked_sub(trailer_bytes)?)?;
+    // n blocks take 32 bytes each in the list, and up to 64 KiB behind it.
+    let blocks = body.len().div_ceil(BLOCK_BYTES + Digest::LEN);
+    let (list, data) = body.split_at_checked(blocks.checked_mul(Digest::LEN)?)?;
+    let own = BlockList::of(data);
+    (!data.is_empty() && own.to_bytes() == list).then(|| own.root())
 }
 
 /// Counts and, where `depth` says so, reads all shards of a version.
@@ -121,7 +131,7 @@ pub(super) async fn census_shards(inner: &Arc<Inner>, depth: &Depth, pace: &Pace
     .await;
     let lists: BTreeMap<u8, Result<BTreeMap<(u64, usize), u64>>> = lists.into_iter().collect();
     let mut to_read = Vec::new();
-    let mut worst = Worst::new(sharded, segments);
+    let mut worst = Worst::new(sharded);
     for segment in 0..segments {
         for shard in 0..sharded.codec.shards() {
             let Some(expected) = Expected::of(sharded, segment, shard) else { continue };
@@ -188,14 +198,16 @@ fn count(census: &mut Census, worst: &mut Worst, expected: &Expected, flaw: Opti
 
 /// How many shards lack, by segment; segments without a flaw take no memory.
 struct Worst {
+    /// k.
     data: i64,
+    /// k + m.
     shards: i64,
-    /// (lost, unreachable)
+    /// How many are lost, and how many unreachable.
     lacking: BTreeMap<u64, (i64, i64)>,
 }
 
 impl Worst {
-    fn new(sharded: &Sharded, _: u64) -> Self {
+    fn new(sharded: &Sharded) -> Self {
         Self {
             data: i64::from(sharded.codec.data),
             shards: i64::from(sharded.codec.data) + i64::from(sharded.codec.parity),

@@ -224,7 +224,7 @@ impl Collector<'_> {
             let write_id = if self.is_finished(path, slot) {
                 None
             } else {
-                match self.inner.find_version(path, slot.slot).await? {
+                match self.inner.version_in(path, slot.slot).await? {
                     Found::Version(manifest) => Some(manifest.write_id),
                     Found::Collected => None,
                     Found::Undecided => continue,

@@ -84,7 +84,7 @@ impl Collector<'_> {
         Ok(join_all(regions.map(|region| async {
             let body = match region.get(&key, ENTRY_LIMIT_BYTES).await {
                 Ok(Some(bytes)) => {
-                    EntryBody::open(&bytes, &place(self.inner, region, path, slot), self.inner.regions.entry_keys()).map(Some)
+                    self.open_first(&bytes, region, path, slot).map(Some)
                 }
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
@@ -92,6 +92,13 @@ impl Collector<'_> {
             First { region: Arc::clone(region), body }
         }))
         .await)
+    }
+
+    /// Under whichever configuration it was made, as the region's own log is read.
+    fn open_first(&self, bytes: &Bytes, region: &Region, path: &Path, slot: Slot) -> Result<EntryBody> {
+        let regions = &self.inner.regions;
+        let since = regions.since(region.index());
+        EntryBody::open_since(bytes, &place(self.inner, region, path, slot), since, regions.entry_keys()).map(|(body, _)| body)
     }
 
     /// What the slot is decided for, and its manifest, if any region still has it.

@@ -16,11 +16,14 @@ mod copy;
 mod decide;
 mod delete;
 mod get;
+mod handover;
+mod hedge;
 mod hints;
 mod list;
 mod multipart;
 mod orphans;
 mod pace;
+mod plan;
 mod put;
 mod read;
 mod read_repair;
@@ -57,6 +60,8 @@ use tokio::task::JoinSet;
 
 pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
+pub use self::handover::HandedOver;
+pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
@@ -65,14 +70,16 @@ pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
 
+use self::hedge::Hedging;
 use self::hints::Hints;
 use self::resolve::Version;
 use crate::clock::SharedClock;
 use crate::digest::{BlockList, Digest};
 use crate::erasure::Codec;
 use crate::error::Result;
+use crate::id::RegionName;
 use crate::key::PrivateKey;
-use crate::region::RegionSet;
+use crate::region::{Health, Operation, OperationStatistics, Region, RegionSet};
 use crate::register::Registers;
 
 /// Manifests whose last known version is remembered, as a hint.
@@ -98,6 +105,19 @@ pub struct ErasureStore {
     inner: Arc<Inner>,
 }
 
+/// What was measured of one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionStatistics {
+    /// Its name.
+    pub region: RegionName,
+    /// How it does just now.
+    pub health: Health,
+    /// What reading a GiB from it costs, in millionths.
+    pub cost_micros_per_gib: u64,
+    /// By operation, all of [`Operation::ALL`].
+    pub operations: Vec<(Operation, OperationStatistics)>,
+}
+
 struct Inner {
     regions: Arc<RegionSet>,
     registers: Registers,
@@ -108,6 +128,7 @@ struct Inner {
     known: Mutex<LruCache<Path, Arc<Version>>>,
     lists: Mutex<LruCache<Digest, Arc<BlockList>>>,
     hints: Hints,
+    hedging: Hedging,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -119,6 +140,7 @@ impl ErasureStore {
     pub fn new(regions: Arc<RegionSet>, profile: Profile, writer: Option<Arc<PrivateKey>>, clock: SharedClock) -> Result<Self> {
         profile.check(regions.len())?;
         let registers = Registers::new(Arc::clone(&regions), writer.clone()).describing(resolve::describe);
+        let hedging = Hedging::new(profile.hedge_percent, profile.segment_bytes);
         let inner = Inner {
             codec: Codec::new(profile.codec())?,
             regions,
@@ -129,6 +151,7 @@ impl ErasureStore {
             known: Mutex::new(LruCache::new(KNOWN_PATHS)),
             lists: Mutex::new(LruCache::new(KNOWN_LISTS)),
             hints: Hints::default(),
+            hedging,
             tasks: Mutex::new(JoinSet::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -149,6 +172,22 @@ impl ErasureStore {
     /// How many bad, missing or slow shards were met since the store was opened, repetitions included.
     pub fn repair_hints_total(&self) -> u64 {
         self.inner.hints.total()
+    }
+
+    /// What reads did since the store was opened: bytes, hedges, decodes.
+    pub fn read_statistics(&self) -> ReadStatistics {
+        self.inner.hedging.statistics()
+    }
+
+    /// What was measured of each region since it was opened, in the order of the configuration.
+    pub fn region_statistics(&self) -> Vec<RegionStatistics> {
+        let of = |region: &Arc<Region>| RegionStatistics {
+            region: region.name().clone(),
+            health: region.health(),
+            cost_micros_per_gib: region.cost_micros_per_gib(),
+            operations: Operation::ALL.iter().map(|operation| (*operation, region.statistics(*operation))).collect(),
+        };
+        self.inner.regions.regions().iter().map(of).collect()
     }
 
     /// Forgets the remembered versions and block lists, so that the next calls are as cold as a new process's.

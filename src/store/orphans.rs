@@ -165,7 +165,7 @@ impl Collector<'_> {
 
     /// Sees to it that one slot is decided for another write.
     async fn release(&self, path: &Path, slot: Slot, write_id: WriteId) -> Result<Verdict> {
-        match self.inner.find_version(path, slot).await? {
+        match self.inner.version_in(path, slot).await? {
             Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
             Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
             Found::Undecided if self.options.dry_run => Ok(Verdict::Orphan),
@@ -177,7 +177,7 @@ impl Collector<'_> {
     async fn republish(&self, path: &Path, slot: Slot, write_id: WriteId) -> Result<Verdict> {
         let newest = self.inner.newest(path).await?;
         if newest.as_ref().is_some_and(|newest| newest.decided.slot >= slot) {
-            return match self.inner.find_version(path, slot).await? {
+            return match self.inner.version_in(path, slot).await? {
                 Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
                 Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
                 Found::Undecided => Err(Error::new(ErrorKind::Unavailable, "a slot below the newest version is not decided")),
@@ -306,7 +306,7 @@ impl Collector<'_> {
             return Ok(());
         };
         // A writer whose write is decided binds it to nothing further.
-        let is_done = match self.inner.find_version(&Path::from(path.as_str()), slot).await? {
+        let is_done = match self.inner.version_in(&Path::from(path.as_str()), slot).await? {
             Found::Version(manifest) => manifest.write_id == write_id,
             Found::Collected | Found::Undecided => false,
         };

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
+use super::hedge::Hedging;
 use super::hints::RepairReason;
 use super::resolve::Version;
 use super::segment::{compute, shard_key};
@@ -17,6 +19,7 @@ use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Content, Sharded};
+use crate::region::Region;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -48,6 +51,10 @@ impl Held {
         }
     }
 
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(range, _)| range.end - range.start).sum()
+    }
+
     /// The bytes of `range`, if they are held in one piece.
     pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
         if range.is_empty() {
@@ -70,6 +77,16 @@ pub(super) struct Segment {
 
 type Fetch = BoxFuture<'static, (usize, Result<Held>)>;
 
+/// A request that is under way.
+struct Asked {
+    ranges: Vec<Range<u64>>,
+    since: Instant,
+    /// From when on others are asked in its place; `None` once nobody is.
+    late_at: Option<Instant>,
+    /// Whether it is not counted on any more.
+    late: bool,
+}
+
 /// What a read of a segment knows so far.
 struct Reading {
     segment: Segment,
@@ -77,12 +94,11 @@ struct Reading {
     requests: FuturesUnordered<Fetch>,
     held: BTreeMap<usize, Held>,
     failed: BTreeMap<usize, Error>,
-    /// Shards that a request is under way for.
-    asked: BTreeSet<usize>,
+    asked: BTreeMap<usize, Asked>,
+    /// Shards that the plan goes around; they are asked when all others do not suffice.
+    avoided: BTreeSet<usize>,
     /// Once something is to be decoded: the columns that are needed of k shards.
     columns: Option<Range<u64>>,
-    /// How many times the hedge delay has passed.
-    hedges: u32,
 }
 
 /// Ranges widened to whole blocks of a string of `len` bytes, sorted and joined.
@@ -103,7 +119,7 @@ pub(super) fn whole_blocks(ranges: &[Range<u64>], len: u64) -> Vec<Range<u64>> {
     joined
 }
 
-fn clip(columns: &Range<u64>, len: u64) -> Range<u64> {
+pub(super) fn clip(columns: &Range<u64>, len: u64) -> Range<u64> {
     columns.start.min(len)..columns.end.min(len)
 }
 
@@ -129,27 +145,44 @@ impl Segment {
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest lacks a shard").with("shard", shard))
     }
 
+    pub(super) fn shape(&self) -> SegmentShape {
+        self.shape
+    }
+
+    pub(super) fn hedging(&self) -> &Hedging {
+        &self.inner.hedging
+    }
+
+    pub(super) fn region(&self, shard: usize) -> Option<&Arc<Region>> {
+        let (_, region) = self.root_and_region(shard).ok()?;
+        self.inner.regions.region(region)
+    }
+
     /// Reads the wanted ranges of data shards. Every byte that it returns was verified, or decoded from verified bytes.
     pub(super) async fn read(self, wanted: Wanted) -> Result<BTreeMap<usize, Held>> {
-        let hedge = self.inner.profile.hedge;
+        let plan = self.plan(&wanted);
         let mut reading = Reading {
             segment: self,
             wanted,
             requests: FuturesUnordered::new(),
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            avoided: plan.avoided,
             columns: None,
-            hedges: 0,
         };
-        for (shard, ranges) in reading.wanted.clone() {
+        for (shard, ranges) in plan.asked {
             reading.ask(shard, ranges);
         }
         loop {
-            match tokio::time::timeout(hedge, reading.requests.next()).await {
+            let answer = match reading.late_at() {
+                Some(at) => timeout_at(at, reading.requests.next()).await,
+                None => Ok(reading.requests.next().await),
+            };
+            match answer {
                 Ok(Some((shard, outcome))) => reading.take(shard, outcome),
                 Ok(None) => {}
-                Err(_) => reading.hedges += 1,
+                Err(_) => reading.mark_late(),
             }
             if let Some(held) = reading.advance().await? {
                 return Ok(held);
@@ -219,7 +252,11 @@ fn verify(
 impl Reading {
     fn ask(&mut self, shard: usize, ranges: Vec<Range<u64>>) {
         let ranges = whole_blocks(&ranges, self.segment.shape.shard_len(shard));
-        self.asked.insert(shard);
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        let limit = self.segment.inner.profile.hedge;
+        let since = Instant::now();
+        let late_at = since + self.segment.region(shard).map_or(limit, |region| region.late_after(bytes, limit));
+        self.asked.insert(shard, Asked { ranges: ranges.clone(), since, late_at: Some(late_at), late: false });
         let segment = self.segment.clone();
         self.requests.push(Box::pin(async move { (shard, segment.fetch(shard, ranges).await) }));
     }
@@ -228,12 +265,53 @@ impl Reading {
         self.asked.remove(&shard);
         match outcome {
             // A shard may be asked twice, for its own ranges and for the columns of others.
-            Ok(held) => self.held.entry(shard).or_default().add(held),
+            Ok(held) => {
+                self.segment.hedging().read(held.bytes());
+                self.held.entry(shard).or_default().add(held);
+            }
             Err(error) => {
                 self.note(shard, RepairReason::of(error.kind()));
                 self.failed.insert(shard, error);
             }
         }
+    }
+
+    /// When the next request is late.
+    fn late_at(&self) -> Option<Instant> {
+        self.asked.values().filter_map(|asked| asked.late_at).min()
+    }
+
+    /// Gives up counting on the requests that are late, as far as the budget lets others be asked in their place.
+    fn mark_late(&mut self) {
+        let now = Instant::now();
+        let late: Vec<usize> =
+            self.asked.iter().filter(|(_, asked)| asked.late_at.is_some_and(|at| at <= now)).map(|(shard, _)| *shard).collect();
+        for shard in late {
+            let extra = self.bytes_without(shard);
+            let may = self.segment.hedging().spend(extra);
+            let Some(asked) = self.asked.get_mut(&shard) else { continue };
+            asked.late_at = None;
+            asked.late = may;
+            let (waited, bytes) = (now - asked.since, asked.ranges.iter().map(|range| range.end - range.start).sum());
+            if may {
+                self.segment.hedging().hedged()
+            } else {
+                self.segment.hedging().refused()
+            }
+            if let Some(region) = self.segment.region(shard) {
+                region.note_late(waited, bytes);
+            }
+        }
+    }
+
+    /// Bytes that are to be asked for, once `late` is not counted on.
+    fn bytes_without(&self, late: usize) -> u64 {
+        let lost = self.missing().into_iter().filter(|shard| *shard == late || self.is_lost(*shard));
+        let Some(columns) = self.span(lost) else { return 0 };
+        let shape = self.segment.shape;
+        let counted = (0..shape.shards()).filter(|shard| *shard != late && (self.covers(*shard, &columns) || self.comes(*shard, &columns)));
+        let lacking = shape.data.saturating_sub(counted.count());
+        u64::try_from(lacking).unwrap_or(u64::MAX).saturating_mul(columns.end - columns.start)
     }
 
     fn note(&self, shard: usize, why: RepairReason) {
@@ -246,64 +324,74 @@ impl Reading {
         self.held.get(&shard).is_some_and(|held| ranges.iter().all(|range| held.get(range).is_some()))
     }
 
+    /// The wanted shards whose bytes are not all there.
+    fn missing(&self) -> Vec<usize> {
+        self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect()
+    }
+
+    /// Whether a missing shard is not counted on: what nobody is asked for does not come by waiting.
+    fn is_lost(&self, shard: usize) -> bool {
+        self.failed.contains_key(&shard) || self.asked.get(&shard).is_none_or(|asked| asked.late)
+    }
+
     /// Takes the next step. The held bytes, when they are all there is to read.
     async fn advance(&mut self) -> Result<Option<BTreeMap<usize, Held>>> {
-        let missing: Vec<usize> =
-            self.wanted.iter().filter(|(shard, ranges)| !self.has(**shard, ranges)).map(|(shard, _)| *shard).collect();
+        let missing = self.missing();
         if missing.is_empty() {
             return Ok(Some(std::mem::take(&mut self.held)));
         }
-        // What nobody is asked for any more does not come by waiting either.
-        let is_lost = |shard: &usize| self.hedges > 0 || self.failed.contains_key(shard) || !self.asked.contains(shard);
-        let lost: Vec<usize> = missing.iter().copied().filter(is_lost).collect();
-        if lost.is_empty() {
-            return Ok(None);
-        }
-        let columns = self.widen(&lost);
+        let lost: Vec<usize> = missing.iter().copied().filter(|shard| self.is_lost(*shard)).collect();
+        let Some(columns) = (if lost.is_empty() { None } else { self.span(lost.iter().copied()) }) else { return Ok(None) };
+        // Once the columns grow, all that was held for less is asked again.
+        self.columns = Some(columns.clone());
         let shape = self.segment.shape;
-        let covering: Vec<(usize, Bytes)> = (0..shape.shards())
-            .filter_map(|shard| {
-                let part = clip(&columns, shape.shard_len(shard));
-                // Shards without bytes in these columns are padding: nobody has to be asked.
-                let padding = shard < shape.data && part.is_empty();
-                let bytes = if padding { Some(Bytes::new()) } else { self.held.get(&shard)?.get(&part) };
-                Some((shard, bytes?))
-            })
-            .take(shape.data)
-            .collect();
+        let covering: Vec<(usize, Bytes)> =
+            (0..shape.shards()).filter_map(|shard| Some((shard, self.part(shard, &columns)?))).take(shape.data).collect();
         if covering.len() >= shape.data {
             return self.decode(&columns, covering, &missing, &lost).await;
         }
-        self.ask_others(&columns, covering.len(), &covering, &missing)?;
+        self.ask_others(&columns, covering.len())?;
         Ok(None)
     }
 
-    /// The columns to decode: once they grow, all that was held for less is asked again.
-    fn widen(&mut self, lost: &[usize]) -> Range<u64> {
+    /// The columns to decode for `lost`, those that were decided on before included.
+    fn span(&self, lost: impl Iterator<Item = usize>) -> Option<Range<u64>> {
         let shape = self.segment.shape;
-        let ranges = lost.iter().filter_map(|shard| Some((*shard, self.wanted.get(shard)?)));
-        let wide: Vec<Range<u64>> = ranges.flat_map(|(shard, ranges)| whole_blocks(ranges, shape.shard_len(shard))).collect();
-        let start = wide.iter().map(|range| range.start).chain(self.columns.iter().map(|range| range.start)).min().unwrap_or(0);
-        let end = wide.iter().map(|range| range.end).chain(self.columns.iter().map(|range| range.end)).max().unwrap_or(0);
-        self.columns = Some(start..end);
-        start..end
+        let ranges = lost.filter_map(|shard| Some((shard, self.wanted.get(&shard)?)));
+        let wide = ranges.flat_map(|(shard, ranges)| whole_blocks(ranges, shape.shard_len(shard))).chain(self.columns.clone());
+        wide.reduce(|all, range| all.start.min(range.start)..all.end.max(range.end))
     }
 
-    /// Asks as many further shards as decoding still lacks; all that are left once the hedge delay has passed twice.
-    fn ask_others(&mut self, columns: &Range<u64>, covered: usize, covering: &[(usize, Bytes)], missing: &[usize]) -> Result<()> {
+    /// The bytes of a shard in `columns`, if they are held, or known: shards without bytes there are padding, and nobody has to be asked.
+    fn part(&self, shard: usize, columns: &Range<u64>) -> Option<Bytes> {
         let shape = self.segment.shape;
-        let candidates: Vec<usize> = (0..shape.shards())
-            .filter(|shard| !self.failed.contains_key(shard) && !self.asked.contains(shard) && !missing.contains(shard))
-            .filter(|shard| covering.iter().all(|(covering, _)| covering != shard))
+        let part = clip(columns, shape.shard_len(shard));
+        if shard < shape.data && part.is_empty() { Some(Bytes::new()) } else { self.held.get(&shard)?.get(&part) }
+    }
+
+    fn covers(&self, shard: usize, columns: &Range<u64>) -> bool {
+        self.part(shard, columns).is_some()
+    }
+
+    /// Whether a request is under way, and counted on, that brings all of `columns`.
+    fn comes(&self, shard: usize, columns: &Range<u64>) -> bool {
+        let part = clip(columns, self.segment.shape.shard_len(shard));
+        let within = |asked: &Asked| asked.ranges.iter().any(|range| range.start <= part.start && part.end <= range.end);
+        self.asked.get(&shard).is_some_and(|asked| !asked.late && within(asked))
+    }
+
+    /// Asks as many further shards as decoding still lacks, the cheapest first, and those that the plan goes around last.
+    fn ask_others(&mut self, columns: &Range<u64>, covered: usize) -> Result<()> {
+        let shape = self.segment.shape;
+        let mut candidates: Vec<usize> = (0..shape.shards())
+            .filter(|shard| !self.failed.contains_key(shard) && !self.asked.contains_key(shard) && !self.covers(*shard, columns))
             .collect();
+        candidates.sort_by_key(|shard| (self.avoided.contains(shard), self.segment.rank(*shard), *shard));
         if candidates.is_empty() && self.asked.is_empty() {
             return Err(self.exhausted(covered));
         }
-        // A missing shard's own request may still come, but is not counted on.
-        let under_way = self.asked.iter().filter(|shard| !missing.contains(shard)).count();
-        let lacking = (shape.data - covered).saturating_sub(under_way);
-        let lacking = if self.hedges > 1 { candidates.len() } else { lacking };
-        for shard in candidates.into_iter().take(lacking) {
+        let coming = (0..shape.shards()).filter(|shard| !self.covers(*shard, columns) && self.comes(*shard, columns)).count();
+        for shard in candidates.into_iter().take((shape.data - covered).saturating_sub(coming)) {
             self.ask(shard, vec![columns.clone()]);
         }
         Ok(())
@@ -337,8 +425,9 @@ impl Reading {
             Ok(decoded)
         })
         .await?;
+        self.segment.hedging().decoded();
         for (shard, bytes) in lost.iter().zip(decoded) {
-            if !self.failed.contains_key(shard) {
+            if self.asked.get(shard).is_some_and(|asked| asked.late) {
                 self.note(*shard, RepairReason::Slow);
             }
             self.held.insert(*shard, Held(vec![(clip(columns, shape.shard_len(*shard)), bytes)]));

@@ -95,6 +95,41 @@ impl ScrubReport {
         wrong == 0 && self.damaged_versions == self.repaired_versions && self.interrupted.is_none()
     }
 
+    /// Adds the report of the names that come behind this one's; keeps `findings_limit` findings.
+    pub fn absorb(&mut self, later: Self, findings_limit: usize) {
+        self.names += later.names;
+        self.versions += later.versions;
+        self.tombstones += later.tombstones;
+        self.open_slots += later.open_slots;
+        self.collected += later.collected;
+        self.unknown_versions += later.unknown_versions;
+        self.damaged_versions += later.damaged_versions;
+        self.repaired_versions += later.repaired_versions;
+        self.unrepaired_versions += later.unrepaired_versions;
+        self.lost_versions += later.lost_versions;
+        self.left_versions += later.left_versions;
+        for region in later.regions {
+            match self.regions.iter_mut().find(|own| own.region == region.region) {
+                Some(own) => {
+                    own.tally += region.tally;
+                    own.down = own.down.take().or(region.down);
+                    own.unreachable = own.unreachable.take().or(region.unreachable);
+                }
+                None => self.regions.push(region),
+            }
+        }
+        for (all, part) in [(&mut self.margins, later.margins), (&mut self.margins_after, later.margins_after)] {
+            part.into_iter().for_each(|(margin, versions)| *all.entry(margin).or_default() += versions);
+        }
+        let room = findings_limit.saturating_sub(self.findings.len());
+        self.findings.extend(later.findings.into_iter().take(room));
+        self.findings_total += later.findings_total;
+        self.rounds = self.rounds.max(later.rounds);
+        self.bytes_read += later.bytes_read;
+        self.resume_after = later.resume_after;
+        self.interrupted = later.interrupted;
+    }
+
     /// The worst margin that is left.
     pub fn worst_margin(&self) -> Option<i64> {
         let margins = if self.margins_after.is_empty() { &self.margins } else { &self.margins_after };

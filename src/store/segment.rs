@@ -33,7 +33,7 @@ struct Shard {
     root: Digest,
     /// Bytes of the shard itself.
     len: usize,
-    /// What is stored: the block list and the shard; the trailer follows.
+    /// What is stored: the block list, the shard, the trailer.
     payload: PutPayload,
 }
 
@@ -54,29 +54,32 @@ pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> 
 pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: Bytes) -> Result<Vec<Digest>> {
     let shape = inner.profile.geometry().segment(bytes.len() as u64);
     let codec = inner.codec.clone();
-    let shards = compute(move || code(&codec, shape, &bytes)).await?;
+    let trailer = upload.trailer.clone();
+    let shards = compute(move || code(&codec, shape, &bytes, &trailer)).await?;
     let roots = shards.iter().map(|shard| shard.root).collect();
     send(&inner, &upload, index, shards).await?;
     Ok(roots)
 }
 
-fn code(codec: &Codec, shape: SegmentShape, segment: &Bytes) -> Result<Vec<Shard>> {
+fn code(codec: &Codec, shape: SegmentShape, segment: &Bytes, trailer: &Bytes) -> Result<Vec<Shard>> {
     let width = shape.shard_len(shape.data);
     // One digest a block, as the list of the shard will have.
     let room = usize::try_from(width.div_ceil(BLOCK_BYTES as u64).max(1)).unwrap_or(usize::MAX).saturating_mul(Digest::LEN);
-    let parity = codec.encode_behind(room, shape, segment)?;
+    let parity = codec.encode_between(room, trailer.len(), shape, segment)?;
     let data = (0..shape.data).map(|shard| {
         let range = shape.data_range(shard);
         let (start, end) = (usize::try_from(range.start).unwrap_or(usize::MAX), usize::try_from(range.end).unwrap_or(usize::MAX));
         let bytes = segment.slice(start..end);
         let list = BlockList::of(&bytes);
-        Shard { root: list.root(), len: bytes.len(), payload: PutPayload::from_iter([list.to_bytes().into(), bytes]) }
+        Shard { root: list.root(), len: bytes.len(), payload: PutPayload::from_iter([list.to_bytes().into(), bytes, trailer.clone()]) }
     });
     let parity = parity.into_iter().map(|mut stored| {
         let at = room.min(stored.len());
-        let (front, bytes) = stored.split_at_mut(at);
+        let (front, rest) = stored.split_at_mut(at);
+        let (bytes, back) = rest.split_at_mut(rest.len().saturating_sub(trailer.len()));
         let (list, len) = (BlockList::of(bytes), bytes.len());
         front.copy_from_slice(&list.to_bytes());
+        back.copy_from_slice(trailer);
         Shard { root: list.root(), len, payload: stored.into() }
     });
     Ok(data.chain(parity).collect())
@@ -146,12 +149,13 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
     // Not an overwriting put: a writer's credentials need not be able to overwrite.
     failpoint!("segment.before-shard");
-    let created = region.create(&key, payload.clone()).await;
+    let stored = match region.create(&key, payload.clone()).await {
+        Ok(Created::Made) => Ok(()),
+        Ok(Created::Exists) => stands(region, &key, &payload).await,
+        Err(error) => Err(error),
+    };
     failpoint!("segment.after-shard");
-    match created? {
-        Created::Made => Ok(()),
-        Created::Exists => stands(region, &key, &payload).await,
-    }
+    stored
 }
 
 /// What was there already is our own if a request was repeated on the way; anything else stands where our shard should.

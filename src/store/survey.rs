@@ -263,7 +263,7 @@ impl Inner {
     }
 
     async fn unmarked(self: &Arc<Self>, path: &Path, slot: &WalkedSlot) -> Slot {
-        match self.find_version(path, slot).await {
+        match self.find_listed(path, slot).await {
             Ok(Found::Retained(census)) => Slot::Kept(census.version.manifest.marker(census.version.decided.digest)),
             Ok(Found::Open) => Slot::Open,
             Ok(Found::Collected) => Slot::Collected,

@@ -13,7 +13,7 @@ use super::Inner;
 use super::decide::refuse_system;
 use super::segment::{Upload, compute, shard_key, write};
 use crate::digest::Digest;
-use crate::erasure::SegmentShape;
+use crate::erasure::{Placement, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
@@ -189,13 +189,23 @@ async fn hash_on(previous: oneshot::Receiver<blake3::Hasher>, bytes: Bytes, next
 }
 
 impl Inner {
-    /// The region of each shard: the regions in order, so that regions that are named first hold data; where there are more regions
-    /// than shards, the write id says with which to begin.
+    /// The region of each shard, by the profile's placement. It is stored with the object: readers do not compute it.
     fn place(&self, write_id: WriteId) -> Vec<u8> {
-        let regions = self.regions.len().max(1);
         let shards = self.profile.shards();
-        let start = if regions == shards { 0 } else { usize::from(write_id.0.first().copied().unwrap_or(0)) % regions };
-        (0..shards).filter_map(|shard| u8::try_from((start + shard) % regions).ok()).collect()
+        let mut regions: Vec<u8> = self.regions.regions().iter().map(|region| region.index()).collect();
+        let rotate = match self.profile.placement {
+            Placement::Auto => regions.len() > shards,
+            Placement::Rotate => true,
+            Placement::Ordered => false,
+        };
+        if rotate {
+            let start = usize::from(write_id.0.first().copied().unwrap_or(0)) % regions.len().max(1);
+            regions.rotate_left(start);
+        } else if self.profile.placement == Placement::Ordered {
+            regions.sort_by_key(|region| self.regions.region(*region).map(|region| region.cost_micros_per_gib()));
+        }
+        regions.truncate(shards);
+        regions
     }
 
     /// What is stored behind the shards of an upload, so that a collector can tell whose they are.

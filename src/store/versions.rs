@@ -82,7 +82,7 @@ impl Inner {
         if let Some(marker) = slot.marker.filter(|_| !is_stub) {
             return Ok(Some(info(slot.slot, marker.kind, marker.size, marker.modified_ms, marker.write_id)));
         }
-        Ok(match self.find_version(path, slot.slot).await? {
+        Ok(match self.version_in(path, slot.slot).await? {
             Found::Version(found) => Some(info(slot.slot, found.kind(), found.size(), found.modified_ms, found.write_id)),
             Found::Collected => Some(VersionInfo {
                 slot: slot.slot,
@@ -99,7 +99,7 @@ impl Inner {
     }
 
     /// What one slot was decided for, by its entries and not by what is remembered or marked.
-    pub(super) async fn find_version(&self, path: &Path, slot: Slot) -> Result<Found> {
+    pub(super) async fn version_in(&self, path: &Path, slot: Slot) -> Result<Found> {
         match self.registers.at(path, slot).await {
             Ok(Some(decided)) => {
                 let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", slot))?;
@@ -126,7 +126,7 @@ impl Inner {
         }
         let Some(walked) = self.registers.walk_one(path).await? else { return Ok(false) };
         for slot in &walked.slots {
-            if let Found::Version(manifest) = self.find_version(path, slot.slot).await?
+            if let Found::Version(manifest) = self.version_in(path, slot.slot).await?
                 && manifest.write_id == write_id
             {
                 return Ok(true);

@@ -7,7 +7,7 @@ mod baseline;
 #[cfg(feature = "tables")]
 mod cli;
 #[cfg(feature = "tables")]
-pub mod delta;
+mod delta;
 mod servers;
 #[cfg(feature = "tables")]
 mod sql;

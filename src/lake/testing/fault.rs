@@ -44,6 +44,10 @@ struct State {
     slow_ms: AtomicU64,
     racy_create: AtomicBool,
     corrupt: Mutex<Option<Predicate>>,
+    hold: Mutex<Option<Predicate>>,
+    held: AtomicU64,
+    released: tokio::sync::Notify,
+    creates_only: AtomicBool,
     counts: Mutex<OperationCounts>,
 }
 
@@ -93,6 +97,27 @@ impl FaultyRegion {
         self.0.racy_create.store(racy, Ordering::SeqCst);
     }
 
+    /// Puts of keys for which `matches` holds wait until [`FaultyRegion::release`]: a writer that is paused, or messages that are late.
+    pub fn hold(&self, matches: impl Fn(&Path) -> bool + Send + Sync + 'static) {
+        *self.0.hold.lock() = Some(Box::new(matches));
+    }
+
+    /// What was held goes on.
+    pub fn release(&self) {
+        *self.0.hold.lock() = None;
+        self.0.released.notify_waiters();
+    }
+
+    /// How many puts were held so far.
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::SeqCst)
+    }
+
+    /// While on, the region's credentials are a writer's: what would overwrite or delete is refused as not permitted.
+    pub fn creates_only(&self, on: bool) {
+        self.0.creates_only.store(on, Ordering::SeqCst);
+    }
+
     /// How many requests came so far.
     pub fn counts(&self) -> OperationCounts {
         *self.0.counts.lock()
@@ -101,6 +126,30 @@ impl FaultyRegion {
     /// Counts from zero again.
     pub fn reset_counts(&self) {
         *self.0.counts.lock() = OperationCounts::default();
+    }
+
+    async fn wait_while_held(&self, key: &Path) {
+        let mut is_first = true;
+        loop {
+            let released = self.0.released.notified();
+            let mut released = std::pin::pin!(released);
+            // Before looking, so that no release is missed.
+            released.as_mut().enable();
+            if !self.0.hold.lock().as_ref().is_some_and(|matches| matches(key)) {
+                return;
+            }
+            self.0.held.fetch_add(u64::from(is_first), Ordering::SeqCst);
+            is_first = false;
+            released.await;
+        }
+    }
+
+    fn permit(&self, key: &Path, creates: bool) -> Result<()> {
+        if creates || !self.0.creates_only.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let denied = Error::new(ErrorKind::Permission, "these credentials may only create");
+        Err(denied.into_object_store(key))
     }
 
     async fn admit(&self, count: impl FnOnce(&mut OperationCounts)) -> Result<()> {
@@ -177,6 +226,8 @@ impl fmt::Display for FaultStore {
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let create = matches!(options.mode, PutMode::Create);
+        self.region.wait_while_held(key).await;
+        self.region.permit(key, create || self.inner.head(key).await.is_err())?;
         let count = |c: &mut OperationCounts| if create { c.creates += 1 } else { c.puts += 1 };
         if create && self.region.0.racy_create.load(Ordering::SeqCst) && self.inner.head(key).await.is_err() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -211,7 +262,10 @@ impl ObjectStore for FaultStore {
         let (region, inner) = (self.region.clone(), Arc::clone(&self.inner));
         keys.and_then(move |key| {
             let (region, inner) = (region.clone(), Arc::clone(&inner));
-            async move { region.write(|c| c.deletes += 1, inner.delete(&key)).await.map(|()| key) }
+            async move {
+                region.permit(&key, false)?;
+                region.write(|c| c.deletes += 1, inner.delete(&key)).await.map(|()| key)
+            }
         })
         .boxed()
     }

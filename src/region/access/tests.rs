@@ -65,7 +65,7 @@ async fn an_unsorted_list_is_an_error() {
         last: None,
         timeout: Duration::from_secs(1),
         region: "a".parse().unwrap(),
-        counters: Arc::default(),
+        metrics: Arc::default(),
     };
     let listed: Vec<_> = stream::try_unfold(walk, Walk::next).collect().await;
     assert!(listed[0].is_ok());

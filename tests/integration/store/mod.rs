@@ -1,6 +1,8 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
 mod budgets;
+mod collect;
+mod collect_races;
 pub mod conformance;
 #[cfg(unix)]
 mod crash;
@@ -14,6 +16,9 @@ mod directories_sync;
 mod faults;
 mod liars;
 mod multipart;
+mod scale;
+mod scrub;
+mod versions;
 
 use std::sync::Arc;
 

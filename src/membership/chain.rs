@@ -1,0 +1,165 @@
+//! The chain of configurations: deciding the next one and publishing it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::{Key, MembershipKeys};
+use crate::clock::SharedClock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::id::IncarnationId;
+use crate::key::PrivateKey;
+use crate::lake::{
+    CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, Lake, LakeConfig, LakeRecord, OpenOptions, RegionPlace, RegionRecord, RegionState,
+    check_empty, open, region_options,
+};
+use crate::region::directory::DirectoryStore;
+use crate::region::{Created, Region, layout, location_directory};
+use crate::register::{Proposed, Registers};
+
+/// A change that is being made.
+pub(super) struct Change {
+    /// The lake's file as it will be.
+    pub(super) config: LakeConfig,
+    /// What the new region is.
+    pub(super) newcomer: RegionRecord,
+    index: u8,
+    region: Region,
+    root: Key,
+    writer: Key,
+    clock: SharedClock,
+}
+
+impl Change {
+    /// Gives the new region its identity, unless an earlier attempt has.
+    pub(super) async fn begin(config: LakeConfig, index: u8, keys: &MembershipKeys, clock: SharedClock, is_moved: bool) -> Result<Self> {
+        let missing = || Error::new(ErrorKind::Internal, "the region's position is not in the file");
+        let place = config.regions.get(usize::from(index)).ok_or_else(missing)?;
+        if is_moved && let Some(directory) = location_directory(&place.url, Some(&config.directory))? {
+            DirectoryStore::new(directory, place.fsync).make_root().map_err(|e| e.with("region", &place.name))?;
+        }
+        let region = Region::new(place.name.clone(), index, place.open(&config.directory)?, region_options(place));
+        let newcomer = identify(&config, &region, &keys.root, &clock, is_moved).await?;
+        let (root, writer) = (Arc::new(keys.root.clone()), Arc::new(keys.writer.clone()));
+        Ok(Self { config, newcomer, index, region, root, writer, clock })
+    }
+
+    /// Opens the lake as it is now; before the new region has its place, that place is down.
+    pub(super) async fn open(&self) -> Result<Lake> {
+        let options = OpenOptions { writer: Some(PrivateKey::clone(&self.writer)), clock: Arc::clone(&self.clock) };
+        open(&self.config, options).await
+    }
+
+    /// The place that is changed.
+    pub(super) fn place<'a>(&self, lake: &'a Lake) -> Result<&'a RegionPlace> {
+        let place = lake.record.regions.get(usize::from(self.index));
+        place.ok_or_else(|| Error::new(ErrorKind::Internal, "the lake's configuration lacks the region's position"))
+    }
+
+    /// The configuration after `record`, in which the place is the new region's.
+    pub(super) fn next(&self, record: &LakeRecord, state: RegionState, since: u64) -> Result<LakeRecord> {
+        let mut next = record.clone();
+        next.number = record
+            .number
+            .checked_add(1)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the lake has no numbers for configurations left"))?;
+        next.created_ms = self.clock.now_ms();
+        if let Some(place) = next.regions.get_mut(usize::from(self.index)) {
+            *place = RegionPlace { name: place.name.clone(), incarnation: self.newcomer.incarnation, since, state };
+        }
+        Ok(next)
+    }
+
+    /// Has `record` decided by the regions of the configuration before it, and publishes it.
+    ///
+    /// When another attempt was first with the same change, its bytes are published.
+    pub(super) async fn decide(&self, lake: &Lake, record: &LakeRecord) -> Result<()> {
+        let registers = Registers::new(Arc::clone(&lake.region_set), Some(Arc::clone(&self.writer)));
+        let bytes = Bytes::from(record.seal(&self.root)?);
+        failpoint!("membership.before-decision");
+        let bytes = match registers.propose(&layout::configurations_path(), record.number, bytes.clone()).await? {
+            Proposed::Won => bytes,
+            Proposed::Lost(decided) => {
+                let other = LakeRecord::open(&decided.value, &self.config.root_key)?;
+                if (LakeRecord { created_ms: record.created_ms, ..other }) != *record {
+                    return Err(Error::new(ErrorKind::InvalidInput, "another change of the lake's regions was decided first; look at it")
+                        .with("configuration", record.number));
+                }
+                decided.value
+            }
+        };
+        registers.quiesce().await;
+        failpoint!("membership.after-decision");
+        self.publish_bytes(lake, record.number, &bytes).await.map(|_| ())
+    }
+
+    /// Publishes the lake's configuration where it is missing. How many regions hold it.
+    pub(super) async fn publish(&self, lake: &Lake) -> Result<usize> {
+        self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into()).await
+    }
+
+    /// A configuration is published once the new region has it, and so many others that every quorum meets one of them.
+    async fn publish_bytes(&self, lake: &Lake, number: u64, bytes: &Bytes) -> Result<usize> {
+        self.give(&self.region, number, bytes).await?;
+        failpoint!("membership.after-newcomer-publication");
+        let others = lake.region_set.regions().iter().filter(|region| region.index() != self.index);
+        let outcomes = join_all(others.map(|region| self.give(region, number, bytes))).await;
+        let held = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        failpoint!("membership.after-publication");
+        if held >= usize::from(lake.region_set.quorums().classic()) {
+            return Ok(held + 1);
+        }
+        let what = "too few regions took the lake's new configuration; do the same again when they can be reached";
+        let error = Error::new(ErrorKind::Unavailable, what).with("configuration", number);
+        Err(outcomes.into_iter().filter_map(Result::err).fold(error, |error, failure| error.with("region", failure)))
+    }
+
+    async fn give(&self, region: &Region, number: u64, bytes: &Bytes) -> Result<()> {
+        let key = layout::configuration_key(number);
+        // Created or not, or the answer lost: what counts is what is there.
+        let created = region.create(&key, bytes.clone().into()).await;
+        if matches!(created, Ok(Created::Made)) {
+            return Ok(());
+        }
+        let found = region.get(&key, CONFIGURATION_LIMIT_BYTES).await?;
+        if found.as_ref() == Some(bytes) {
+            return Ok(());
+        }
+        Err(match (created, found) {
+            (Err(error), None) => error,
+            _ => Error::new(ErrorKind::Corrupt, "a region holds another configuration of the same number").with("region", region.name()),
+        })
+    }
+}
+
+async fn identify(config: &LakeConfig, region: &Region, root: &PrivateKey, clock: &SharedClock, is_moved: bool) -> Result<RegionRecord> {
+    let key = layout::id_key();
+    if let Some(bytes) = region.get(&key, ID_LIMIT_BYTES).await?
+        && RegionRecord::claimed_lake(&bytes) == Some(config.id)
+    {
+        let record = RegionRecord::open(&bytes, &config.root_key)?;
+        if record.name != *region.name() {
+            let what = "the new location is another region of this lake";
+            return Err(Error::new(ErrorKind::InvalidInput, what).with("region", region.name()).with("is", record.name));
+        }
+        return Ok(record);
+    }
+    if !is_moved {
+        let what = "a region cannot be replaced in place: clients that have the lake open may still write there; name another location";
+        return Err(Error::new(ErrorKind::InvalidInput, what).with("region", region.name()));
+    }
+    check_empty(region).await?;
+    let record =
+        RegionRecord { lake: config.id, name: region.name().clone(), incarnation: IncarnationId::random()?, created_ms: clock.now_ms() };
+    failpoint!("membership.before-id");
+    match region.create(&key, record.seal(root)?.into()).await? {
+        Created::Made => {}
+        Created::Exists => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is making a region there").with("region", region.name()));
+        }
+    }
+    failpoint!("membership.after-id");
+    Ok(record)
+}
