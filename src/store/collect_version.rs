@@ -83,9 +83,7 @@ impl Collector<'_> {
         let regions = self.inner.regions.regions().iter();
         Ok(join_all(regions.map(|region| async {
             let body = match region.get(&key, ENTRY_LIMIT_BYTES).await {
-                Ok(Some(bytes)) => {
-                    self.open_first(&bytes, region, path, slot).map(Some)
-                }
+                Ok(Some(bytes)) => self.open_first(&bytes, region, path, slot).map(Some),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
