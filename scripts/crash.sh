@@ -13,5 +13,5 @@ run --include-ignored --exact \
     store::crash::every_failpoint_of_the_sources_is_one_where_a_test_kills \
     store::crash::what_a_crash_may_not_do_would_be_noticed \
     store::crash::a_writer_killed_at_the_first_second_and_last_hit_of_every_step_in_every_profile \
-    store::crash::keepers::a_repair_killed_at_the_first_second_and_last_hit_of_every_step_is_ended_by_the_next
+    store::crash::keepers::keepers_killed_at_the_first_second_and_last_hit_of_every_step_are_ended_by_the_next
 run --include-ignored --exact store::crash::random::writers_killed_at_random_lose_nothing_that_was_acknowledged

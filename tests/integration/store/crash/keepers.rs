@@ -6,39 +6,167 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use lakeseal::store::ScrubOptions;
+use lakeseal::key::PrivateKey;
+use lakeseal::store::{CollectOptions, ErasureStore, ScrubOptions};
+use object_store::ObjectStoreExt as _;
 
-use super::lake::{CrashLake, again, environment};
-use super::{PROFILES, arm, verify};
+use super::lake::{CrashLake, Shape, again, environment};
+use super::{POINTS, PROFILES, arm, verify};
+use crate::store::content;
 
 pub const REPAIR: [&str; 6] =
     ["mark.after-marker", "mark.before-marker", "repair.after-shard", "repair.before-shard", "teach.after-entry", "teach.before-entry"];
 
-/// The keeper that is killed. Not a test by itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "started by other tests"]
-async fn child_repairs() {
+pub const COLLECT: [&str; 16] = [
+    "collect.after-abort",
+    "collect.after-binding",
+    "collect.after-confirmation",
+    "collect.after-entry",
+    "collect.after-orphan",
+    "collect.after-republish",
+    "collect.after-shard",
+    "collect.after-stub",
+    "collect.after-win",
+    "collect.before-abort",
+    "collect.before-binding",
+    "collect.before-entry",
+    "collect.before-orphan",
+    "collect.before-republish",
+    "collect.before-shard",
+    "collect.before-stub",
+];
+
+/// What keeps a lake in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    Repair,
+    Collect,
+}
+
+impl Keeper {
+    fn points(self) -> &'static [&'static str] {
+        match self {
+            Self::Repair => &REPAIR,
+            Self::Collect => &COLLECT,
+        }
+    }
+
+    fn child(self) -> &'static str {
+        match self {
+            Self::Repair => "store::crash::keepers::child_repairs",
+            Self::Collect => "store::crash::keepers::child_collects",
+        }
+    }
+
+    /// Nothing is retained in a lake that is collected, so that all of it can be collected at once.
+    fn shape(self) -> Shape {
+        match self {
+            Self::Repair => PROFILES[0],
+            Self::Collect => Shape { retention_seconds: 0, ..PROFILES[0] },
+        }
+    }
+
+    /// Gives the keeper something to do.
+    fn prepare(self, lake: &CrashLake, directory: &Path) {
+        match self {
+            Self::Repair => damage(lake),
+            Self::Collect => leave_orphans(directory),
+        }
+    }
+
+    async fn verify(self, lake: &CrashLake, journal: &str, case: &str) {
+        match self {
+            Self::Repair => verify::intact(lake, journal, case).await,
+            Self::Collect => verify::newest_intact(lake, case).await,
+        }
+    }
+}
+
+/// Runs one keeper over the lake that the environment names.
+async fn keep(keeper: Keeper, work: impl AsyncFnOnce(&CrashLake, &ErasureStore) -> u64) {
     let Some(dir) = environment("DIR") else { return println!("nothing to do: other tests start this one") };
     let lake = CrashLake::at(dir.into());
     let store = lake.open().await;
     let mut journal = lake.journal_of("-keeper");
-    let hits = arm(&REPAIR, environment("KILL"));
-    let options = ScrubOptions { repair: true, verify: true, settle: Duration::ZERO, ..ScrubOptions::default() };
-    let report = store.scrub(&options, &()).await.unwrap();
-    assert!(report.is_clean(), "{report:#?}");
+    let hits = arm(keeper.points(), environment("KILL"));
+    let found = work(&lake, &store).await;
     store.quiesce().await;
     for (name, count) in hits.lock().unwrap().iter() {
         journal.note(&format!("hits {name} {count}"));
     }
-    journal.note(&format!("found {}", report.findings_total));
+    journal.note(&format!("found {found}"));
+}
+
+/// A repair that is killed. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_repairs() {
+    let repair = async |_: &CrashLake, store: &ErasureStore| {
+        let options = ScrubOptions { repair: true, verify: true, settle: Duration::ZERO, ..ScrubOptions::default() };
+        let report = store.scrub(&options, &()).await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+        report.findings_total
+    };
+    keep(Keeper::Repair, repair).await;
+}
+
+/// A collection that is killed. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_collects() {
+    let collect = async |lake: &CrashLake, store: &ErasureStore| {
+        let key = PrivateKey::from_file(&lake.key("collector")).unwrap();
+        let options = CollectOptions { orphan_grace_seconds: 0, ..CollectOptions::default() };
+        let report = store.collect(&options, &key, &|_| {}).await.unwrap();
+        assert_eq!(report.problems, [], "{report:#?}");
+        report.collected + report.shards_deleted + report.entries_deleted + report.orphans_collected + report.bindings_deleted
+    };
+    keep(Keeper::Collect, collect).await;
+}
+
+/// A writer that is killed in one upload. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_uploads() {
+    let (Some(dir), Some(path)) = (environment("DIR"), environment("PATH")) else {
+        return println!("nothing to do: other tests start this one");
+    };
+    let store = CrashLake::at(dir.into()).open().await;
+    let kill = environment("KILL").unwrap();
+    arm(&POINTS, Some(kill.clone()));
+    let bytes = content(99, 220_000);
+    if kill.starts_with("put") {
+        store.put(&path.as_str().into(), bytes.into()).await.unwrap();
+    } else {
+        let mut upload = store.put_multipart(&path.as_str().into()).await.unwrap();
+        upload.put_part(bytes.into()).await.unwrap();
+        upload.complete().await.unwrap();
+    }
+    panic!("the writer lives");
+}
+
+/// Uploads that were stopped before their vote: for slots of an object and of nothing, streamed, and streamed and bound to a slot.
+fn leave_orphans(directory: &Path) {
+    let uploads = [
+        ("t/large", "put.after-shards:1"),
+        ("t/absent", "put.after-shards:1"),
+        ("t/renamed", "multipart.after-shards:1"),
+        ("t/copy", "streamed.after-bind:1"),
+        ("t/nothing", "streamed.after-bind:1"),
+    ];
+    for (path, kill) in uploads {
+        let variables = [("DIR", directory.to_str()), ("PATH", Some(path)), ("KILL", Some(kill))];
+        let output = again("store::crash::keepers::child_uploads", &variables).output().unwrap();
+        assert_eq!(output.status.signal(), Some(9), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// Runs the keeper; what it noted when it came to its end.
-fn run(lake: &CrashLake, directory: &Path, kill: Option<(&str, u32)>) -> Option<String> {
+fn run(keeper: Keeper, lake: &CrashLake, directory: &Path, kill: Option<(&str, u32)>) -> Option<String> {
     let killed = kill.map(|(name, hit)| format!("{name}:{hit}"));
     let before = lake.read_journal_of("-keeper").len();
     let variables = [("DIR", directory.to_str()), ("KILL", killed.as_deref())];
-    let output = again("store::crash::keepers::child_repairs", &variables).output().unwrap();
+    let output = again(keeper.child(), &variables).output().unwrap();
     let log = || String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     let journal = lake.read_journal_of("-keeper").split_off(before);
     if journal.contains("found ") {
@@ -84,13 +212,13 @@ fn damage(lake: &CrashLake) {
     flip_all(&lake.region(3).join("d"));
 }
 
-async fn repair_killed_at(places: impl Fn(u32, u32) -> Vec<u32>) -> u32 {
+async fn killed_at(keeper: Keeper, places: impl Fn(u32, u32) -> Vec<u32>) -> u32 {
     let template = tempfile::tempdir().unwrap();
-    let original = CrashLake::made(template.path(), PROFILES[0]).await;
+    let original = CrashLake::made(template.path(), keeper.shape()).await;
     let output = again("store::crash::child_runs_the_script", &[("DIR", template.path().to_str()), ("KILL", None)]).output().unwrap();
     assert!(output.status.success());
     let journal = original.read_journal();
-    damage(&original);
+    keeper.prepare(&original, template.path());
     let damaged = || {
         let directory = tempfile::tempdir().unwrap();
         copy_tree(template.path(), directory.path());
@@ -98,50 +226,62 @@ async fn repair_killed_at(places: impl Fn(u32, u32) -> Vec<u32>) -> u32 {
         (directory, lake)
     };
     let (directory, lake) = damaged();
-    let noted = run(&lake, directory.path(), None).unwrap();
-    assert!(found(&noted) > 0, "there was nothing to repair");
+    let noted = run(keeper, &lake, directory.path(), None).unwrap();
+    assert!(found(&noted) > 0, "there was nothing to do");
     let hits: BTreeMap<String, u32> = noted
         .lines()
         .filter_map(|line| line.strip_prefix("hits ")?.split_once(' '))
         .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
         .collect();
     let mut kills = 0;
-    for (number, point) in (0u32..).zip(REPAIR) {
-        let last = *hits.get(point).unwrap_or_else(|| panic!("the repair never passes {point}"));
+    for (number, point) in (0u32..).zip(keeper.points().iter().copied()) {
+        let last = *hits.get(point).unwrap_or_else(|| panic!("{keeper:?} never passes {point}"));
         for hit in places(number, last) {
-            let case = format!("repair killed at {point}:{hit}");
+            let case = format!("{keeper:?} killed at {point}:{hit}");
             let (directory, lake) = damaged();
             let mut hit = hit;
-            while run(&lake, directory.path(), Some((point, hit))).is_some() {
+            while run(keeper, &lake, directory.path(), Some((point, hit))).is_some() {
                 assert!(hit > 1, "{point} was never reached");
                 hit = hit.div_ceil(2).min(hit - 1);
                 std::fs::remove_dir_all(directory.path()).unwrap();
                 copy_tree(template.path(), directory.path());
             }
             kills += 1;
-            verify::intact(&lake, &journal, &case).await;
-            let ended = run(&lake, directory.path(), None).unwrap();
-            verify::intact(&lake, &journal, &case).await;
-            let again = run(&lake, directory.path(), None).unwrap();
+            keeper.verify(&lake, &journal, &case).await;
+            let ended = run(keeper, &lake, directory.path(), None).unwrap();
+            keeper.verify(&lake, &journal, &case).await;
+            let again = run(keeper, &lake, directory.path(), None).unwrap();
             assert_eq!(found(&again), 0, "{case}: a second run still found something; the first found {}", found(&ended));
+            if keeper == Keeper::Collect {
+                verify::nothing_is_left(&lake, &case).await;
+            }
         }
     }
     kills
 }
 
+/// The first hit, the second and the last.
+fn first_second_last(_: u32, last: u32) -> Vec<u32> {
+    let mut hits = vec![1, 2.min(last), last];
+    hits.dedup();
+    hits
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_killed_at_any_step_loses_nothing_and_is_ended_by_the_next() {
-    repair_killed_at(|number, last| vec![1 + (number * 5 + 2) % last]).await;
+    killed_at(Keeper::Repair, |number, last| vec![1 + (number * 5 + 2) % last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_killed_at_any_step_loses_nothing_and_is_ended_by_the_next() {
+    killed_at(Keeper::Collect, |number, last| vec![1 + (number * 5 + 2) % last]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; scripts/crash.sh runs it"]
-async fn a_repair_killed_at_the_first_second_and_last_hit_of_every_step_is_ended_by_the_next() {
-    let kills = repair_killed_at(|_, last| {
-        let mut hits = vec![1, 2.min(last), last];
-        hits.dedup();
-        hits
-    })
-    .await;
-    println!("repairs were killed {kills} times; each was ended by the next, and the one after that found nothing");
+async fn keepers_killed_at_the_first_second_and_last_hit_of_every_step_are_ended_by_the_next() {
+    for keeper in [Keeper::Repair, Keeper::Collect] {
+        let kills = killed_at(keeper, first_second_last).await;
+        println!("{keeper:?}: killed {kills} times; each was ended by the next run, and the one after that found nothing");
+    }
 }

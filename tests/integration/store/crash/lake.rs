@@ -37,6 +37,7 @@ pub struct Shape {
     pub data: u8,
     pub parity: u8,
     pub fsync: bool,
+    pub retention_seconds: u64,
 }
 
 pub struct CrashLake {
@@ -56,7 +57,11 @@ impl CrashLake {
             name: "crash".to_owned(),
             regions: (0..shape.data + shape.parity).map(region).collect(),
             // Small segments, so that an object of 200 kB has several.
-            profile: ProfileConfig { segment_bytes: 96 * 1024, ..ProfileConfig::new(shape.data, shape.parity) },
+            profile: ProfileConfig {
+                segment_bytes: 96 * 1024,
+                retention_seconds: shape.retention_seconds,
+                ..ProfileConfig::new(shape.data, shape.parity)
+            },
             lakes_keys: directory.join("keys"),
             clock: Arc::new(SystemClock),
         };
@@ -72,6 +77,11 @@ impl CrashLake {
         LakeConfig::load(&self.config_path()).unwrap()
     }
 
+    /// Where the private key of a role lies.
+    pub fn key(&self, role: &str) -> PathBuf {
+        self.directory.join("keys").join(self.config().id.to_string()).join(format!("{role}.pem"))
+    }
+
     pub fn region(&self, index: usize) -> PathBuf {
         self.directory.join(format!("r{index}"))
     }
@@ -79,8 +89,8 @@ impl CrashLake {
     /// Opens the lake as a new process does.
     pub async fn open_lake(&self) -> Lake {
         let config = self.config();
-        let key = self.directory.join("keys").join(config.id.to_string()).join("writer.pem");
-        let options = lake::OpenOptions { writer: Some(PrivateKey::from_file(&key).unwrap()), clock: Arc::new(SystemClock) };
+        let writer = PrivateKey::from_file(&self.key("writer")).unwrap();
+        let options = lake::OpenOptions { writer: Some(writer), clock: Arc::new(SystemClock) };
         lake::open(&config, options).await.unwrap()
     }
 
