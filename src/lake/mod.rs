@@ -8,7 +8,7 @@ pub mod testing;
 
 pub use config::{LakeConfig, ProfileConfig, RegionConfig};
 pub use init::{InitPlan, init};
-use open::region_options;
+use open::region_over;
 pub use open::{Budgets, Lake, OpenOptions, open};
 pub use record::{LakeRecord, RegionPlace, RegionRecord, RegionState};
 
