@@ -1,6 +1,7 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
 mod conformance;
+mod costs;
 mod damage;
 mod faults;
 mod multipart;
