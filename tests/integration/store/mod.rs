@@ -1,5 +1,6 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
+mod codec;
 mod conformance;
 mod costs;
 mod damage;
