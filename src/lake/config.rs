@@ -9,7 +9,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
-use crate::erasure::Profile;
+use crate::erasure::{Placement, Profile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LakeId, RegionName};
 use crate::key::PublicKey;
@@ -49,6 +49,15 @@ pub struct ProfileConfig {
     /// How long a write waits for the remaining shards, in milliseconds.
     #[serde(default = "default_grace_ms")]
     pub grace_ms: u64,
+    /// How long a read waits for a region, at most, before it also asks others, in milliseconds.
+    #[serde(default = "default_hedge_ms")]
+    pub hedge_ms: u64,
+    /// Bytes that may be read on top because regions are slow, in percent of all bytes that are read.
+    #[serde(default = "default_hedge_percent")]
+    pub hedge_percent: u8,
+    /// Which regions get the shards of new objects.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 fn default_segment_bytes() -> u64 {
@@ -72,6 +81,14 @@ fn default_grace_ms() -> u64 {
     u64::try_from(Profile::new(1, 0).grace.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn default_hedge_ms() -> u64 {
+    u64::try_from(Profile::new(1, 0).hedge.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn default_hedge_percent() -> u8 {
+    Profile::new(1, 0).hedge_percent
+}
+
 impl ProfileConfig {
     /// `data` + `parity` shards, all else at its default.
     pub fn new(data: u8, parity: u8) -> Self {
@@ -85,6 +102,9 @@ impl ProfileConfig {
             ack_shards: None,
             retention_seconds: default_retention_seconds(),
             grace_ms: default_grace_ms(),
+            hedge_ms: default_hedge_ms(),
+            hedge_percent: default_hedge_percent(),
+            placement: Placement::default(),
         }
     }
 
@@ -96,6 +116,9 @@ impl ProfileConfig {
         profile.inline_log_bytes = self.inline_log_bytes;
         profile.ack_shards = self.ack_shards;
         profile.grace = Duration::from_millis(self.grace_ms);
+        profile.hedge = Duration::from_millis(self.hedge_ms);
+        profile.hedge_percent = self.hedge_percent;
+        profile.placement = self.placement;
         profile
     }
 
@@ -122,6 +145,10 @@ pub struct RegionConfig {
     pub fsync: bool,
     /// Time limit of a request, in milliseconds.
     pub timeout_ms: u64,
+    /// What reading a GiB from it costs, in millionths of any one currency; the file says it in whole ones, as `cost_per_gib`.
+    pub cost_micros_per_gib: u64,
+    /// Requests that it is sent at a time.
+    pub concurrency: usize,
     /// Options of the store, without secrets.
     pub options: BTreeMap<String, String>,
 }
@@ -129,7 +156,15 @@ pub struct RegionConfig {
 impl RegionConfig {
     /// A region with default options.
     pub fn new(name: RegionName, url: impl Into<String>) -> Self {
-        Self { name, url: url.into(), fsync: true, timeout_ms: 30_000, options: BTreeMap::new() }
+        Self {
+            name,
+            url: url.into(),
+            fsync: true,
+            timeout_ms: 30_000,
+            cost_micros_per_gib: 0,
+            concurrency: region::CONCURRENCY,
+            options: BTreeMap::new(),
+        }
     }
 
     /// Its store. `base` is the directory of the configuration file.
@@ -182,8 +217,24 @@ struct RegionText {
     fsync: bool,
     #[serde(default = "default_timeout_ms")]
     timeout_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost_per_gib: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency: Option<usize>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     options: BTreeMap<String, String>,
+}
+
+/// Dearest region, in whole units of a currency per GiB.
+const COST_LIMIT: f64 = 1_000_000.0;
+
+/// The cost of a file, in millionths.
+fn micros(cost_per_gib: f64) -> Result<u64> {
+    if !(0.0..=COST_LIMIT).contains(&cost_per_gib) {
+        return Err(Error::new(ErrorKind::Config, "cost_per_gib is a number between 0 and 1000000").with("cost_per_gib", cost_per_gib));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    Ok((cost_per_gib * 1e6).round() as u64)
 }
 
 fn yes() -> bool {
@@ -230,6 +281,8 @@ impl LakeConfig {
                 url: region.url,
                 fsync: region.fsync,
                 timeout_ms: region.timeout_ms,
+                cost_micros_per_gib: micros(region.cost_per_gib.unwrap_or(0.0)).map_err(|e| e.with("region", &region.name))?,
+                concurrency: region.concurrency.unwrap_or(region::CONCURRENCY),
                 options: region.options,
             })
         });
@@ -264,6 +317,8 @@ impl LakeConfig {
             url: region.url.clone(),
             fsync: region.fsync,
             timeout_ms: region.timeout_ms,
+            cost_per_gib: (region.cost_micros_per_gib > 0).then(|| region.cost_micros_per_gib as f64 / 1e6),
+            concurrency: (region.concurrency != region::CONCURRENCY).then_some(region.concurrency),
             options: region.options.clone(),
         });
         let file = FileText {
@@ -333,6 +388,9 @@ pub(super) fn check_plan(name: &str, regions: &[RegionConfig], profile: &Profile
         }
         if region.timeout_ms == 0 {
             return Err(Error::new(ErrorKind::Config, "timeout_ms must be greater than 0").with("region", &region.name));
+        }
+        if region.concurrency == 0 {
+            return Err(Error::new(ErrorKind::Config, "concurrency must be greater than 0").with("region", &region.name));
         }
     }
     profile.quorums(regions.len()).map(|_| ())

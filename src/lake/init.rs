@@ -7,7 +7,7 @@ use object_store::PutPayload;
 
 use super::config::{LakeConfig, ProfileConfig, RegionConfig, check_plan};
 use super::record::{ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
-use super::region_options;
+use super::region_over;
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IncarnationId, LakeId};
@@ -51,7 +51,7 @@ pub async fn init(plan: InitPlan) -> Result<LakeConfig> {
         if let Some(place) = location_directory(&config.url, Some(&directory))? {
             DirectoryStore::new(place, config.fsync).make_root().map_err(|e| e.with("region", &config.name))?;
         }
-        regions.push(Region::new(config.name.clone(), index, config.open(&directory)?, region_options(config)));
+        regions.push(region_over(config, index, config.open(&directory)?));
     }
     for region in &regions {
         check_empty(region).await?;

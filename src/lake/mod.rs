@@ -9,7 +9,7 @@ pub mod testing;
 pub use config::{LakeConfig, ProfileConfig, RegionConfig};
 pub(crate) use init::check_empty;
 pub use init::{InitPlan, init};
-pub(crate) use open::region_options;
+pub(crate) use open::region_over;
 pub use open::{Budgets, Lake, OpenOptions, open};
 pub(crate) use record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES};
 pub use record::{LakeRecord, RegionPlace, RegionRecord, RegionState};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStore;
+
 use super::config::{LakeConfig, ProfileConfig, RegionConfig};
 use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
 use bytes::Bytes;
@@ -129,8 +131,15 @@ impl Claims {
     }
 }
 
-pub(crate) fn region_options(config: &RegionConfig) -> RegionOptions {
+fn region_options(config: &RegionConfig) -> RegionOptions {
     RegionOptions { timeout: Duration::from_millis(config.timeout_ms) }
+}
+
+/// A region over an opened store, as its configuration wants it used.
+pub(crate) fn region_over(config: &RegionConfig, index: u8, store: Arc<dyn ObjectStore>) -> Region {
+    Region::new(config.name.clone(), index, store, region_options(config))
+        .costing(config.cost_micros_per_gib)
+        .limited_to(config.concurrency)
 }
 
 /// Opens a lake: a list and up to three small gets per region, all at once.
@@ -202,7 +211,7 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
 async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
     match region.open(&config.directory) {
         Ok(store) => {
-            let region = Region::new(region.name.clone(), index, store, region_options(region));
+            let region = region_over(region, index, store);
             let outcome = read(config, &region).await;
             Shown { region, outcome }
         }

@@ -13,7 +13,7 @@ use crate::id::IncarnationId;
 use crate::key::PrivateKey;
 use crate::lake::{
     CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, Lake, LakeConfig, LakeRecord, OpenOptions, RegionPlace, RegionRecord, RegionState,
-    check_empty, open, region_options,
+    check_empty, open, region_over,
 };
 use crate::region::directory::DirectoryStore;
 use crate::region::{Created, Region, layout, location_directory};
@@ -40,7 +40,7 @@ impl Change {
         if is_moved && let Some(directory) = location_directory(&place.url, Some(&config.directory))? {
             DirectoryStore::new(directory, place.fsync).make_root().map_err(|e| e.with("region", &place.name))?;
         }
-        let region = Region::new(place.name.clone(), index, place.open(&config.directory)?, region_options(place));
+        let region = region_over(place, index, place.open(&config.directory)?);
         let newcomer = identify(&config, &region, &keys.root, &clock, is_moved).await?;
         let (root, writer) = (Arc::new(keys.root.clone()), Arc::new(keys.writer.clone()));
         Ok(Self { config, newcomer, index, region, root, writer, clock })

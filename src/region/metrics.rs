@@ -14,8 +14,8 @@ pub const LATENCY_BUCKETS: usize = 32;
 const LARGE_BYTES: u64 = 256 * 1024;
 /// Answers after which a history is trusted.
 const HISTORY_LEAST: u32 = 8;
-/// Least time after which a region counts as late, whatever its history.
-const LATE_LEAST: Duration = Duration::from_millis(10);
+/// Least time after which a region counts as late, whatever its history: on a busy machine answers wait for their reader.
+const LATE_LEAST: Duration = Duration::from_millis(100);
 /// How long a region that failed or was late is asked after the others; doubled each time, up to the limit.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 const COOL_DOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -186,8 +186,8 @@ impl Metrics {
             let history = if bytes_out > LARGE_BYTES { &mut recent.large } else { &mut recent.small };
             history.add(took);
         }
-        // An answer that came says that the region is there; whether it was in time, `late` says.
-        if recent.health.is_some_and(|(health, _)| health == Health::Failing) {
+        // An answer says that the region is there; whether it was in time, `late` says, and that is forgiven after a while.
+        if recent.health.is_some_and(|(health, until)| health == Health::Failing || until <= Instant::now()) {
             (recent.health, recent.cool_down) = (None, Duration::ZERO);
         }
     }
@@ -257,9 +257,9 @@ mod tests {
         let metrics = Metrics::default();
         let limit = Duration::from_secs(1);
         assert_eq!(metrics.late_after(10, limit), limit, "nothing is known yet");
-        (0..50).for_each(|_| metrics.answered(Operation::GetRanges, Duration::from_millis(40), 10));
+        (0..50).for_each(|_| metrics.answered(Operation::GetRanges, Duration::from_millis(400), 10));
         let late = metrics.late_after(10, limit);
-        assert!(late >= Duration::from_millis(40) && late < Duration::from_millis(60), "{late:?}");
+        assert!(late >= Duration::from_millis(400) && late < Duration::from_millis(600), "{late:?}");
         assert_eq!(metrics.late_after(LARGE_BYTES + 1, limit), limit, "large reads have a history of their own");
         (0..50).for_each(|_| metrics.answered(Operation::GetRanges, Duration::from_secs(5), 10));
         assert_eq!(metrics.late_after(10, limit), limit, "never beyond the limit");

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
-use object_store::ObjectStore;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreScheme, RetryConfig};
 use parking_lot::Mutex;
 use url::Url;
 
@@ -90,12 +95,43 @@ pub fn open(location: &str, options: &OpenOptions<'_>) -> Result<Arc<dyn ObjectS
         return Err(Error::new(ErrorKind::Config, "a URL with a password is refused: credentials come from the environment"));
     }
     let settings = settings(options, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
-    let (store, prefix) = object_store::parse_url_opts(&url, settings).map_err(|e| {
+    let (store, prefix) = cloud(&url, settings).map_err(|e| {
         Error::new(ErrorKind::Config, "the region's store could not be set up; check its URL and the environment")
             .with("url", location)
             .caused_by(e)
     })?;
-    Ok(if prefix.as_ref().is_empty() { Arc::from(store) } else { Arc::new(PrefixStore::new(store, prefix)) })
+    Ok(if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+/// Retries of a cloud store, within one request of ours: short, so that a region that is down is known to be in good time. Others stand in
+/// for it, and creates are never repeated by us: what became of one is read.
+fn retries() -> RetryConfig {
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), base: 2.0 };
+    RetryConfig { backoff, max_retries: 3, retry_timeout: Duration::from_secs(10) }
+}
+
+/// As `object_store::parse_url_opts` does it, which takes no retries.
+fn cloud(url: &Url, settings: Vec<(String, String)>) -> object_store::Result<(Arc<dyn ObjectStore>, Path)> {
+    macro_rules! build {
+        ($builder:ty) => {{
+            let builder = settings.into_iter().fold(<$builder>::new().with_url(url.to_string()), |builder, (name, value)| {
+                match name.parse() {
+                    Ok(name) => builder.with_config(name, value),
+                    // The environment holds settings of other clouds, too.
+                    Err(_) => builder,
+                }
+            });
+            Arc::new(builder.with_retry(retries()).build()?)
+        }};
+    }
+    let (scheme, prefix) = ObjectStoreScheme::parse(url)?;
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => build!(AmazonS3Builder),
+        ObjectStoreScheme::MicrosoftAzure => build!(MicrosoftAzureBuilder),
+        ObjectStoreScheme::GoogleCloudStorage => build!(GoogleCloudStorageBuilder),
+        _ => return object_store::parse_url_opts(url, settings).map(|(store, prefix)| (Arc::from(store), prefix)),
+    };
+    Ok((store, prefix))
 }
 
 fn parse(location: &str) -> Result<Url> {
@@ -148,7 +184,6 @@ fn settings(options: &OpenOptions<'_>, environment: impl Iterator<Item = (String
 
 #[cfg(test)]
 mod tests {
-    use object_store::path::Path;
     use object_store::{ObjectStoreExt as _, PutPayload};
 
     use super::*;

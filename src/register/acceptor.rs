@@ -143,6 +143,10 @@ impl Acceptor {
                 }
                 Ok(Created::Exists) => self.read(0).await?,
                 Err(error) => {
+                    // Whoever votes fast does not wait for the log of a region that may be down: a classic ballot finds the vote, if it is there.
+                    if matches!(body, EntryBody::Accept(ballot, _) if ballot.is_fast()) {
+                        return Err(error);
+                    }
                     // The region's error says neither yes nor no; only its log does.
                     self.read(0).await?;
                     if self.next()? == seq {

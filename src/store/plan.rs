@@ -48,9 +48,10 @@ impl Segment {
                 (best, price) = (plan, found);
             }
         }
-        let extra = self.bytes(&best).saturating_sub(self.bytes(&direct));
-        // A slow region would answer: bytes that are read to go around it are hedges, and have a limit.
-        if extra > 0 && price.failing == least.failing && price.slow < least.slow && !self.hedging().spend(extra) {
+        let (asked, extra) = (self.bytes(&direct), self.bytes(&best).saturating_sub(self.bytes(&direct)));
+        // A slow region would answer: bytes that are read to go around it are hedges, and have a limit. Parity is a little longer than a
+        // last data shard: that is not counted.
+        if extra > asked / 16 && price.failing == least.failing && price.slow < least.slow && !self.hedging().spend(extra) {
             return direct;
         }
         self.hedging().avoided(best.avoided.len());

@@ -1,9 +1,11 @@
 //! The erasure-coded store, over memory and directories, with regions down and shards damaged.
 
 mod budgets;
+mod codec;
 mod collect;
 mod collect_races;
 pub mod conformance;
+mod costs;
 #[cfg(unix)]
 mod crash;
 mod damage;
