@@ -28,6 +28,9 @@ use crate::key::PrivateKey;
 use crate::lake::{Lake, LakeConfig, OpenOptions, RegionConfig, RegionState, open};
 use crate::region::{CONFIGURATION_LEASE, Quorums};
 
+/// Shared by the parts of a change.
+type Key = Arc<PrivateKey>;
+
 /// The keys that a change of the regions takes.
 #[derive(Debug, Clone)]
 pub struct MembershipKeys {
@@ -229,6 +232,3 @@ fn refuse_other_changes(lake: &Lake, but: Option<&RegionName>) -> Result<()> {
 
 #[cfg(test)]
 mod tests;
-
-/// Shared by the parts of a change.
-type Key = Arc<PrivateKey>;
