@@ -265,8 +265,9 @@ pub(super) async fn read_shard(inner: &Arc<Inner>, version: &Arc<Version>, expec
     let key = shard_key(&version.manifest.write_id, sharded.shard_slot, expected.segment, expected.shard)?;
     let most = expected.stored_bytes(&version.manifest.path);
     pace.take(most).await;
-    // Room for a longer shard of another segment in its place.
-    let limit = most.saturating_mul(2).saturating_add(trailer::TRAILER_LIMIT_BYTES as u64);
+    // Room for any shard of a full segment, so that a longer one in its place is recognised as another's.
+    let full = sharded.geometry().segment(sharded.segment_bytes).shard_len(0).max(expected.len);
+    let limit = Expected { len: full, ..expected.clone() }.stored_bytes("").saturating_add(trailer::TRAILER_LIMIT_BYTES as u64);
     let stored = region.get(&key, limit).await?.ok_or_else(|| Error::new(ErrorKind::NotFound, "the region does not have the shard"))?;
     let (version, expected, writers) = (Arc::clone(version), expected.clone(), inner.regions.writers().to_vec());
     compute(move || Ok(check_stored(&stored, &expected, &version, &writers))).await
