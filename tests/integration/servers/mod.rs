@@ -113,15 +113,15 @@ impl Servers {
 
     /// A new lake over the five regions.
     async fn lake(&self, test: &str, profile: ProfileConfig) -> TestLake {
-        self.lake_with(test, profile, "").await
+        self.lake_with(test, profile, "", TIMEOUT_MS).await
     }
 
     /// As [`Self::lake`]; regions are called as their servers and `suffix`, which selects the credentials that they are used with.
-    async fn lake_with(&self, test: &str, profile: ProfileConfig, suffix: &str) -> TestLake {
+    async fn lake_with(&self, test: &str, profile: ProfileConfig, suffix: &str, timeout_ms: u64) -> TestLake {
         let directory = tempfile::tempdir().unwrap();
         let folder = format!("{test}-{}", WriteId::random().unwrap());
         let region = |server: &Server| RegionConfig {
-            timeout_ms: TIMEOUT_MS,
+            timeout_ms,
             ..RegionConfig::new(format!("{}{suffix}", server.name).parse().unwrap(), format!("{}/{folder}", server.url))
         };
         let plan = InitPlan {

@@ -2,15 +2,16 @@
 
 use futures::TryStreamExt as _;
 use lakeseal::lake::ProfileConfig;
+use lakeseal::region::check_writer;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, WriteMultipart};
 
-use super::{Servers, bytes_of};
+use super::{Server, Servers, TIMEOUT_MS, bytes_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lake_works_for_writers_who_cannot_delete() {
     let Some(servers) = Servers::for_test("a_lake_works_for_writers_who_cannot_delete").await else { return };
-    let lake = servers.lake_with("writer", ProfileConfig { segment_bytes: 1 << 20, ..ProfileConfig::new(3, 2) }, "-writer").await;
+    let lake = servers.lake_with("writer", ProfileConfig { segment_bytes: 1 << 20, ..ProfileConfig::new(3, 2) }, "-writer", TIMEOUT_MS).await;
     // The credentials refuse it, wherever there are credentials.
     for server in servers.regions.iter().filter(|server| server.kind != "directory") {
         let store = server.open(&format!("{}-writer", server.name), &lake.folder);
@@ -54,4 +55,29 @@ async fn a_lake_works_for_writers_who_cannot_delete() {
     // What a writer deleted is still there.
     let options = GetOptions { version, ..GetOptions::default() };
     assert_eq!(cold.get_opts(&large, options).await.unwrap().bytes().await.unwrap(), content);
+}
+
+/// The failed tests of `region check --as writer`.
+async fn failed_as_writer(server: &Server, credentials: &str) -> Vec<&'static str> {
+    let report = check_writer(&server.open(credentials, "checked-as-writer")).await;
+    for result in &report.results {
+        let word = if result.passed { "passed" } else { "FAILED" };
+        println!("{credentials}: {}: {word}: {}", result.name, result.detail.lines().next().unwrap_or_default());
+    }
+    report.results.iter().filter(|result| !result.passed).map(|result| result.name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_cannot_delete_pass_as_a_writers_and_full_ones_do_not() {
+    let Some(servers) = Servers::for_test("credentials_that_cannot_delete_pass_as_a_writers_and_full_ones_do_not").await else { return };
+    for server in &servers.regions {
+        assert_eq!(failed_as_writer(server, &server.name).await, ["may not overwrite", "may not delete"], "{}", server.name);
+        let expected: &[&str] = match server.kind.as_str() {
+            "azurite" => &[],
+            // Its policies know no condition that would keep what is there from being written over.
+            "seaweedfs" => &["may not overwrite"],
+            _ => continue,
+        };
+        assert_eq!(failed_as_writer(server, &format!("{}-writer", server.name)).await, expected, "{}", server.name);
+    }
 }
