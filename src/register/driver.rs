@@ -49,6 +49,32 @@ struct Answer {
     outcome: Result<Appended>,
 }
 
+/// How long stragglers are waited for, once enough is known to go on without them: a region that hangs holds nobody up for its whole time limit.
+struct Patience {
+    started: Instant,
+    give_up: Option<Instant>,
+}
+
+impl Patience {
+    fn begin() -> Self {
+        Self { started: Instant::now(), give_up: None }
+    }
+
+    /// From now on, only stragglers are waited for.
+    fn end_soon(&mut self) {
+        let rest = (self.started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST);
+        self.give_up.get_or_insert_with(|| Instant::now() + rest);
+    }
+
+    /// The next answer; nothing when all have answered, or it is time to give up.
+    async fn next(&self, answers: &mut mpsc::Receiver<Answer>) -> Option<Answer> {
+        match self.give_up {
+            Some(at) => timeout_at(at, answers.recv()).await.unwrap_or(None),
+            None => answers.recv().await,
+        }
+    }
+}
+
 /// One attempt to have one slot decided.
 pub(super) struct Proposer {
     name: Arc<SlotName>,
@@ -97,15 +123,10 @@ impl Proposer {
     /// Exactly one create of entry 0 a region, when all is well.
     async fn fast_round(&mut self, value: Bytes) -> Result<Option<Digest>> {
         let mut answers = self.send(&EntryBody::Accept(Ballot::FAST, value));
-        let started = Instant::now();
-        let mut give_up: Option<Instant> = None;
+        let mut patience = Patience::begin();
         let (mut pending, mut reached) = (self.rules.regions, 0);
         while pending > 0 {
-            let answer = match give_up {
-                Some(at) => timeout_at(at, answers.recv()).await.unwrap_or(None),
-                None => answers.recv().await,
-            };
-            let Some(answer) = answer else { break };
+            let Some(answer) = patience.next(&mut answers).await else { break };
             pending -= 1;
             reached += usize::from(answer.outcome.is_ok());
             self.note(answer);
@@ -115,8 +136,8 @@ impl Proposer {
             if self.most_fast_votes() + pending < self.rules.fast {
                 break;
             }
-            if reached >= self.rules.classic && give_up.is_none() {
-                give_up = Some(Instant::now() + (started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST));
+            if reached >= self.rules.classic {
+                patience.end_soon();
             }
         }
         Ok(None)
@@ -152,17 +173,23 @@ impl Proposer {
         }
         let mut before: Vec<Log<Digest>> = Vec::new();
         let mut answers = self.send(&EntryBody::Promise(ballot));
+        let mut patience = Patience::begin();
         let (mut pending, mut refused) = (self.rules.regions, 0);
         let choice = loop {
             if before.len() + pending < self.rules.classic {
                 return Ok(if refused > 0 { Ended::Contended } else { Ended::Unreachable });
             }
-            let Some(answer) = answers.recv().await else { return Ok(Ended::Unreachable) };
+            let Some(answer) = patience.next(&mut answers).await else {
+                return Ok(if refused > 0 { Ended::Contended } else { Ended::Unreachable });
+            };
             pending -= 1;
             match &answer.outcome {
                 Ok(Appended::At(position)) => before.push(answer.acceptor.log().prefix(*position)),
                 Ok(Appended::Refused) => refused += 1,
                 Err(_) => {}
+            }
+            if refused > 0 && before.len() + refused >= self.rules.classic {
+                patience.end_soon();
             }
             self.note(answer);
             if let Some(digest) = self.certain()? {
@@ -190,14 +217,18 @@ impl Proposer {
 
     async fn vote(&mut self, ballot: Ballot, value: Bytes) -> Result<Ended> {
         let mut answers = self.send(&EntryBody::Accept(ballot, value));
+        let mut patience = Patience::begin();
         let (mut pending, mut votes, mut refused) = (self.rules.regions, 0, 0);
         while votes + pending >= self.rules.classic {
-            let Some(answer) = answers.recv().await else { break };
+            let Some(answer) = patience.next(&mut answers).await else { break };
             pending -= 1;
             match &answer.outcome {
                 Ok(Appended::At(_)) => votes += 1,
                 Ok(Appended::Refused) => refused += 1,
                 Err(_) => {}
+            }
+            if refused > 0 && votes + refused >= self.rules.classic {
+                patience.end_soon();
             }
             self.note(answer);
             if let Some(digest) = self.certain()? {

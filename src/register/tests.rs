@@ -149,7 +149,7 @@ async fn a_lost_acknowledgement_is_recognised_as_our_own() {
         let writer = lake.writer();
         assert_eq!(writer.propose(&path(), 0, value("a")).await.unwrap(), Proposed::Won, "n {n}");
         assert_eq!(writer.propose(&path(), 0, value("a")).await.unwrap(), Proposed::Won, "n {n}: again");
-        assert_eq!(lake.keys(0).await.len(), 1, "the fast votes were enough");
+        assert!(lake.keys(0).await.len() <= 3, "one classic ballot found the votes, if it was needed at all");
         for region in (0..usize::from(n)).skip(usize::from(lake.regions.quorums().classic())) {
             lake.set_down(region, true);
         }
