@@ -133,7 +133,8 @@ impl Proposer {
             if let Some(digest) = self.certain()? {
                 return Ok(Some(digest));
             }
-            if self.most_fast_votes() + pending < self.rules.fast {
+            // A classic ballot takes no longer than it must when the logs of a quorum are known.
+            if self.most_fast_votes() + pending < self.rules.fast && reached >= self.rules.classic {
                 break;
             }
             if reached >= self.rules.classic {

@@ -143,13 +143,17 @@ fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<Wal
             }
         }
         let signed = authentic_marker(regions, path, slot, here.iter().flat_map(|(_, seen)| &seen.markers));
-        let text = signed.map(|signed| signed.to_text());
+        // Markers of one version differ when they were made under different configurations.
+        let says_so = |seen: &Seen| {
+            let own = authentic_marker(regions, path, slot, seen.markers.iter());
+            own.is_some_and(|own| signed.is_some_and(|signed| signed.marker == own.marker))
+        };
         let in_region = |(region, seen): &(u8, &Seen)| SlotInRegion {
             region: *region,
             entries: seen.entries,
             listed: seen.listed,
             first_bytes: seen.first_bytes,
-            marked: text.as_ref().is_some_and(|text| seen.markers.contains(text)),
+            marked: says_so(seen),
             entries_modified_ms: seen.modified_ms,
         };
         slots.push(WalkedSlot { slot, marker: signed.map(|signed| signed.marker), regions: here.iter().map(in_region).collect() });

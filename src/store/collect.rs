@@ -189,7 +189,10 @@ impl Collector<'_> {
         let mut names = self.inner.registers.walk(self.options.prefix.as_ref(), self.options.resume_after.as_ref());
         while let Some(walked) = names.try_next().await? {
             self.report.names += 1;
-            self.named.extend(walked.slots.iter().filter_map(|slot| slot.marker).map(|marker| marker.write_id));
+            // A marker beside a stub is what an interrupted run left: whether anything still names its write is looked at closely.
+            let stub = stub_len(walked.path.as_ref().len()) as u64;
+            let kept = walked.slots.iter().filter(|slot| slot.regions.iter().all(|region| region.first_bytes != Some(stub)));
+            self.named.extend(kept.filter_map(|slot| slot.marker).map(|marker| marker.write_id));
             if let Err(error) = self.name(&walked).await {
                 self.report.problem(walked.path.as_ref(), error);
             }

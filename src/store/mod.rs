@@ -65,7 +65,7 @@ pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
-pub use self::scrub_report::{Finding, RegionReport, ScrubReport};
+pub use self::scrub_report::{Defect, RegionReport, ScrubReport};
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;

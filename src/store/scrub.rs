@@ -10,7 +10,7 @@ use object_store::path::Path;
 use super::census::{Census, Depth, Fault, Flaw, Found, fault_of};
 use super::pace::Pace;
 use super::repair::{Mended, Outcome, VersionRepair};
-use super::scrub_report::{Finding, RegionReport, ScrubReport};
+use super::scrub_report::{Defect, RegionReport, ScrubReport};
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::ObjectKind;
@@ -349,7 +349,7 @@ impl Scrub<'_> {
             return;
         }
         let region = self.inner.regions.region(flaw.region).map(|region| region.name().to_string()).unwrap_or_default();
-        self.report.findings.push(Finding {
+        self.report.findings.push(Defect {
             path: path.to_string(),
             slot,
             version: version.to_owned(),
@@ -367,7 +367,7 @@ impl Scrub<'_> {
         if self.report.findings.len() >= self.options.findings_limit {
             return;
         }
-        self.report.findings.push(Finding {
+        self.report.findings.push(Defect {
             path: path.to_string(),
             slot,
             version: String::new(),

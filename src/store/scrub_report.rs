@@ -9,7 +9,7 @@ use super::repair::Outcome;
 
 /// Something wrong, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Defect {
     /// The object's path.
     pub path: String,
     /// The version slot.
@@ -75,7 +75,7 @@ pub struct ScrubReport {
     /// The same after repair.
     pub margins_after: BTreeMap<i64, u64>,
     /// What was found, up to the limit; the worst margins first when repaired.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Defect>,
     /// How many there were in all.
     pub findings_total: u64,
     /// Walks that were made: one, unless more was damaged than is repaired at one time.

@@ -146,7 +146,7 @@ async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: S
     let region = upload.placement.get(number).and_then(|region| inner.regions.region(*region));
     let region = region.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was given no region").with("shard", number))?;
     let key = shard_key(&upload.write_id, upload.shard_slot, index, number)?;
-    let payload = PutPayload::from_iter(shard.payload.into_iter().chain([upload.trailer.clone()]));
+    let payload = shard.payload;
     // Not an overwriting put: a writer's credentials need not be able to overwrite.
     failpoint!("segment.before-shard");
     let stored = match region.create(&key, payload.clone()).await {

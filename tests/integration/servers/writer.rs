@@ -11,7 +11,8 @@ use super::{Server, Servers, TIMEOUT_MS, bytes_of};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lake_works_for_writers_who_cannot_delete() {
     let Some(servers) = Servers::for_test("a_lake_works_for_writers_who_cannot_delete").await else { return };
-    let lake = servers.lake_with("writer", ProfileConfig { segment_bytes: 1 << 20, ..ProfileConfig::new(3, 2) }, "-writer", TIMEOUT_MS).await;
+    let lake =
+        servers.lake_with("writer", ProfileConfig { segment_bytes: 1 << 20, ..ProfileConfig::new(3, 2) }, "-writer", TIMEOUT_MS).await;
     // The credentials refuse it, wherever there are credentials.
     for server in servers.regions.iter().filter(|server| server.kind != "directory") {
         let store = server.open(&format!("{}-writer", server.name), &lake.folder);

@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lakeseal::clock::SystemClock;
 use lakeseal::key::PrivateKey;
+use lakeseal::lake::RegionConfig;
+use lakeseal::membership::{self, MembershipKeys, ReplacePlan};
+use lakeseal::region::directory::DirectoryStore;
 use lakeseal::store::{CollectOptions, ErasureStore, ScrubOptions};
 use object_store::ObjectStoreExt as _;
 
@@ -36,11 +41,28 @@ pub const COLLECT: [&str; 16] = [
     "collect.before-stub",
 ];
 
+pub const REPLACE: [&str; 13] = [
+    "handover.after-shard",
+    "handover.after-shards",
+    "handover.before-shard",
+    "membership.after-decision",
+    "membership.after-file",
+    "membership.after-id",
+    "membership.after-late-sweep",
+    "membership.after-newcomer-publication",
+    "membership.after-publication",
+    "membership.after-sweep",
+    "membership.before-decision",
+    "membership.before-file",
+    "membership.before-id",
+];
+
 /// What keeps a lake in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeper {
     Repair,
     Collect,
+    Replace,
 }
 
 impl Keeper {
@@ -48,6 +70,7 @@ impl Keeper {
         match self {
             Self::Repair => &REPAIR,
             Self::Collect => &COLLECT,
+            Self::Replace => &REPLACE,
         }
     }
 
@@ -55,13 +78,14 @@ impl Keeper {
         match self {
             Self::Repair => "store::crash::keepers::child_repairs",
             Self::Collect => "store::crash::keepers::child_collects",
+            Self::Replace => "store::crash::keepers::child_replaces",
         }
     }
 
     /// Nothing is retained in a lake that is collected, so that all of it can be collected at once.
     fn shape(self) -> Shape {
         match self {
-            Self::Repair => PROFILES[0],
+            Self::Repair | Self::Replace => PROFILES[0],
             Self::Collect => Shape { retention_seconds: 0, ..PROFILES[0] },
         }
     }
@@ -71,12 +95,14 @@ impl Keeper {
         match self {
             Self::Repair => damage(lake),
             Self::Collect => leave_orphans(directory),
+            // A region is lost, with all that it voted and held.
+            Self::Replace => std::fs::remove_dir_all(lake.region(1)).unwrap(),
         }
     }
 
     async fn verify(self, lake: &CrashLake, journal: &str, case: &str) {
         match self {
-            Self::Repair => verify::intact(lake, journal, case).await,
+            Self::Repair | Self::Replace => verify::intact(lake, journal, case).await,
             Self::Collect => verify::newest_intact(lake, case).await,
         }
     }
@@ -122,6 +148,27 @@ async fn child_collects() {
         report.collected + report.shards_deleted + report.entries_deleted + report.orphans_collected + report.bindings_deleted
     };
     keep(Keeper::Collect, collect).await;
+}
+
+/// A replacement of a lost region that is killed. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_replaces() {
+    let replace = async |lake: &CrashLake, _: &ErasureStore| {
+        let config = lake.config();
+        let name = config.regions[1].name.clone();
+        DirectoryStore::new(lake.region(1).with_file_name("r1-new"), false).make_root().unwrap();
+        let with = RegionConfig { fsync: false, ..RegionConfig::new(name.clone(), "r1-new") };
+        let mut plan = ReplacePlan::new(name, with, true);
+        plan.config_path = Some(lake.config_path());
+        plan.wait = Duration::ZERO;
+        let [root, writer] = ["root", "writer"].map(|role| PrivateKey::from_file(&lake.key(role)).unwrap());
+        let keys = MembershipKeys { root, writer };
+        let outcome = membership::replace(&config, &plan, &keys, Arc::new(SystemClock), &()).await.unwrap();
+        assert_eq!(outcome.sweep.lost + outcome.late.lost, 0, "{outcome:#?}");
+        outcome.sweep.told + outcome.late.told
+    };
+    keep(Keeper::Replace, replace).await;
 }
 
 /// A writer that is killed in one upload. Not a test by itself.
@@ -252,12 +299,22 @@ async fn killed_at(keeper: Keeper, places: impl Fn(u32, u32) -> Vec<u32>) -> u32
             keeper.verify(&lake, &journal, &case).await;
             let again = run(keeper, &lake, directory.path(), None).unwrap();
             assert_eq!(found(&again), 0, "{case}: a second run still found something; the first found {}", found(&ended));
-            if keeper == Keeper::Collect {
-                verify::nothing_is_left(&lake, &case).await;
+            match keeper {
+                Keeper::Repair => {}
+                Keeper::Collect => verify::nothing_is_left(&lake, &case).await,
+                Keeper::Replace => is_whole(&lake, &case).await,
             }
         }
     }
     kills
+}
+
+/// Every region holds all that it should, read and hashed.
+async fn is_whole(lake: &CrashLake, case: &str) {
+    let options = ScrubOptions { verify: true, settle: Duration::ZERO, ..ScrubOptions::default() };
+    let report = lake.open().await.scrub(&options, &()).await.unwrap();
+    assert_eq!(report.findings, [], "{case}");
+    assert!(report.regions.iter().all(|region| region.down.is_none()), "{case}: {report:#?}");
 }
 
 /// The first hit, the second and the last.
@@ -278,9 +335,14 @@ async fn a_collection_killed_at_any_step_loses_nothing_and_is_ended_by_the_next(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_killed_at_any_step_loses_nothing_and_is_ended_by_the_next() {
+    killed_at(Keeper::Replace, |number, last| vec![1 + (number * 5 + 2) % last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; scripts/crash.sh runs it"]
 async fn keepers_killed_at_the_first_second_and_last_hit_of_every_step_are_ended_by_the_next() {
-    for keeper in [Keeper::Repair, Keeper::Collect] {
+    for keeper in [Keeper::Repair, Keeper::Collect, Keeper::Replace] {
         let kills = killed_at(keeper, first_second_last).await;
         println!("{keeper:?}: killed {kills} times; each was ended by the next run, and the one after that found nothing");
     }

@@ -69,7 +69,7 @@ impl CrashLake {
         this
     }
 
-    fn config_path(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         self.directory.join("lakeseal.toml")
     }
 
