@@ -70,12 +70,60 @@ Examples:
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
 Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.")]
     Init(InitArgs),
-    /// Show or check the regions
+    /// Show, check or replace the regions
     #[command(subcommand)]
     Region(RegionCommand),
-    /// Show the lake: regions, profile and what may fail
-    #[command(after_help = "Example:\n  lakeseal status")]
-    Status,
+    /// Show the lake: regions, budgets, margins, versions, orphans, bytes and overhead
+    #[command(after_help = "\
+Examples:
+  lakeseal status
+  lakeseal status --quick      regions and budgets only; nothing is counted
+  lakeseal status --json
+
+Counting lists every name and every shard once, in all regions; it reads no data. Margins are what the lists show: `scrub` reads.")]
+    Status(StatusArgs),
+    /// Read the shards of all objects, find what is missing or damaged, and repair it
+    #[command(after_help = "\
+Examples:
+  lakeseal scrub                          read everything; report
+  lakeseal scrub --repair                 and rebuild what is bad, the versions with the least margin first
+  lakeseal scrub --sample 0.02 --rate 50  read 2 % of the shards, at most 50 MB/s
+  lakeseal scrub --quick                  compare lists and sizes only
+  lakeseal scrub --repair --resume        go on where an interrupted scrub stopped
+
+A region that cannot be reached is not a region without shards: it is reported as unreachable and left alone. What was rebuilt counts as
+repaired only after it was read back from its region.
+
+Exit codes:
+  0  every shard and name that was looked at is there and intact, or was repaired
+  1  something is missing or damaged
+  2  could not be determined: a region is unreachable")]
+    Scrub(ScrubArgs),
+    /// List the versions of an object
+    #[command(after_help = "\
+Examples:
+  lakeseal versions flights/_delta_log/00000000000000000000.json
+  lakeseal versions flights/part-00001.parquet --json
+
+PATH is an object's path inside the lake. Overwritten and deleted objects keep their versions until the lake's retention lets go of them.")]
+    Versions(VersionsArgs),
+    /// Make an older version of an object its newest again
+    #[command(after_help = "\
+Examples:
+  lakeseal restore flights/part-00001.parquet --version 0.3f2a…     as listed by `lakeseal versions`
+  lakeseal restore flights/part-00001.parquet                       the newest that is not a deletion
+
+Its bytes are verified and written as a new version: nothing is overwritten, and the restore can itself be undone.")]
+    Restore(RestoreArgs),
+    /// Let go of versions that are older than the retention, and of shards that belong to nothing
+    #[command(after_help = "\
+Examples:
+  lakeseal collect --dry-run
+  lakeseal collect
+
+It takes the collector's key, which writers do not have, and credentials that may delete. The lake's retention is signed by its root
+key: nothing younger is collected, whatever is asked for.")]
+    Collect(CollectArgs),
     /// Make keys
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -157,6 +205,102 @@ pub struct InitArgs {
     pub no_fsync: bool,
 }
 
+/// `region replace`.
+#[derive(Debug, Args)]
+pub struct ReplaceArgs {
+    /// The region's name; it stays
+    pub name: String,
+    /// The new location: an empty directory or prefix
+    #[arg(long = "with", value_name = "LOCATION")]
+    pub with: String,
+    /// You made sure that nobody can reach the old location any more: its credentials are revoked, or it is gone
+    #[arg(long)]
+    pub fenced: bool,
+    /// The lake's root key [default: HOME/lakes/LAKE_ID/root.pem]
+    #[arg(long, value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+    /// Nobody else has the lake open: do not wait until other clients' leases have ended
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Do not wait for a directory to reach the disk (for trying out)
+    #[arg(long)]
+    pub no_fsync: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show regions and budgets only
+    #[arg(long)]
+    pub quick: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `scrub`.
+#[derive(Debug, Args)]
+pub struct ScrubArgs {
+    /// Rebuild what is missing or damaged
+    #[arg(long)]
+    pub repair: bool,
+    /// Read this fraction of the shards, chosen at random [default: all]
+    #[arg(long, value_name = "P")]
+    pub sample: Option<f64>,
+    /// Read at most this many megabytes a second
+    #[arg(long, value_name = "MB/S")]
+    pub rate: Option<f64>,
+    /// Compare lists and sizes only; read no shard
+    #[arg(long, conflicts_with_all = ["sample", "rate"])]
+    pub quick: bool,
+    /// Only objects below this path
+    #[arg(long, value_name = "PATH")]
+    pub prefix: Option<String>,
+    /// Go on where the last scrub of this lake was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `versions`.
+#[derive(Debug, Args)]
+pub struct VersionsArgs {
+    /// The object's path in the lake
+    pub path: String,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The object's path in the lake
+    pub path: String,
+    /// The version, as `lakeseal versions` lists it [default: the newest that is readable and no deletion, before the current one]
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+}
+
+/// `collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// Say what would be collected; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only objects below this path
+    #[arg(long, value_name = "PATH")]
+    pub prefix: Option<String>,
+    /// The collector's private key [default: HOME/lakes/LAKE_ID/collector.pem]
+    #[arg(long, value_name = "FILE", env = "LAKESEAL_COLLECTOR_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `region …`.
 #[derive(Debug, Subcommand)]
 pub enum RegionCommand {
@@ -169,11 +313,34 @@ Examples:
   lakeseal region check                     the lake's regions
   lakeseal region check s3://bucket/lake    a place that is not a region yet
 
+  lakeseal region check --as writer         whether these credentials can neither delete nor overwrite
+
 Test objects are written under a name of their own and deleted again. Exits with 1 when a region fails.")]
     Check {
         /// Names of the lake's regions, or directories and URLs [default: all of the lake's]
         regions: Vec<String>,
+        /// Prove that the credentials in use can do what this role needs, and no more
+        #[arg(long = "as", value_name = "ROLE")]
+        role: Option<CheckRole>,
     },
+    /// Put an empty place in a region's stead, while the lake is read and written
+    #[command(after_help = "\
+Examples:
+  lakeseal region replace b --with ./r/b2 --fenced
+  lakeseal region replace eu --with s3://new-bucket/lake --fenced
+
+A region that was lost, wiped or corrupted beyond trust counts as down until it is replaced. The new one is told every name, is given every shard,
+read back and verified, and only then votes. First make sure that no client can still reach the old one (revoke its credentials, or
+remove it), and say so with --fenced: what is written there afterwards would be lost. When it is broken off, the same command goes on.
+The lake's configuration is rewritten; other users of the lake need the new file.")]
+    Replace(ReplaceArgs),
+}
+
+/// Whose credentials `region check --as` is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckRole {
+    /// May create, read and list; may neither delete nor overwrite
+    Writer,
 }
 
 /// `keys …`.

@@ -70,6 +70,16 @@ impl Context {
         Ok(here.ancestors().map(|directory| directory.join(CONFIG_FILE)).find(|path| path.is_file()))
     }
 
+    /// The configuration's file, which is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is none.
+    pub fn existing_config_path(&self) -> Result<PathBuf> {
+        let missing =
+            || Error::new(ErrorKind::Config, format!("there is no {CONFIG_FILE} here or in a parent directory; name one with --config"));
+        self.config_path()?.ok_or_else(missing)
+    }
+
     /// Reads the lake's configuration.
     ///
     /// # Errors
@@ -101,7 +111,11 @@ impl Context {
         Ok(OpenLake { lake, store, named })
     }
 
-    fn writer(&self, config: &LakeConfig) -> Result<Option<PrivateKey>> {
+    /// The writer's private key, if there is one.
+    ///
+    /// # Errors
+    /// What reading its file fails with.
+    pub fn writer(&self, config: &LakeConfig) -> Result<Option<PrivateKey>> {
         match self.writer_key.as_ref().or(config.writer_key.as_ref()) {
             Some(file) => PrivateKey::from_file(&config.directory.join(file)).map(Some),
             None => {

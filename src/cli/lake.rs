@@ -1,10 +1,10 @@
-//! `init`, `status`, `region`, `tables`.
+//! `init`, `region`, `tables`.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use super::Ending;
-use super::args::{InitArgs, RegionCommand};
+use super::args::{CheckRole, InitArgs, RegionCommand};
 use super::context::Context;
 use super::home::Home;
 use super::output::{self, BAD, GOOD, NOTE, Output, bytes, count, styled};
@@ -55,7 +55,8 @@ fn parse_region(text: &str, fsync: bool) -> Result<RegionConfig> {
 pub(super) async fn region(command: RegionCommand, context: &Context, out: &mut Output) -> Result<Ending> {
     match command {
         RegionCommand::List => list(context, out).await,
-        RegionCommand::Check { regions } => check(regions, context, out).await,
+        RegionCommand::Check { regions, role } => check(regions, role, context, out).await,
+        RegionCommand::Replace(args) => super::membership::replace(args, context, out).await,
     }
 }
 
@@ -71,7 +72,7 @@ async fn list(context: &Context, out: &mut Output) -> Result<Ending> {
     Ok(Ending::Done)
 }
 
-async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Result<Ending> {
+async fn check(names: Vec<String>, role: Option<CheckRole>, context: &Context, out: &mut Output) -> Result<Ending> {
     let mut places = Vec::new();
     if names.is_empty() {
         let config = context.config()?;
@@ -100,7 +101,10 @@ async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Resul
             ))?;
             continue;
         }
-        let report = region::check(&store).await;
+        let report = match role {
+            Some(CheckRole::Writer) => region::check_writer(&store).await,
+            None => region::check(&store).await,
+        };
         all_passed &= report.passed();
         for result in report.results {
             let word = if result.passed { styled(GOOD, "ok    ") } else { styled(BAD, "FAILED") };
@@ -115,31 +119,6 @@ async fn check(names: Vec<String>, context: &Context, out: &mut Output) -> Resul
         (true, false) => Ending::Undetermined,
         (true, true) => Ending::Done,
     })
-}
-
-pub(super) async fn status(context: &Context, out: &mut Output) -> Result<Ending> {
-    let open = context.lake().await?;
-    let lake = &open.lake;
-    let (quorums, budgets) = (lake.region_set.quorums(), lake.budgets());
-    let n = quorums.n();
-    out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
-    out.line(format_args!("profile   {} data + {} parity shards", lake.config.profile.data, lake.config.profile.parity))?;
-    out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
-    for (name, reason) in &lake.down {
-        out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;
-    }
-    out.line("budgets")?;
-    out.line(format_args!("  {}  regions may be unreachable while writing goes on", budgets.unreachable_for_writes))?;
-    out.line(format_args!("  {}  regions may be unreachable for reads of known versions", budgets.unreachable_for_reads))?;
-    out.line(format_args!("  {}  regions may return false data: it is noticed, and decoded around", budgets.lying_about_data))?;
-    out.line(format_args!("  {}  regions may forget or lie about names", budgets.lying_about_registers))?;
-    if let Some(warning) = budgets.warning {
-        out.line(format_args!("  {} {warning}", styled(NOTE, "note:")))?;
-    }
-    out.line(format_args!("quorums   {} of {n}; {} of {n} decide in one round trip", quorums.classic(), quorums.fast()))?;
-    let key = if lake.writer.is_some() { "the writer's key is here" } else { "read only: there is no writer's key" };
-    out.line(format_args!("writing   {key}"))?;
-    Ok(Ending::Done)
 }
 
 pub(super) async fn tables(context: &Context, out: &mut Output) -> Result<Ending> {

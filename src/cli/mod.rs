@@ -7,13 +7,17 @@ pub mod home;
 pub mod output;
 pub mod progress;
 
+mod care;
 mod demo;
 mod integrity;
 mod keys;
 mod lake;
+mod membership;
 mod rows;
 mod sql;
+mod status;
 mod transfer;
+mod versions;
 
 use std::time::Duration;
 
@@ -83,7 +87,11 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
     match command {
         Command::Init(args) => lake::run_init(args, context, out).await,
         Command::Region(command) => lake::region(command, context, out).await,
-        Command::Status => lake::status(context, out).await,
+        Command::Status(args) => status::run(args, context, out).await,
+        Command::Scrub(args) => care::scrub(args, context, out).await,
+        Command::Collect(args) => care::collect(args, context, out).await,
+        Command::Versions(args) => versions::versions(args, context, out).await,
+        Command::Restore(args) => versions::restore(args, context, out).await,
         Command::Keys(command) => keys::run(command, &context.home, out),
         Command::Import(args) => transfer::import(args, context, out).await,
         Command::Tables => lake::tables(context, out).await,

@@ -166,6 +166,11 @@ pub fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
+/// A number of versions for people.
+pub fn versions(n: u64) -> String {
+    format!("{} version{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A number of files for people.
 pub fn files(n: u64) -> String {
     if n == 1 { "1 file".to_owned() } else { format!("{} files", count(n)) }

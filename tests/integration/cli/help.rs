@@ -2,11 +2,16 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 19] = [
     &["init"],
     &["status"],
     &["region", "list"],
     &["region", "check"],
+    &["region", "replace"],
+    &["scrub"],
+    &["versions"],
+    &["restore"],
+    &["collect"],
     &["keys", "new"],
     &["import"],
     &["tables"],

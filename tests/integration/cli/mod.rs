@@ -1,6 +1,7 @@
 //! The real `lakeseal` command, run as a user runs it, with a home and a lake of its own.
 
 mod bad_input;
+mod care;
 mod demo;
 mod help;
 mod plain_tables;
@@ -77,7 +78,7 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakeseal"));
         command.args(args).current_dir(self.dir.path()).env("LAKESEAL_HOME", self.path("home")).env("NO_COLOR", "1");
-        for unwanted in ["LAKESEAL_CONFIG", "LAKESEAL_WRITER_KEY", "LAKESEAL_SEALER_KEY", "LAKESEAL_LOG"] {
+        for unwanted in ["LAKESEAL_CONFIG", "LAKESEAL_WRITER_KEY", "LAKESEAL_SEALER_KEY", "LAKESEAL_COLLECTOR_KEY", "LAKESEAL_LOG"] {
             command.env_remove(unwanted);
         }
         command
