@@ -254,11 +254,17 @@ impl Inner {
                     }
                 }
             }
-            let mends = |hint: &&RepairHint| {
+            for hint in hints {
                 let piece = Piece::Shard { segment: hint.segment, shard: hint.shard };
-                repair.mended.iter().any(|mended| mended.flaw.piece == piece)
-            };
-            report.healthy += hints.iter().filter(|hint| !mends(hint)).count() as u64;
+                let is_hidden = |flaw: &Flaw| flaw.piece == piece && flaw.fault == Fault::Unreachable;
+                if repair.census.flaws.iter().any(is_hidden) {
+                    // Its region could not be asked: whether anything is wrong is seen when it is back.
+                    report.deferred += 1;
+                    self.hints.keep(hint.clone());
+                } else if !repair.mended.iter().any(|mended| mended.flaw.piece == piece) {
+                    report.healthy += 1;
+                }
+            }
             break;
         }
         if !found {
