@@ -108,12 +108,15 @@ Examples:
 PATH is an object's path inside the lake. Overwritten and deleted objects keep their versions until the lake's retention lets go of them.")]
     Versions(VersionsArgs),
     /// Make an older version of an object its newest again
-    #[command(after_help = "\
+    #[command(
+        disable_version_flag = true,
+        after_help = "\
 Examples:
   lakeseal restore flights/part-00001.parquet --version 0.3f2a…     as listed by `lakeseal versions`
   lakeseal restore flights/part-00001.parquet                       the newest that is not a deletion
 
-Its bytes are verified and written as a new version: nothing is overwritten, and the restore can itself be undone.")]
+Its bytes are verified and written as a new version: nothing is overwritten, and the restore can itself be undone."
+    )]
     Restore(RestoreArgs),
     /// Let go of versions that are older than the retention, and of shards that belong to nothing
     #[command(after_help = "\

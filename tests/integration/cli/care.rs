@@ -1,0 +1,113 @@
+//! Looking after a lake with the command: scrub and repair, replaced regions, versions, collection, status.
+
+use std::fs;
+
+use super::{Place, files, sample};
+
+/// Turns one bit over in the middle of every shard that a region holds.
+fn damage_shards(place: &Place, region: &str) -> usize {
+    let shards = files(&place.path(region).join("d"));
+    for shard in &shards {
+        let mut bytes = fs::read(shard).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(shard, bytes).unwrap();
+    }
+    shards.len()
+}
+
+#[test]
+fn damage_is_found_named_and_repaired() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let clean = place.run(&["scrub"]).expect(0);
+    assert!(clean.out.contains("nothing is wrong"), "{}", clean.out);
+
+    assert!(damage_shards(&place, "r/b") > 0);
+    let quick = place.run(&["scrub", "--quick"]).expect(0);
+    assert!(quick.out.contains("--quick"), "what it cannot see must be said:\n{}", quick.out);
+    let found = place.run(&["scrub"]).expect(1);
+    assert!(found.out.contains("damaged") && found.out.contains("corrupt") && found.out.contains("in b"), "{}", found.out);
+    let json = place.run(&["scrub", "--json"]).expect(1).json();
+    assert!(json["damaged_versions"].as_u64().unwrap() > 0, "{json}");
+
+    let repaired = place.run(&["scrub", "--repair"]).expect(0);
+    assert!(repaired.out.contains("repaired"), "{}", repaired.out);
+    let again = place.run(&["scrub", "--json"]).expect(0).json();
+    assert_eq!(again["damaged_versions"], 0, "{again}");
+}
+
+#[test]
+fn a_lost_region_is_replaced_and_the_lake_is_whole_again() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let count = ["sql", "-c", "SELECT count(*) AS n FROM flights", "--format", "csv"];
+    let before = place.run(&count).expect(0).out;
+    fs::remove_dir_all(place.path("r/b")).unwrap();
+
+    let scrub = place.run(&["scrub"]).expect(2);
+    assert!(scrub.out.contains("not asked"), "a region that is gone is not a region without shards:\n{}", scrub.out);
+    place.run(&["region", "replace", "b", "--with", "./r/b2", "--no-wait"]).expect(2).says(&["fenced", "--fenced"]);
+    assert!(!place.path("r/b2/id").exists(), "nothing is done before the old region is fenced");
+    let replaced = place.run(&["region", "replace", "b", "--with", "./r/b2", "--fenced", "--no-wait", "--no-fsync"]).expect(0);
+    assert!(replaced.out.contains("replaced") && replaced.out.contains("rebuilt"), "{}", replaced.out);
+    assert!(fs::read_to_string(place.path("lakeseal.toml")).unwrap().contains("./r/b2"));
+
+    place.run(&["scrub"]).expect(0);
+    for lost in ["r/a", "r/c"] {
+        fs::remove_dir_all(place.path(lost)).unwrap();
+    }
+    assert_eq!(place.run(&count).expect(0).out, before, "two further regions may be lost");
+}
+
+#[test]
+fn an_overwritten_object_keeps_its_versions_until_the_retention() {
+    let place = Place::new();
+    place.init();
+    place.import(&place.csv("a.csv", 0, 10), "t");
+    let log = "t/_delta_log/00000000000000000000.json";
+    let listed = place.run(&["versions", log]).expect(0);
+    assert!(listed.out.contains("newest"), "{}", listed.out);
+    place.run(&["restore", log]).expect(2).says(&["no older version"]);
+    let version = place.run(&["versions", log, "--json"]).expect(0).json()["version"].as_str().unwrap().to_owned();
+    place.run(&["restore", log, "--version", &version]).expect(0);
+    let lines = place.run(&["versions", log, "--json"]).expect(0).out;
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    place.run(&["sql", "-c", "SELECT count(*) FROM t"]).expect(0);
+
+    let dry = place.run(&["collect", "--dry-run", "--json"]).expect(0).json();
+    assert_eq!((dry["collected"].as_u64(), dry["kept"].as_u64()), (Some(0), Some(1)), "thirty days are not over: {dry}");
+    place.run(&["collect"]).expect(0);
+    let key = files(&place.path("home")).into_iter().find(|file| file.ends_with("collector.pem")).unwrap();
+    fs::rename(&key, place.path("elsewhere.pem")).unwrap();
+    place.run(&["collect"]).expect(2).says(&["collector's private key", "--key"]);
+    place.run(&["collect", "--key", "elsewhere.pem"]).expect(0);
+    place.run(&["versions", "t/nothing"]).expect(2).says(&["t/nothing"]);
+}
+
+#[test]
+fn status_counts_what_is_stored_and_says_what_may_fail() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let status = place.run(&["status"]).expect(0).out;
+    for part in ["budgets", "objects", "older versions", "orphaned writes", "stored for each byte", "margins", "survive 2 further losses"] {
+        assert!(status.contains(part), "{part} is not in\n{status}");
+    }
+    let json = place.run(&["status", "--json"]).expect(0).json();
+    assert!(json["overhead"].as_f64().unwrap() > 1.6 && json["survey"]["objects"].as_u64().unwrap() >= 2, "{json}");
+    assert_eq!(json["worst_margin"], 2, "{json}");
+    assert!(!place.run(&["status", "--quick"]).expect(0).out.contains("orphaned"));
+}
+
+#[test]
+fn credentials_that_may_delete_are_no_writers() {
+    let place = Place::new();
+    place.init();
+    let checked = place.run(&["region", "check", "a", "--as", "writer"]).expect(1);
+    assert!(checked.out.contains("may not delete") && checked.out.contains("operating system"), "{}", checked.out);
+    assert!(place.run(&["scrub", "--sample", "2"]).expect(2).err.contains("fraction"));
+    assert!(place.run(&["scrub", "--rate", "0"]).expect(2).err.contains("megabytes"));
+}
