@@ -20,6 +20,9 @@ use crate::key::PublicKey;
 use crate::region::{Region, layout};
 
 /// Shards of one version that are read at one time; memory is these, one after the other in each.
+/// Stored bytes of a region's shards of one version, by segment and shard.
+type Sizes = BTreeMap<(u64, usize), u64>;
+
 const READ_AT_ONCE: usize = 4;
 
 /// What a stored shard has to be.
@@ -129,7 +132,7 @@ pub(super) async fn census_shards(inner: &Arc<Inner>, depth: &Depth, pace: &Pace
         (*index, list_shards(region, &version, sharded, segments).await)
     }))
     .await;
-    let lists: BTreeMap<u8, Result<BTreeMap<(u64, usize), u64>>> = lists.into_iter().collect();
+    let lists: BTreeMap<u8, Result<Sizes>> = lists.into_iter().collect();
     let mut to_read = Vec::new();
     let mut worst = Worst::new(sharded);
     for segment in 0..segments {

@@ -431,9 +431,9 @@ async fn clients(world: &World) {
     // Now all is quiet; what was late may still come.
     world.weather.calm.store(true, Ordering::Relaxed);
     let mut last = Client::new(world, CLIENTS);
-    for key in 0..KEYS.len() {
+    for (key, path) in KEYS.iter().enumerate() {
         if !last.read(key).await {
-            world.blame(format!("{} cannot be read though nothing fails any more", KEYS[key]));
+            world.blame(format!("{path} cannot be read though nothing fails any more"));
         }
     }
     if !last.list().await {

@@ -16,7 +16,7 @@ use super::content;
 /// A second process of the same lake, whose requests can be held back alone.
 fn other_process(lab: &Lab) -> (ErasureStore, Vec<FaultyRegion>) {
     let faults: Vec<FaultyRegion> = lab.raw.iter().map(|_| FaultyRegion::default()).collect();
-    let options = RegionOptions { timeout: Duration::from_secs(600), ..RegionOptions::default() };
+    let options = RegionOptions { timeout: Duration::from_secs(600) };
     let regions = lab.regions.regions().iter().zip(&lab.raw).zip(&faults).map(|((region, store), fault)| {
         let store = Arc::new(FaultStore::new(Arc::clone(store), fault.clone()));
         Arc::new(Region::new(region.name().clone(), region.index(), store, options))

@@ -137,7 +137,12 @@ async fn list_survey_and_census_are_linear_in_objects() {
         let put = |i: usize| {
             let store = store.clone();
             async move {
-                store.put(&Path::from(format!("t/p={}/{i:07}.parquet", i % 100)), vec![7; if i % 3 == 0 { 2000 } else { 100 }].into()).await
+                store
+                    .put(
+                        &Path::from(format!("t/p={}/{i:07}.parquet", i % 100)),
+                        vec![7; if i.is_multiple_of(3) { 2000 } else { 100 }].into(),
+                    )
+                    .await
             }
         };
         stream::iter((0..objects).map(put)).buffer_unordered(32).try_for_each(|_| async { Ok(()) }).await.unwrap();
