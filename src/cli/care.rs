@@ -288,7 +288,7 @@ fn collect_json(report: &CollectReport, dry_run: bool) -> String {
 }
 
 fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, out: &mut Output) -> Result<()> {
-    let word = if dry_run { "would collect" } else { "collected" };
+    let (word, done) = if dry_run { ("would collect", "to be collected") } else { ("collected", "collected") };
     let days = retention_seconds / (24 * 60 * 60);
     out.line(format_args!(
         "{} {}, {} shards, {}",
@@ -302,7 +302,7 @@ fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, o
         output::versions(report.kept)
     ))?;
     out.line(format_args!(
-        "  orphans   {} found, {} too young to tell, {} {word}, {} without an authentic trailer (never deleted)",
+        "  orphans   {} found, {} too young to tell, {} {done}, {} without an authentic trailer (never deleted)",
         count(report.orphans_found),
         count(report.orphans_young),
         count(report.orphans_collected),

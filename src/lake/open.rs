@@ -169,7 +169,7 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         let reason = match (outcome, places.get(region.name())) {
             (Ok(claims), Some(place)) => claims.objection(&record, place),
             (Ok(_), None) => Some("the lake has no such region".to_owned()),
-            (Err(error), _) => Some(error.to_string()),
+            (Err(error), _) => Some(reason(&error)),
         };
         regions.push(Arc::new(match reason {
             None => region,
@@ -215,7 +215,7 @@ async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
             let outcome = read(config, &region).await;
             Shown { region, outcome }
         }
-        Err(error) => Shown { region: Region::down(region.name.clone(), index, error.to_string()), outcome: Err(error) },
+        Err(error) => Shown { region: Region::down(region.name.clone(), index, reason(&error)), outcome: Err(error) },
     }
 }
 
@@ -288,10 +288,8 @@ fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<Lake
     if let Some(record) = records.clone().next() {
         compare(config, record)?;
     }
-    let reasons: Vec<_> = shown
-        .iter()
-        .filter_map(|shown| shown.outcome.as_ref().err().map(|error| (shown.region.name().clone(), error.to_string())))
-        .collect();
+    let reasons: Vec<_> =
+        shown.iter().filter_map(|shown| shown.outcome.as_ref().err().map(|error| (shown.region.name().clone(), reason(error)))).collect();
     let unsigned = |shown: &&Shown| shown.outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unauthentic);
     if shown.iter().filter(unsigned).count() >= usize::from(quorums.classic()) {
         let what = "the regions are not signed by this root key: `root_key` in the configuration is wrong, or the lake was forged";
@@ -341,4 +339,10 @@ fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
         return Err(Error::new(ErrorKind::Config, what).with("lake", &config.name));
     }
     Ok(())
+}
+
+/// What a region is down for, in our own words where a store only wrapped them.
+fn reason(error: &Error) -> String {
+    let source = std::error::Error::source(error);
+    source.and_then(Error::find).map_or_else(|| error.to_string(), ToString::to_string)
 }
