@@ -149,7 +149,8 @@ async fn a_lost_acknowledgement_is_recognised_as_our_own() {
         let writer = lake.writer();
         assert_eq!(writer.propose(&path(), 0, value("a")).await.unwrap(), Proposed::Won, "n {n}");
         assert_eq!(writer.propose(&path(), 0, value("a")).await.unwrap(), Proposed::Won, "n {n}: again");
-        assert!(lake.keys(0).await.len() <= 3, "one classic ballot found the votes, if it was needed at all");
+        let entries = lake.keys(0).await.len();
+        assert!(entries <= 7, "n {n}: a ballot or two find the votes, if they are needed at all: {entries} entries");
         for region in (0..usize::from(n)).skip(usize::from(lake.regions.quorums().classic())) {
             lake.set_down(region, true);
         }
