@@ -16,7 +16,6 @@ use crate::id::RegionName;
 use crate::key::PrivateKey;
 use crate::lake::{LakeConfig, RegionConfig};
 use crate::membership::{self, MembershipKeys, MembershipProgress, MembershipStep, ReplacePlan, SweepReport};
-use crate::region::{self, directory::DirectoryStore};
 
 /// The steps that are done, and a line for the one that is under way.
 struct Steps {
@@ -60,7 +59,6 @@ pub(super) async fn replace(args: ReplaceArgs, context: &Context, out: &mut Outp
                     --fenced: what is voted there afterwards would be lost";
         return Err(Error::new(ErrorKind::InvalidInput, what).with("region", &name).with("location", &old.url));
     }
-    make_directory(&with, &config)?;
     let keys = keys(&args, context, &config)?;
     let mut plan = ReplacePlan::new(name.clone(), with, args.fenced);
     plan.config_path = Some(context.existing_config_path()?);
@@ -81,14 +79,6 @@ pub(super) async fn replace(args: ReplaceArgs, context: &Context, out: &mut Outp
         return Ok(Ending::Mismatch);
     }
     Ok(Ending::Done)
-}
-
-/// Makes the directory of a new region, if it is one and is not there: only here and in `init` is a root made.
-fn make_directory(with: &RegionConfig, config: &LakeConfig) -> Result<()> {
-    match region::location_directory(&with.url, Some(&config.directory))? {
-        Some(place) => DirectoryStore::new(place, with.fsync).make_root().map_err(|e| e.with("region", &with.name)),
-        None => Ok(()),
-    }
 }
 
 fn keys(args: &ReplaceArgs, context: &Context, config: &LakeConfig) -> Result<MembershipKeys> {

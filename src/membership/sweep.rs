@@ -64,6 +64,8 @@ struct Work {
     marker: Option<Marker>,
     /// The region lists an entry of its own of it: it was told, or has voted itself.
     known: bool,
+    /// The first slot of its register: names are counted by it.
+    is_newest: bool,
 }
 
 /// Hands every slot of every register over to the region at `index`, and does again what failed once.
@@ -72,50 +74,47 @@ pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgr
     let registers = Registers::new(Arc::clone(&lake.region_set), lake.writer.clone());
     let mut report = SweepReport::default();
     let (mut failed, mut failures): (u64, Vec<Error>) = (0, Vec::new());
-    for prefix in [Some(Path::from(layout::SYSTEM_SEGMENT)), None] {
-        let works = registers.walk(prefix.as_ref(), None).map_ok(|register| {
-            let path = register.path;
-            let works: Vec<Result<Work>> = register
-                .slots
-                .into_iter()
-                .map(|slot| {
-                    let known = slot.in_region(index).is_some_and(|region| region.entries > 0);
-                    Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, known })
-                })
-                .collect();
-            report.names += 1;
-            futures::stream::iter(works)
+    // The lake's own registers first: they are few.
+    let registers_of_all = registers.walk(Some(&Path::from(layout::SYSTEM_SEGMENT)), None).chain(registers.walk(None, None));
+    let works = registers_of_all.map_ok(|register| {
+        let path = register.path;
+        let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
+            let known = slot.in_region(index).is_some_and(|region| region.entries > 0);
+            Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, known, is_newest: at == 0 })
         });
-        let mut outcomes = works
-            .try_flatten()
-            .map(|work| {
-                let store = &store;
-                async move {
-                    let work = work?;
-                    if work.known {
-                        return Ok(Ok(HandedOver::Already));
-                    }
-                    Ok::<_, Error>(store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await)
-                }
-            })
-            .buffer_unordered(CONCURRENCY);
-        let mut counted = SweepReport::default();
-        while let Some(outcome) = outcomes.next().await {
-            counted.slots += 1;
-            match outcome? {
-                Ok(handed) => counted.add(handed),
-                Err(error) => {
-                    failed += 1;
-                    if failures.len() < FAILURES_KEPT {
-                        failures.push(error);
-                    }
+        futures::stream::iter(works)
+    });
+    let mut outcomes = works
+        .try_flatten()
+        .map(|work: Result<Work>| {
+            let store = &store;
+            async move {
+                let work = work?;
+                let handed = if work.known {
+                    Ok(HandedOver::Already)
+                } else {
+                    store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await
+                };
+                Ok::<_, Error>((work.is_newest, handed))
+            }
+        })
+        .buffer_unordered(CONCURRENCY);
+    while let Some(outcome) = outcomes.next().await {
+        let (is_newest, handed) = outcome?;
+        report.names += u64::from(is_newest);
+        report.slots += 1;
+        match handed {
+            Ok(handed) => report.add(handed),
+            Err(error) => {
+                failed += 1;
+                if failures.len() < FAILURES_KEPT {
+                    failures.push(error);
                 }
             }
-            progress.swept(&counted);
         }
-        drop(outcomes);
-        report = SweepReport { names: report.names, ..merged(&report, &counted) };
+        progress.swept(&report);
     }
+    drop(outcomes);
     store.quiesce().await;
     registers.quiesce().await;
     if failed == 0 {
@@ -124,18 +123,4 @@ pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgr
     let what = "not everything could be handed over to the new region yet; do the same again";
     let error = Error::new(ErrorKind::Unavailable, what).with("failed", failed).with("slots", report.slots);
     Err(failures.into_iter().fold(error, |error, failure| error.with("failure", failure)))
-}
-
-fn merged(one: &SweepReport, other: &SweepReport) -> SweepReport {
-    SweepReport {
-        names: one.names + other.names,
-        slots: one.slots + other.slots,
-        told: one.told + other.told,
-        known: one.known + other.known,
-        undecided: one.undecided + other.undecided,
-        collected: one.collected + other.collected,
-        shards: one.shards + other.shards,
-        shard_bytes: one.shard_bytes + other.shard_bytes,
-        lost: one.lost + other.lost,
-    }
 }

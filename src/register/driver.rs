@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use super::acceptor::{Acceptor, Appended, SlotName};
 use super::core::{Ballot, Choice, Log, Rules, Standing, choose, next_round, standing};
+use super::patience::Patience;
 use super::tasks::Tasks;
 use super::{Decided, collected};
 use crate::digest::Digest;
@@ -25,11 +26,6 @@ const UNREACHABLE_LIMIT: u32 = 2;
 const BACKOFF_STEP: Duration = Duration::from_millis(4);
 /// Longest pause between contended ballots.
 const BACKOFF_LIMIT: Duration = Duration::from_millis(800);
-/// How long stragglers are waited for, at least, once a classic quorum has answered.
-pub(super) const PATIENCE_LEAST: Duration = Duration::from_millis(150);
-/// How many times the quorum's own time stragglers are waited for.
-pub(super) const PATIENCE_FACTOR: u32 = 4;
-
 /// How an attempt ended.
 enum Ended {
     /// The slot is decided.
@@ -47,32 +43,6 @@ struct Answer {
     index: usize,
     acceptor: Acceptor,
     outcome: Result<Appended>,
-}
-
-/// How long stragglers are waited for, once enough is known to go on without them: a region that hangs holds nobody up for its whole time limit.
-struct Patience {
-    started: Instant,
-    give_up: Option<Instant>,
-}
-
-impl Patience {
-    fn begin() -> Self {
-        Self { started: Instant::now(), give_up: None }
-    }
-
-    /// From now on, only stragglers are waited for.
-    fn end_soon(&mut self) {
-        let rest = (self.started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST);
-        self.give_up.get_or_insert_with(|| Instant::now() + rest);
-    }
-
-    /// The next answer; nothing when all have answered, or it is time to give up.
-    async fn next(&self, answers: &mut mpsc::Receiver<Answer>) -> Option<Answer> {
-        match self.give_up {
-            Some(at) => timeout_at(at, answers.recv()).await.unwrap_or(None),
-            None => answers.recv().await,
-        }
-    }
 }
 
 /// One attempt to have one slot decided.
@@ -126,7 +96,7 @@ impl Proposer {
         let mut patience = Patience::begin();
         let (mut pending, mut reached) = (self.rules.regions, 0);
         while pending > 0 {
-            let Some(answer) = patience.next(&mut answers).await else { break };
+            let Some(answer) = patience.wait(answers.recv()).await else { break };
             pending -= 1;
             reached += usize::from(answer.outcome.is_ok());
             self.note(answer);
@@ -180,7 +150,7 @@ impl Proposer {
             if before.len() + pending < self.rules.classic {
                 return Ok(if refused > 0 { Ended::Contended } else { Ended::Unreachable });
             }
-            let Some(answer) = patience.next(&mut answers).await else {
+            let Some(answer) = patience.wait(answers.recv()).await else {
                 return Ok(if refused > 0 { Ended::Contended } else { Ended::Unreachable });
             };
             pending -= 1;
@@ -221,7 +191,7 @@ impl Proposer {
         let mut patience = Patience::begin();
         let (mut pending, mut votes, mut refused) = (self.rules.regions, 0, 0);
         while votes + pending >= self.rules.classic {
-            let Some(answer) = patience.next(&mut answers).await else { break };
+            let Some(answer) = patience.wait(answers.recv()).await else { break };
             pending -= 1;
             match &answer.outcome {
                 Ok(Appended::At(_)) => votes += 1,

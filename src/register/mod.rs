@@ -13,6 +13,7 @@ mod lanes;
 mod list;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod patience;
 mod read;
 mod tasks;
 mod teach;

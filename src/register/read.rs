@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
-use tokio::time::{Instant, timeout_at};
 
 use super::acceptor::{Acceptor, SlotName};
 use super::core::{Log, Standing, standing};
-use super::driver::{PATIENCE_FACTOR, PATIENCE_LEAST, Proposer};
+use super::driver::Proposer;
+use super::patience::Patience;
 use super::{Decided, Registers, Slot, blame, collected};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,9 +101,9 @@ impl Registers {
             })
             .collect();
         let mut answers = requests;
-        let started = Instant::now();
-        let (mut heads, mut lists, mut give_up) = (Vec::new(), 0, None);
-        while let Some((index, acceptor, head, read)) = next_until(&mut answers, give_up).await {
+        let mut patience = Patience::begin();
+        let (mut heads, mut lists) = (Vec::new(), 0);
+        while let Some((index, acceptor, head, read)) = patience.wait(answers.next()).await {
             // A region that lists but cannot give entry 0 still says which slot is its newest.
             let failure = match head {
                 Ok(head) => {
@@ -125,7 +125,7 @@ impl Registers {
             if matches!(first.judge(self, true)?, Some(Outcome::Decided(_))) {
                 break;
             }
-            give_up.get_or_insert_with(|| Instant::now() + (started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST));
+            patience.end_soon();
         }
         if lists < self.lists_needed() {
             return Err(first.unavailable("too few regions answered to learn the newest version"));
@@ -166,16 +166,16 @@ impl Registers {
             (index, acceptor, failure)
         });
         let mut answers: FuturesUnordered<_> = requests.collect();
-        let started = Instant::now();
-        let (mut seen, mut give_up) = (0, None);
-        while let Some((index, acceptor, failure)) = next_until(&mut answers, give_up).await {
+        let mut patience = Patience::begin();
+        let mut seen = 0;
+        while let Some((index, acceptor, failure)) = patience.wait(answers.next()).await {
             seen += usize::from(failure.is_none());
             reading.note(index, acceptor, failure);
             if let Some(outcome) = reading.judge(self, false)? {
                 return Ok(outcome);
             }
             if seen >= self.rules.classic && self.writer.is_some() {
-                give_up.get_or_insert_with(|| Instant::now() + (started.elapsed() * PATIENCE_FACTOR).max(PATIENCE_LEAST));
+                patience.end_soon();
             }
         }
         if seen < self.rules.classic {
@@ -286,14 +286,6 @@ impl Reading {
     fn unavailable(&self, message: &str) -> Error {
         let error = Error::new(ErrorKind::Unavailable, message).with("path", &self.name.path).with("slot", self.name.slot);
         blame(error, self.acceptors.iter().map(Acceptor::region).zip(self.errors.iter().map(Option::as_ref)))
-    }
-}
-
-/// The next answer, or nothing when there is none by `give_up`.
-async fn next_until<F: Future>(answers: &mut FuturesUnordered<F>, give_up: Option<Instant>) -> Option<F::Output> {
-    match give_up {
-        Some(at) => timeout_at(at, answers.next()).await.unwrap_or(None),
-        None => answers.next().await,
     }
 }
 

@@ -12,7 +12,7 @@ use super::lanes::{Gather, KeyMeta, Lanes};
 use super::list::MARKER_LIMIT;
 use super::read::authentic_marker;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::Marker;
+use crate::format::entry::{Marker, stub_len};
 use crate::region::RegionSet;
 use crate::region::layout::{RegisterItem, RegisterName};
 
@@ -56,6 +56,13 @@ pub struct SlotInRegion {
     pub marked: bool,
     /// The latest modification time of the entries by the region's own clock, in milliseconds since 1970-01-01T00:00:00Z.
     pub entries_modified_ms: Option<i64>,
+}
+
+impl SlotInRegion {
+    /// Whether entry 0 is as long as the stub that a collector leaves at `path`. A hint, as all lists are.
+    pub fn lists_stub(&self, path: &Path) -> bool {
+        self.first_bytes == Some(stub_len(path.as_ref().len()) as u64)
+    }
 }
 
 impl WalkedSlot {

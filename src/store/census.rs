@@ -17,10 +17,10 @@ use super::pace::Pace;
 use super::resolve::Version;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::{ObjectKind, stub_len};
+use crate::format::entry::ObjectKind;
 use crate::format::manifest::Content;
 use crate::id::WriteId;
-use crate::register::{Decided, WalkedSlot, is_unreadable};
+use crate::register::{Decided, WalkedSlot, is_collected, is_unreadable};
 
 const SAMPLE_TAG: &str = "lakeseal 2026 scrub sample v1";
 
@@ -242,8 +242,7 @@ impl Inner {
 
     /// The version in a slot, by one GET where a marker names its digest.
     pub(super) async fn walked_version(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
-        let stub = stub_len(path.as_ref().len()) as u64;
-        if let Some(region) = slot.regions.iter().find(|region| region.first_bytes == Some(stub)) {
+        if let Some(region) = slot.regions.iter().find(|region| region.lists_stub(path)) {
             // A list is a hint: the stub itself says that the version was collected.
             let inspected = self.registers.inspect(path, slot.slot, &Digest([0; Digest::LEN]), region.region, 1).await;
             if inspected.is_ok_and(|inspected| inspected.collected) {
@@ -262,19 +261,12 @@ impl Inner {
 
     /// The version in a slot, by a quorum.
     async fn find_decided(&self, path: &Path, slot: &WalkedSlot) -> Result<Found> {
-        let error = match self.registers.at(path, slot.slot).await {
-            Ok(Some(decided)) => return self.begin(path, decided),
-            Ok(None) => return Ok(Found::Open),
-            Err(error) => error,
-        };
-        let nothing = Digest([0; Digest::LEN]);
-        for region in &slot.regions {
-            let inspected = self.registers.inspect(path, slot.slot, &nothing, region.region, 1).await;
-            if inspected.is_ok_and(|inspected| inspected.collected) {
-                return Ok(Found::Collected);
-            }
+        match self.registers.at(path, slot.slot).await {
+            Ok(Some(decided)) => self.begin(path, decided),
+            Ok(None) => Ok(Found::Open),
+            Err(error) if is_collected(&error) => Ok(Found::Collected),
+            Err(error) => Err(error),
         }
-        Err(error)
     }
 
     fn begin(&self, path: &Path, decided: Decided) -> Result<Found> {

@@ -19,10 +19,10 @@ use crate::format::trailer::{self, Trailer};
 use crate::key::PublicKey;
 use crate::region::{Region, layout};
 
-/// Shards of one version that are read at one time; memory is these, one after the other in each.
 /// Stored bytes of a region's shards of one version, by segment and shard.
 type Sizes = BTreeMap<(u64, usize), u64>;
 
+/// Shards of one version that are read at one time; memory is these, one after the other in each.
 const READ_AT_ONCE: usize = 4;
 
 /// What a stored shard has to be.
@@ -232,7 +232,7 @@ impl Worst {
 }
 
 /// Sizes of the shards of a version that a region lists.
-async fn list_shards(region: &Region, version: &Version, sharded: &Sharded, segments: u64) -> Result<BTreeMap<(u64, usize), u64>> {
+async fn list_shards(region: &Region, version: &Version, sharded: &Sharded, segments: u64) -> Result<Sizes> {
     let manifest = &version.manifest;
     // A region holds one shard of each segment; whatever else lies there is no part of the version.
     let limit = to_usize(segments).saturating_mul(4).saturating_add(1024);

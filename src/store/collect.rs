@@ -17,7 +17,6 @@ use super::clocks::{Clocks, is_past};
 use super::versions::Found;
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::stub_len;
 use crate::id::WriteId;
 use crate::key::PrivateKey;
 use crate::register::{WalkedRegister, WalkedSlot};
@@ -190,8 +189,7 @@ impl Collector<'_> {
         while let Some(walked) = names.try_next().await? {
             self.report.names += 1;
             // A marker beside a stub is what an interrupted run left: whether anything still names its write is looked at closely.
-            let stub = stub_len(walked.path.as_ref().len()) as u64;
-            let kept = walked.slots.iter().filter(|slot| slot.regions.iter().all(|region| region.first_bytes != Some(stub)));
+            let kept = walked.slots.iter().filter(|slot| !slot.regions.iter().any(|region| region.lists_stub(&walked.path)));
             self.named.extend(kept.filter_map(|slot| slot.marker).map(|marker| marker.write_id));
             if let Err(error) = self.name(&walked).await {
                 self.report.problem(walked.path.as_ref(), error);
@@ -228,7 +226,7 @@ impl Collector<'_> {
                 None
             } else {
                 match self.inner.version_in(path, slot.slot).await? {
-                    Found::Version(manifest) => Some(manifest.write_id),
+                    Found::Version(version) => Some(version.manifest.write_id),
                     Found::Collected => None,
                     Found::Undecided => continue,
                 }
@@ -277,13 +275,9 @@ impl Collector<'_> {
     /// Whether a collector has nothing left to do: every region that is in use lists a stub, and nothing else. A region that lies about it
     /// only delays.
     fn is_finished(&self, path: &Path, slot: &WalkedSlot) -> bool {
-        let stub = stub_len(path.as_ref().len()) as u64;
         let mut in_use = self.inner.regions.regions().iter().filter(|region| region.down_reason().is_none());
         in_use.all(|region| slot.in_region(region.index()).is_some())
-            && slot
-                .regions
-                .iter()
-                .all(|region| region.first_bytes == Some(stub) && region.entries == 1 && region.listed == 1 && !region.marked)
+            && slot.regions.iter().all(|region| region.lists_stub(path) && region.entries == 1 && region.listed == 1 && !region.marked)
     }
 
     fn is_old(&self, successor: &WalkedSlot) -> bool {

@@ -166,7 +166,7 @@ impl Collector<'_> {
     /// Sees to it that one slot is decided for another write.
     async fn release(&self, path: &Path, slot: Slot, write_id: WriteId) -> Result<Verdict> {
         match self.inner.version_in(path, slot).await? {
-            Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
+            Found::Version(version) if version.manifest.write_id == write_id => Ok(Verdict::Owned),
             Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
             Found::Undecided if self.options.dry_run => Ok(Verdict::Orphan),
             Found::Undecided => self.republish(path, slot, write_id).await,
@@ -178,7 +178,7 @@ impl Collector<'_> {
         let newest = self.inner.newest(path).await?;
         if newest.as_ref().is_some_and(|newest| newest.decided.slot >= slot) {
             return match self.inner.version_in(path, slot).await? {
-                Found::Version(manifest) if manifest.write_id == write_id => Ok(Verdict::Owned),
+                Found::Version(version) if version.manifest.write_id == write_id => Ok(Verdict::Owned),
                 Found::Version(_) | Found::Collected => Ok(Verdict::Orphan),
                 Found::Undecided => Err(Error::new(ErrorKind::Unavailable, "a slot below the newest version is not decided")),
             };
@@ -307,7 +307,7 @@ impl Collector<'_> {
         };
         // A writer whose write is decided binds it to nothing further.
         let is_done = match self.inner.version_in(&Path::from(path.as_str()), slot).await? {
-            Found::Version(manifest) => manifest.write_id == write_id,
+            Found::Version(version) => version.manifest.write_id == write_id,
             Found::Collected | Found::Undecided => false,
         };
         if !is_done {

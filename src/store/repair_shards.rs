@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::join_all;
 use object_store::PutPayload;
 use object_store::path::Path;
@@ -123,33 +123,8 @@ impl Work<'_> {
         let expected: Vec<Expected> = wanted.iter().filter_map(|shard| Expected::of(self.sharded, self.segment, *shard)).collect();
         compute(move || {
             let width = shape.shard_len(shape.data).max(shape.shard_len(0));
-            let all_data: Vec<usize> = (0..shape.data).collect();
-            let mut data: Vec<Option<Bytes>> = vec![None; shape.data];
-            for (shard, bytes) in &good {
-                if let Some(place) = data.get_mut(*shard) {
-                    *place = Some(bytes.clone());
-                }
-            }
-            let missing: Vec<usize> = all_data.into_iter().filter(|shard| data.get(*shard).is_some_and(Option::is_none)).collect();
-            for (shard, bytes) in missing.iter().zip(codec.decode(shape, 0..width, &good, &missing)?) {
-                if let Some(place) = data.get_mut(*shard) {
-                    *place = Some(bytes);
-                }
-            }
-            let data: Vec<Bytes> = data.into_iter().flatten().collect();
-            let parity: Vec<Bytes> = if wanted.iter().any(|shard| *shard >= shape.data) {
-                let mut segment = BytesMut::new();
-                data.iter().for_each(|bytes| segment.extend_from_slice(bytes));
-                codec.encode(shape, &segment)?.into_iter().map(Bytes::from).collect()
-            } else {
-                Vec::new()
-            };
-            let payload = |expected: &Expected| {
-                let bytes = match expected.shard.checked_sub(shape.data) {
-                    None => data.get(expected.shard),
-                    Some(number) => parity.get(number),
-                };
-                let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Internal, "a shard was not made"))?.clone();
+            let made = codec.decode(shape, 0..width, &good, &wanted)?;
+            let payload = |(expected, bytes): (&Expected, Bytes)| {
                 let list = BlockList::of(&bytes);
                 if list.root() != expected.root || bytes.len() as u64 != expected.len {
                     return Err(Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written")
@@ -158,7 +133,7 @@ impl Work<'_> {
                 }
                 Ok((expected.shard, PutPayload::from_iter([list.to_bytes().into(), bytes, trailer.clone()])))
             };
-            expected.iter().map(payload).collect()
+            expected.iter().zip(made).map(payload).collect()
         })
         .await
     }

@@ -1,12 +1,13 @@
 //! The versions of an object: what is retained, and what a collector has let go.
 
+use std::sync::Arc;
+
 use object_store::path::Path;
 
-use super::resolve::not_found;
+use super::resolve::{Version, not_found};
 use super::{ErasureStore, Inner};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::{ObjectKind, stub_len};
-use crate::format::manifest::ObjectManifest;
+use crate::error::Result;
+use crate::format::entry::ObjectKind;
 use crate::id::WriteId;
 use crate::region::layout;
 use crate::register::{Slot, WalkedSlot, is_collected};
@@ -57,7 +58,7 @@ impl ErasureStore {
 
 /// What is known of one slot.
 pub(super) enum Found {
-    Version(Box<ObjectManifest>),
+    Version(Arc<Version>),
     Collected,
     Undecided,
 }
@@ -77,13 +78,15 @@ impl Inner {
     }
 
     async fn version_info(&self, path: &Path, slot: &WalkedSlot) -> Result<Option<VersionInfo>> {
-        let stub = stub_len(path.as_ref().len()) as u64;
-        let is_stub = slot.regions.iter().any(|region| region.first_bytes == Some(stub));
+        let is_stub = slot.regions.iter().any(|region| region.lists_stub(path));
         if let Some(marker) = slot.marker.filter(|_| !is_stub) {
             return Ok(Some(info(slot.slot, marker.kind, marker.size, marker.modified_ms, marker.write_id)));
         }
         Ok(match self.version_in(path, slot.slot).await? {
-            Found::Version(found) => Some(info(slot.slot, found.kind(), found.size(), found.modified_ms, found.write_id)),
+            Found::Version(found) => {
+                let manifest = &found.manifest;
+                Some(info(slot.slot, manifest.kind(), manifest.size(), manifest.modified_ms, manifest.write_id))
+            }
             Found::Collected => Some(VersionInfo {
                 slot: slot.slot,
                 state: VersionState::Collected,
@@ -101,15 +104,7 @@ impl Inner {
     /// What one slot was decided for, by its entries and not by what is remembered or marked.
     pub(super) async fn version_in(&self, path: &Path, slot: Slot) -> Result<Found> {
         match self.registers.at(path, slot).await {
-            Ok(Some(decided)) => {
-                let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", slot))?;
-                if manifest.lake != *self.regions.lake() || manifest.path != path.as_ref() || manifest.slot != slot {
-                    return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot")
-                        .with("path", path)
-                        .with("slot", slot));
-                }
-                Ok(Found::Version(Box::new(manifest)))
-            }
+            Ok(Some(decided)) => Ok(Found::Version(self.read_manifest(path, decided)?)),
             Ok(None) => Ok(Found::Undecided),
             Err(error) if is_collected(&error) => Ok(Found::Collected),
             Err(error) => Err(error),
@@ -126,8 +121,8 @@ impl Inner {
         }
         let Some(walked) = self.registers.walk_one(path).await? else { return Ok(false) };
         for slot in &walked.slots {
-            if let Found::Version(manifest) = self.version_in(path, slot.slot).await?
-                && manifest.write_id == write_id
+            if let Found::Version(version) = self.version_in(path, slot.slot).await?
+                && version.manifest.write_id == write_id
             {
                 return Ok(true);
             }

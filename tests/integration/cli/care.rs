@@ -1,12 +1,13 @@
 //! Looking after a lake with the command: scrub and repair, replaced regions, versions, collection, status.
 
 use std::fs;
+use std::path::Path;
 
 use super::{Place, files, sample};
 
-/// Turns one bit over in the middle of every shard that a region holds.
-fn damage_shards(place: &Place, region: &str) -> usize {
-    let shards = files(&place.path(region).join("d"));
+/// Turns one bit over in the middle of every shard that a directory region holds; says how many.
+pub fn damage_shards(region: &Path) -> usize {
+    let shards = files(&region.join("d"));
     for shard in &shards {
         let mut bytes = fs::read(shard).unwrap();
         let middle = bytes.len() / 2;
@@ -24,7 +25,7 @@ fn damage_is_found_named_and_repaired() {
     let clean = place.run(&["scrub"]).expect(0);
     assert!(clean.out.contains("nothing is wrong"), "{}", clean.out);
 
-    assert!(damage_shards(&place, "r/b") > 0);
+    assert!(damage_shards(&place.path("r/b")) > 0);
     let quick = place.run(&["scrub", "--quick"]).expect(0);
     assert!(quick.out.contains("--quick"), "what it cannot see must be said:\n{}", quick.out);
     let found = place.run(&["scrub"]).expect(1);

@@ -1,7 +1,7 @@
 //! The real `lakeseal` command, run as a user runs it, with a home and a lake of its own.
 
 mod bad_input;
-mod care;
+pub mod care;
 mod demo;
 mod help;
 mod plain_tables;

@@ -1,24 +1,8 @@
 //! The command over a lake of real servers, one of them killed and another corrupted.
 
-use std::fs;
-use std::path::Path;
-
 use super::Servers;
-use super::damage::files_below;
+use crate::cli::care::damage_shards;
 use crate::cli::{Place, sample};
-
-/// Turns a bit over in the middle of every shard that a directory region holds; says how many.
-fn damage_shards(region: &Path) -> usize {
-    let mut shards = Vec::new();
-    files_below(&region.join("d"), &mut shards);
-    for shard in &shards {
-        let mut bytes = fs::read(shard).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(shard, bytes).unwrap();
-    }
-    shards.len()
-}
 
 const QUERY: &str = "SELECT count(*) AS n, sum(delay) AS delay, min(distance) AS least FROM flights";
 
