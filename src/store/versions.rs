@@ -50,7 +50,7 @@ impl ErasureStore {
     /// Cost: two LIST rounds; a round of GETs for each version that has no decided marker.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there never was such an object; [`ErrorKind::Unavailable`] when too few regions answer.
+    /// [`crate::ErrorKind::NotFound`] when there never was such an object; [`crate::ErrorKind::Unavailable`] when too few regions answer.
     pub async fn versions(&self, path: &Path) -> Result<Vec<VersionInfo>> {
         self.inner.versions(path).await
     }
