@@ -121,6 +121,10 @@ impl Auditor {
                 return Ok(None);
             }
         };
+        if let (None, Some((number, _))) = (&newest, self.options.pin) {
+            let detail = format!("baseline {number} is pinned, but no baseline that you trust is there: the seals were taken away");
+            report.findings.push(Finding::new(Verdict::RolledBack, detail));
+        }
         if let Some(newest) = &newest {
             let above = names.iter().filter(|name| name.number > newest.summary.number).count();
             if above > 0 {
@@ -138,16 +142,13 @@ impl Auditor {
     }
 
     async fn check_chain(&self, newest: &TrustedBaseline, report: &mut AuditReport) {
-        match self.repository.check_chain(newest, &self.trust).await {
+        match self.repository.check_chain(newest, &self.trust, self.options.pin).await {
             Ok(wrong) => report.findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))),
             Err(e) => report.findings.push(Finding::new(Verdict::Undetermined, format!("the chain of baselines cannot be read: {e}"))),
         }
-        let Some((number, digest)) = self.options.pin else { return };
-        let newest = (newest.summary.number, newest.summary.digest);
-        if newest.0 < number {
-            report.findings.push(Finding::new(Verdict::RolledBack, format!("baseline {number} is pinned, but the newest is {}", newest.0)));
-        } else if newest.0 == number && newest.1 != digest {
-            report.findings.push(Finding::new(Verdict::Forged, format!("baseline {number} is not the pinned one: the history forks")));
+        if let Some((number, _)) = self.options.pin.filter(|(number, _)| newest.summary.number < *number) {
+            let detail = format!("baseline {number} is pinned, but the newest is {}: later ones were taken away", newest.summary.number);
+            report.findings.push(Finding::new(Verdict::RolledBack, detail));
         }
     }
 

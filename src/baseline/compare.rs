@@ -9,7 +9,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 
 use super::canonical;
-use super::later::{self, LaterCommit};
+use super::later::{self, LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
 use super::state;
 use super::verdict::{Finding, Verdict};
@@ -279,7 +279,14 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
         comparison.at_sealed = at_sealed(place, snapshot, sealed, &mut comparison.findings).await?;
         comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
         if let Some(later) = &comparison.later {
-            comparison.findings.extend(compare_later(snapshot, sealed, later));
+            let restored = restored_states(place, snapshot, later).await?;
+            let (found, explained) = compare_later(snapshot, sealed, later, &restored);
+            // The state alone cannot tell a file that came back by a RESTORE from one that was slipped in.
+            let is_explained = |found: &Finding| {
+                matches!(found.verdict, Verdict::Resurrected | Verdict::Unsealed) && explained.contains(&(found.file.clone(), found.commit))
+            };
+            comparison.findings.retain(|finding| !is_explained(finding));
+            comparison.findings.extend(found);
         }
     }
     comparison.findings.sort();
@@ -311,9 +318,50 @@ async fn at_sealed(
     }
 }
 
+/// A file, or a commit as a whole, of which more is known than the state alone tells: its path and the commit.
+type Explained = (Option<String>, Option<u64>);
+
+/// The states that later RESTOREs say they bring back, by the commit that says so; `None` where the log no longer knows it.
+///
+/// Cost: the log is read once more for each RESTORE.
+async fn restored_states(
+    place: &Place<'_>,
+    snapshot: &TableSnapshot,
+    later: &[LaterCommit],
+) -> Result<BTreeMap<u64, Option<TableSnapshot>>> {
+    let mut states = BTreeMap::new();
+    for commit in later {
+        let before = |version: &u64| *version < commit.version;
+        let version = match commit.restores {
+            Some(RestoredVersion::Version(version)) => Some(version).filter(before),
+            Some(RestoredVersion::Time(time)) => {
+                let until = snapshot.commits.iter().filter(|known| known.timestamp_ms.is_some_and(|at| at <= time));
+                until.map(|known| known.version).filter(before).max()
+            }
+            None => continue,
+        };
+        let Some(version) = version else { continue };
+        let state = match table::load(place.store, place.root, Some(version)).await {
+            Ok(state) => Some(state),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => None,
+            Err(e) => return Err(e),
+        };
+        states.insert(commit.version, state);
+    }
+    Ok(states)
+}
+
 /// Replays later commits over the sealed files: the result must be what is live.
-fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterCommit]) -> Vec<Finding> {
+///
+/// Also gives what a RESTORE explains: the findings made here say more of it.
+fn compare_later(
+    snapshot: &TableSnapshot,
+    sealed: &SealedTable,
+    later: &[LaterCommit],
+    restored: &BTreeMap<u64, Option<TableSnapshot>>,
+) -> (Vec<Finding>, BTreeSet<Explained>) {
     let mut found = Vec::new();
+    let mut explained = BTreeSet::new();
     let mut live: BTreeMap<&FileKey, Option<u64>> = sealed.files.keys().map(|key| (key, None)).collect();
     let mut removed: BTreeSet<&FileKey> = sealed.removed.keys().collect();
     for commit in later {
@@ -321,13 +369,10 @@ fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterC
             live.remove(key);
             removed.insert(key);
         }
+        let mut back = Vec::new();
         for file in &commit.adds {
-            if removed.contains(&file.key) && !commit.removes.contains(&file.key) {
-                found.push(
-                    Finding::new(Verdict::Resurrected, "the commit makes a file live again that had been removed: deleted rows are back")
-                        .file(&file.key.path)
-                        .commit(commit.version),
-                );
+            if removed.remove(&file.key) && !commit.removes.contains(&file.key) {
+                back.push(&file.key);
             }
             if file.location.is_none() {
                 found.push(
@@ -338,6 +383,18 @@ fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterC
             }
             live.insert(&file.key, Some(commit.version));
         }
+        if back.is_empty() {
+            continue;
+        }
+        let state = restored.get(&commit.version);
+        if state.is_some() {
+            explained.extend(back.iter().map(|key| (Some(key.path.clone()), Some(commit.version))));
+        }
+        let judged = compare_restore(snapshot, commit.version, &back, &live, state);
+        if judged.iter().any(|finding| finding.verdict == Verdict::Unsealed) {
+            explained.insert((None, Some(commit.version)));
+        }
+        found.extend(judged);
     }
     for key in live.keys().filter(|key| !snapshot.files.contains_key(**key)) {
         found.push(
@@ -353,6 +410,49 @@ fn compare_later(snapshot: &TableSnapshot, sealed: &SealedTable, later: &[LaterC
             Finding::new(Verdict::Forged, "the file is live only by a checkpoint: neither the baseline nor a later commit adds it")
                 .file(&key.path),
         );
+    }
+    (found, explained)
+}
+
+/// Judges a commit that makes removed files live `back` again. Only a RESTORE may, and only to exactly the `state` that it names: the same
+/// live files, described in the same words. A RESTORE that brings back a chosen few is none.
+fn compare_restore(
+    snapshot: &TableSnapshot,
+    version: u64,
+    back: &[&FileKey],
+    live: &BTreeMap<&FileKey, Option<u64>>,
+    state: Option<&Option<TableSnapshot>>,
+) -> Vec<Finding> {
+    let resurrected = |detail: &str| -> Vec<Finding> {
+        back.iter().map(|key| Finding::new(Verdict::Resurrected, detail).file(&key.path).commit(version)).collect()
+    };
+    let state = match state {
+        None => return resurrected("the commit makes a file live again that had been removed: deleted rows are back"),
+        Some(None) => {
+            let detail = format!(
+                "the commit says that it restores a version that the log no longer knows; whether the {} removed files that are back belong to it cannot be told",
+                back.len()
+            );
+            return vec![Finding::new(Verdict::Undetermined, detail).commit(version)];
+        }
+        Some(Some(state)) => state,
+    };
+    if !live.keys().copied().eq(state.files.keys()) {
+        return resurrected(&format!(
+            "the commit says that it restores version {}, but the files that it leaves live are not those of that version: deleted rows are back",
+            state.version
+        ));
+    }
+    let detail = format!(
+        "RESTORE to version {}: exactly the files of that version; {} that had been removed are live again, deleted rows are back",
+        state.version,
+        back.len()
+    );
+    let mut found = vec![Finding::new(Verdict::Unsealed, detail).commit(version)];
+    for key in back {
+        if let (Some(then), Some(now)) = (state.files.get(*key), snapshot.files.get(*key)) {
+            found.extend(compare_live(snapshot.kind, &normal_live(snapshot.kind, then), now));
+        }
     }
     found
 }

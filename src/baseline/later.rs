@@ -24,6 +24,17 @@ pub(super) struct LaterCommit {
     pub(super) claims_same_data: bool,
     /// It changes the protocol or the metadata, hence perhaps the schema.
     pub(super) changes_metadata: bool,
+    /// The version that it says it restores.
+    pub(super) restores: Option<RestoredVersion>,
+}
+
+/// What a RESTORE says of the state that it brings back. A claim: the state itself decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RestoredVersion {
+    /// The state at this version.
+    Version(u64),
+    /// The state at this time, in milliseconds since 1970-01-01T00:00:00Z.
+    Time(i64),
 }
 
 /// A file that a later commit adds.
@@ -65,12 +76,22 @@ pub(super) async fn read(
 }
 
 fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> Result<LaterCommit> {
-    let mut commit =
-        LaterCommit { version, operation, adds: Vec::new(), removes: Vec::new(), claims_same_data: true, changes_metadata: false };
+    let mut commit = LaterCommit {
+        version,
+        operation,
+        adds: Vec::new(),
+        removes: Vec::new(),
+        claims_same_data: true,
+        changes_metadata: false,
+        restores: None,
+    };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
         let action: Value = serde_json::from_slice(line)
             .map_err(|e| Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").caused_by(e))?;
         let malformed = || Error::new(ErrorKind::Corrupt, "an action of the log names no file");
+        if let Some(info) = action.get("commitInfo").filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE")) {
+            commit.restores = info.get("operationParameters").and_then(restored_version);
+        }
         commit.changes_metadata |= action.get("metaData").is_some() || action.get("protocol").is_some();
         for (name, is_add) in [("add", true), ("remove", false)] {
             let Some(action) = action.get(name).filter(|action| !action.is_null()) else { continue };
@@ -84,6 +105,16 @@ fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> 
         }
     }
     Ok(commit)
+}
+
+/// Engines write the parameters as numbers or as text.
+fn restored_version(parameters: &Value) -> Option<RestoredVersion> {
+    let integer = |name: &str| {
+        let value = parameters.get(name)?;
+        value.as_i64().or_else(|| value.as_str()?.parse().ok())
+    };
+    let version = integer("version").and_then(|version| u64::try_from(version).ok()).map(RestoredVersion::Version);
+    version.or_else(|| integer("datetime").map(RestoredVersion::Time))
 }
 
 fn file(action: &Value, root: &Path) -> Option<LaterFile> {

@@ -21,6 +21,7 @@ use super::trust::{Trust, TrustLevel};
 use super::verdict::{Finding, Verdict};
 use super::{audit, state};
 use crate::clock::SharedClock;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
@@ -50,6 +51,8 @@ pub struct SealOptions {
     pub aliases: Vec<String>,
     /// Keys, besides the sealer's own, whose baselines are continued.
     pub trusted: Vec<PublicKey>,
+    /// The newest baseline that is known from elsewhere: the new one must descend from it.
+    pub pin: Option<(u64, Digest)>,
 }
 
 impl Default for SealOptions {
@@ -62,6 +65,7 @@ impl Default for SealOptions {
             force: false,
             aliases: Vec::new(),
             trusted: Vec::new(),
+            pin: None,
         }
     }
 }
@@ -195,10 +199,16 @@ impl Sealer {
             }
             findings.push(Finding::new(Verdict::Untrusted, detail));
         }
+        let newest = previous.as_ref().map_or(0, |previous| previous.summary.number);
+        if let Some((number, _)) = self.options.pin.filter(|(number, _)| newest < *number) {
+            let detail =
+                format!("baseline {number} is pinned, but the newest that you trust is {newest} (0: none): later ones were taken away");
+            findings.push(Finding::new(Verdict::RolledBack, detail));
+        }
         let mut sealed = None;
         if let Some(previous) = &previous {
-            findings
-                .extend(self.repository.check_chain(previous, &self.trust).await?.into_values().map(|d| Finding::new(Verdict::Forged, d)));
+            let wrong = self.repository.check_chain(previous, &self.trust, self.options.pin).await?;
+            findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
             sealed = match self.repository.sealed_table(previous.clone()).await {
                 Ok(sealed) => Some(sealed),
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {

@@ -158,6 +158,7 @@ Examples:
   lakeseal seal flights
   lakeseal seal ./delta-table --key sealer.pem
   lakeseal seal s3://bucket/sales --key sealer.pem --expires-days 30
+  lakeseal seal flights --pin pins.json
 
 Sealing reads the files that no baseline covers yet, recomputes their statistics, and refuses when the table states others.
 It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.")]
@@ -167,6 +168,7 @@ It writes below the table's _seal/ only. The first seal of a table is trust on f
 Examples:
   lakeseal audit flights
   lakeseal audit ./delta-table --trust sealer.pem.pub --json
+  lakeseal audit flights --pin pins.json                 remembers the newest baseline: older ones, and none, are a mismatch then
 
 Exit codes:
   0  intact, and nothing came after the baseline
@@ -441,6 +443,9 @@ pub struct SealArgs {
     /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
     #[arg(long)]
     pub accept_changes: bool,
+    /// Continue the baseline that this file remembers, and let it remember the new one
+    #[arg(long, value_name = "FILE")]
+    pub pin: Option<PathBuf>,
 }
 
 /// `audit`.
@@ -457,6 +462,9 @@ pub struct AuditArgs {
     /// Compare the log and the files' sizes only; read no data
     #[arg(long)]
     pub quick: bool,
+    /// Hold the table against the newest baseline that this file remembers, and let it remember the one found, unless something is wrong
+    #[arg(long, value_name = "FILE")]
+    pub pin: Option<PathBuf>,
 }
 
 /// `log`.

@@ -4,6 +4,7 @@ use super::Ending;
 use super::args::{AuditArgs, LogArgs, SealArgs};
 use super::context::Context;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
+use super::pins::{Pins, Raised};
 use super::progress::Bars;
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Repository, SealOptions, Sealer};
 use crate::error::Result;
@@ -13,6 +14,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const SHORT_DIGEST: usize = 16;
 
 pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
     let key = context.sealer(args.key.as_deref())?;
     let public = key.public();
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
@@ -23,6 +25,7 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         rows: !args.no_rows,
         accept_changes: args.accept_changes,
         trusted,
+        pin: pins.as_ref().and_then(|pins| pins.get(location.url().as_str())),
         ..SealOptions::default()
     };
     let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
@@ -45,6 +48,9 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     if let Some(expires) = baseline.expires_ms {
         out.line(format_args!("  expires   {}", output::time(expires)))?;
     }
+    if let Some(pins) = &mut pins {
+        tell_raised(pins.raise(location.url().as_str(), baseline)?, baseline.number, out)?;
+    }
     for line in findings(&sealed.findings) {
         out.line(format_args!("  {line}"))?;
     }
@@ -57,14 +63,22 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
 pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust(&args.trust)?;
     let (_lake, location) = context.table(&args.table).await?;
-    let options = AuditOptions { quick: args.quick, ..AuditOptions::default() };
-    let auditor =
-        Auditor::new(location.store().clone(), location.root().clone(), location.url().as_str(), trust, context.clock.clone(), options);
+    let url = location.url().as_str();
+    let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
+    let options = AuditOptions { quick: args.quick, pin: pins.as_ref().and_then(|pins| pins.get(url)), ..AuditOptions::default() };
+    let auditor = Auditor::new(location.store().clone(), location.root().clone(), url, trust, context.clock.clone(), options);
     let report = auditor.audit(&Bars::default()).await?;
     if args.json {
         out.line(report.to_json())?;
     } else {
         tell(&report, args.quick, out)?;
+    }
+    // What is wrong, or could not be looked at, must not become what later audits go by.
+    if let (Some(pins), Some(baseline), Outcome::Intact | Outcome::IntactWithUnsealed) = (&mut pins, &report.baseline, report.outcome()) {
+        let raised = pins.raise(url, baseline)?;
+        if !args.json {
+            tell_raised(raised, baseline.number, out)?;
+        }
     }
     Ok(match report.outcome() {
         Outcome::Intact => Ending::Done,
@@ -72,6 +86,17 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
         Outcome::Mismatch => Ending::Mismatch,
         Outcome::Undetermined => Ending::Undetermined,
     })
+}
+
+fn tell_raised(raised: Raised, number: u64, out: &mut Output) -> Result<()> {
+    match raised {
+        Raised::First => out.line(format_args!("  pin       baseline {number}: nothing was pinned before")),
+        Raised::From(before) => out.line(format_args!("  pin       baseline {number}, before {before}")),
+        Raised::Not => Ok(()),
+        Raised::Above(pinned) => out.line(format_args!(
+            "  pin       stays at baseline {pinned}: to begin anew with {number}, remove the table from the file of pins by hand"
+        )),
+    }
 }
 
 fn tell(report: &AuditReport, quick: bool, out: &mut Output) -> Result<()> {

@@ -5,6 +5,7 @@ pub mod args;
 pub mod context;
 pub mod home;
 pub mod output;
+mod pins;
 pub mod progress;
 
 mod care;

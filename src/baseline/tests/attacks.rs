@@ -139,6 +139,52 @@ async fn later_commits_that_reach_back_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_restore_to_exactly_an_older_version_is_no_attack_and_any_other_is() {
+    let info = |parameters: serde_json::Value| json!({"commitInfo": {"timestamp": NOW_MS, "operation": "RESTORE", "operationParameters": parameters}});
+    let deleted = || async {
+        let world = World::new();
+        world.create(3).await;
+        world.commit(4, "DELETE", &[remove("f1.parquet")]).await;
+        world.commit(5, "DELETE", &[remove("f2.parquet")]).await;
+        world.seal().await.unwrap();
+        let size = world.get(&world.file("f1.parquet")).await.len();
+        (world, size)
+    };
+    for parameters in [json!({"version": 3}), json!({"version": "3", "datetime": null})] {
+        let (world, size) = deleted().await;
+        let actions = [info(parameters), add("f1.parquet", 1000, size), add("f2.parquet", 2000, size)];
+        world.commit(6, "RESTORE", &actions).await;
+        for report in [world.audit().await, world.quick().await] {
+            assert_eq!(report.outcome(), Outcome::IntactWithUnsealed, "{report:#?}");
+            assert_found(&report, Verdict::Unsealed, &["commit 6", "RESTORE to version 3", "2 that had been removed"]);
+        }
+        // It may be sealed, and what was removed is live then.
+        world.seal().await.unwrap();
+        assert_intact(&world.audit().await);
+    }
+    // One file of the two; a version that left more behind; none that the log has; another operation.
+    for (parameters, operation, files) in [
+        (json!({"version": 3}), "RESTORE", &["f1.parquet"][..]),
+        (json!({"version": 4}), "RESTORE", &["f1.parquet", "f2.parquet"]),
+        (json!({"version": 6}), "RESTORE", &["f1.parquet", "f2.parquet"]),
+        (json!({}), "RESTORE", &["f1.parquet", "f2.parquet"]),
+        (json!({"version": 3}), "WRITE", &["f1.parquet", "f2.parquet"]),
+    ] {
+        let (world, size) = deleted().await;
+        let mut stated = info(parameters);
+        stated["commitInfo"]["operation"] = json!(operation);
+        let first = |name: &str| if name == "f1.parquet" { 1000 } else { 2000 };
+        let actions: Vec<_> = std::iter::once(stated).chain(files.iter().map(|name| add(name, first(name), size))).collect();
+        world.commit(6, operation, &actions).await;
+        assert_found(&world.audit().await, Verdict::Resurrected, &["commit 6", "f1.parquet"]);
+    }
+    // The version's files, with statistics that hide rows.
+    let (world, size) = deleted().await;
+    world.commit(6, "RESTORE", &[info(json!({"version": 3})), add("f1.parquet", 1001, size), add("f2.parquet", 2000, size)]).await;
+    assert_found(&world.audit().await, Verdict::Forged, &["f1.parquet column id", "minValues"]);
+}
+
+#[tokio::test]
 async fn a_compaction_is_proven_and_a_false_one_is_modified() {
     let same_data = |mut action: serde_json::Value| {
         let name = if action.get("add").is_some() { "add" } else { "remove" };

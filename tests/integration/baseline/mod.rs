@@ -90,6 +90,32 @@ async fn deletes_and_updates_are_unsealed() {
 }
 
 #[tokio::test]
+async fn a_restore_is_unsealed_also_of_what_was_removed_before_the_seal() {
+    let (lake, table) = Lake::sealed().await;
+    let (table, _) = table.delete().with_predicate("id < 50").await.unwrap();
+    lake.seal().await;
+    // Back to before the deletion, which is sealed; then to before the last append, whose files were sealed, by time.
+    let (table, _) = table.restore().with_version_to_restore(2).await.unwrap();
+    lake.expect(&[Verdict::Unsealed]).await;
+    let (table, _) = table.restore().with_version_to_restore(1).await.unwrap();
+    lake.expect(&[Verdict::Unsealed]).await;
+    let (mut table, _) = table.restore().with_version_to_restore(3).await.unwrap();
+    let report = lake.audit().await;
+    assert!(report.findings[0].detail.contains("RESTORE to version 3"), "{report:#?}");
+    lake.expect(&[Verdict::Unsealed]).await;
+    table.load().await.unwrap();
+    let times = chrono::DateTime::from_timestamp_millis(lake_time(&lake, 1).await).unwrap();
+    table.restore().with_datetime_to_restore(times).await.unwrap();
+    lake.expect(&[Verdict::Unsealed]).await;
+}
+
+/// When the commit of `version` says that it was made.
+async fn lake_time(lake: &Lake, version: u64) -> i64 {
+    let snapshot = lakeseal::table::load(&*lake.store, &Path::default(), None).await.unwrap();
+    snapshot.commits.iter().find(|commit| commit.version == version).unwrap().timestamp_ms.unwrap()
+}
+
+#[tokio::test]
 async fn optimize_is_proven_to_leave_the_rows_alone() {
     let (lake, table) = Lake::sealed().await;
     let (table, metrics) = table.optimize().await.unwrap();

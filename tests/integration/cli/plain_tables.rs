@@ -1,7 +1,7 @@
 //! Tables that never were in a lake: a Delta directory and a folder of Parquet. Sealing writes `_seal/` and nothing else.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lakeseal::delta::{Import, Location};
 
@@ -22,6 +22,13 @@ fn delta_directory(place: &Place) {
     let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
     tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
     place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+}
+
+/// One more commit of the same rows.
+fn append_to_delta_directory(place: &Place) {
+    let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
+    let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
+    tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
 }
 
 #[test]
@@ -88,6 +95,60 @@ fn a_delta_directory_is_sealed_in_place_and_a_forged_log_is_found() {
     assert!(report["findings"].as_array().unwrap().iter().any(|f| f["verdict"] == "forged"), "{report}");
     let run = place.run(&["sql", "--table", "d=./delta", "-c", "SELECT count(*) FROM d"]).expect(1);
     assert!(run.out.is_empty(), "the forged count was told: {}", run.out);
+}
+
+#[test]
+fn a_pin_makes_taken_away_and_forked_seals_a_mismatch() {
+    let place = Place::new();
+    delta_directory(&place);
+    place.run(&["seal", "./delta"]).expect(0);
+    let seals = || {
+        let folder = place.path("delta/_seal");
+        let read = |path: PathBuf| (path.strip_prefix(&folder).unwrap().to_owned(), std::fs::read(&path).unwrap());
+        files(&folder).into_iter().map(read).collect::<Vec<_>>()
+    };
+    let first = seals();
+    assert!(place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(0).out.contains("baseline 1: nothing was pinned"));
+    let pinned = std::fs::read(place.path("pins.json")).unwrap();
+    place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(0);
+    assert_eq!(std::fs::read(place.path("pins.json")).unwrap(), pinned);
+
+    append_to_delta_directory(&place);
+    assert!(place.run(&["seal", "./delta", "--pin", "pins.json"]).expect(0).out.contains("baseline 2, before 1"));
+    place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(0);
+    let put_back = |seals: &[(PathBuf, Vec<u8>)]| {
+        std::fs::remove_dir_all(place.path("delta/_seal")).unwrap();
+        for (name, bytes) in seals {
+            let path = place.path("delta/_seal").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    };
+    // An older seal, then none: without a pin the one is good and of the other nothing can be said.
+    for (older, without) in [(&first[..], 3), (&[], 2)] {
+        put_back(older);
+        place.run(&["audit", "./delta"]).expect(without);
+        let report = place.run(&["audit", "./delta", "--pin", "pins.json", "--json"]).expect(1).json();
+        assert!(report["findings"].as_array().unwrap().iter().any(|f| f["verdict"] == "rolled_back"), "{report}");
+        place.run(&["seal", "./delta", "--pin", "pins.json"]).expect(1);
+    }
+    // Another history by the same key, as long and longer.
+    place.run(&["seal", "./delta"]).expect(0);
+    append_to_delta_directory(&place);
+    place.run(&["seal", "./delta"]).expect(0);
+    place.run(&["audit", "./delta"]).expect(0);
+    assert!(place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(1).out.contains("forks"));
+    append_to_delta_directory(&place);
+    place.run(&["seal", "./delta"]).expect(0);
+    assert!(place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(1).out.contains("forks"));
+    place.run(&["seal", "./delta", "--pin", "pins.json"]).expect(1);
+
+    for (text, says) in [("junk", "not a file of pins"), ("{\"format\": 2, \"pins\": {}}", "format is 2"), ("[1]", "not a file of pins")] {
+        std::fs::write(place.path("bad.json"), text).unwrap();
+        place.run(&["audit", "./delta", "--pin", "bad.json"]).expect(2).says(&[says, "bad.json"]);
+        assert_eq!(std::fs::read_to_string(place.path("bad.json")).unwrap(), text);
+    }
+    place.run(&["audit", "./delta", "--pin", "no/such/pins.json"]).expect(2).says(&["pins.json"]);
 }
 
 #[test]
