@@ -12,6 +12,7 @@ use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
+use crate::lake::write_whole;
 use crate::store::{CollectOptions, CollectReport, Defect, RegionReport, ScrubOptions, ScrubProgress, ScrubReport};
 
 /// Names that are scrubbed before the place to go on is written down; among these, the worst margins are repaired first.
@@ -120,10 +121,7 @@ fn read_cursor(cursor: &FsPath) -> Result<Option<Path>> {
 fn write_cursor(cursor: &FsPath, next: &str) -> Result<()> {
     let directory = cursor.parent().unwrap_or_else(|| FsPath::new("."));
     std::fs::create_dir_all(directory).map_err(cursor_failed(cursor))?;
-    let file = tempfile::NamedTempFile::new_in(directory).map_err(cursor_failed(cursor))?;
-    std::fs::write(file.path(), format!("{next}\n")).map_err(cursor_failed(cursor))?;
-    file.persist(cursor).map_err(|e| cursor_failed(cursor)(e.error))?;
-    Ok(())
+    write_whole(cursor, format!("{next}\n").as_bytes(), true).map_err(cursor_failed(cursor))
 }
 
 fn remove_cursor(cursor: &FsPath) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::BaselineSummary;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::write_whole;
 
 const FORMAT: u64 = 1;
 /// Room for several thousand tables.
@@ -113,13 +114,7 @@ impl Pins {
         let document = Document { format: FORMAT, pins: self.pins.iter().map(pin).collect() };
         let text = serde_json::to_string_pretty(&document)
             .map_err(|e| Error::new(ErrorKind::Internal, "pins cannot be written as JSON").caused_by(e))?;
-        let write_failed = failed("could not write a file of pins", &self.file);
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(&write_failed)?;
-        temporary.write_all(text.as_bytes()).and_then(|()| temporary.write_all(b"\n")).map_err(&write_failed)?;
-        temporary.as_file().sync_all().map_err(&write_failed)?;
-        temporary.persist(&self.file).map_err(|e| write_failed(e.error))?;
-        Ok(())
+        write_whole(&self.file, format!("{text}\n").as_bytes(), true).map_err(failed("could not write a file of pins", &self.file))
     }
 }
 

@@ -1,7 +1,6 @@
 //! `lakeseal.toml`: which lake, which regions, which profile. It never holds a secret.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use super::file::write_whole;
 use crate::erasure::{Placement, Profile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LakeId, RegionName};
@@ -360,12 +360,7 @@ impl LakeConfig {
             Error::new(kind, what).with("file", path.display()).caused_by(e)
         };
         let text = self.to_text()?;
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        let kept = if over { file.persist(path) } else { file.persist_noclobber(path) };
-        kept.map_err(|e| failed(e.error))?;
-        Ok(())
+        write_whole(path, text.as_bytes(), over).map_err(failed)
     }
 }
 

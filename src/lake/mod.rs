@@ -1,12 +1,15 @@
 //! A lake: its configuration, initialisation and opening.
 
 mod config;
+mod file;
 mod init;
 mod open;
 mod record;
 pub mod testing;
 
 pub use config::{LakeConfig, ProfileConfig, RegionConfig};
+#[cfg(feature = "tables")]
+pub(crate) use file::write_whole;
 pub(crate) use init::check_empty;
 pub use init::{InitPlan, init};
 pub(crate) use open::region_over;

@@ -18,13 +18,11 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A Delta table in a directory, as deltalake writes it.
 fn delta_directory(place: &Place) {
     std::fs::create_dir(place.path("delta")).unwrap();
-    let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
-    let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
-    tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
+    append_to_delta_directory(place);
     place.run(&["keys", "new", "--role", "sealer"]).expect(0);
 }
 
-/// One more commit of the same rows.
+/// A commit of the sample's rows; the first makes the table.
 fn append_to_delta_directory(place: &Place) {
     let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
     let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
