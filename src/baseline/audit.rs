@@ -121,10 +121,7 @@ impl Auditor {
                 return Ok(None);
             }
         };
-        if let (None, Some((number, _))) = (&newest, self.options.pin) {
-            let detail = format!("baseline {number} is pinned, but no baseline that you trust is there: the seals were taken away");
-            report.findings.push(Finding::new(Verdict::RolledBack, detail));
-        }
+        report.findings.extend(compare::compare_pin(newest.as_ref().map(|newest| newest.summary.number), self.options.pin));
         if let Some(newest) = &newest {
             let above = names.iter().filter(|name| name.number > newest.summary.number).count();
             if above > 0 {
@@ -145,10 +142,6 @@ impl Auditor {
         match self.repository.check_chain(newest, &self.trust, self.options.pin).await {
             Ok(wrong) => report.findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))),
             Err(e) => report.findings.push(Finding::new(Verdict::Undetermined, format!("the chain of baselines cannot be read: {e}"))),
-        }
-        if let Some((number, _)) = self.options.pin.filter(|(number, _)| newest.summary.number < *number) {
-            let detail = format!("baseline {number} is pinned, but the newest is {}: later ones were taken away", newest.summary.number);
-            report.findings.push(Finding::new(Verdict::RolledBack, detail));
         }
     }
 

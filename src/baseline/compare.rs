@@ -13,8 +13,9 @@ use super::later::{self, LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
 use super::state;
 use super::verdict::{Finding, Verdict};
+use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
-use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{self, Commit, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// Where and when a table is compared.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +74,16 @@ pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: 
         ));
     }
     found
+}
+
+/// What is wrong with the newest trusted baseline's number, if there is one, beside one that is known from elsewhere.
+pub(super) fn compare_pin(newest: Option<u64>, pin: Option<(u64, Digest)>) -> Option<Finding> {
+    let (pinned, _) = pin.filter(|(pinned, _)| newest.is_none_or(|newest| newest < *pinned))?;
+    let detail = match newest {
+        Some(newest) => format!("baseline {pinned} is pinned, but the newest is {newest}: later ones were taken away"),
+        None => format!("baseline {pinned} is pinned, but no baseline that you trust is there: the seals were taken away"),
+    };
+    Some(Finding::new(Verdict::RolledBack, detail))
 }
 
 fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
@@ -301,52 +312,61 @@ async fn at_sealed(
     findings: &mut Vec<Finding>,
 ) -> Result<Option<TableSnapshot>> {
     let version = sealed.statement.state.version;
-    match table::load(place.store, place.root, Some(version)).await {
+    match load_at(place, version).await? {
         Ok(at) => {
             findings.extend(compare_state(&at, sealed));
             Ok(Some(at))
         }
         // The log was cleaned up behind a later checkpoint, as retention has it.
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && snapshot.checkpoint.is_some_and(|at| at > version) => {
-            Ok(None)
-        }
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+        Err(_) if snapshot.checkpoint.is_some_and(|at| at > version) => Ok(None),
+        Err(e) => {
             findings.push(Finding::new(Verdict::Forged, format!("the sealed version can no longer be read: {e}")).commit(version));
             Ok(None)
         }
-        Err(e) => Err(e),
+    }
+}
+
+/// The table at `version`; the inner error where the log does not tell it, which asking again does not change.
+async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<TableSnapshot>> {
+    match table::load(place.store, place.root, Some(version)).await {
+        Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
+        told => Ok(told),
     }
 }
 
 /// A file, or a commit as a whole, of which more is known than the state alone tells: its path and the commit.
 type Explained = (Option<String>, Option<u64>);
 
-/// The states that later RESTOREs say they bring back, by the commit that says so; `None` where the log no longer knows it.
+/// How many versions a time may mean: engines take the time of a commit from its object, which is made a little later than the time that the
+/// commit states.
+const VERSIONS_OF_A_TIME: usize = 4;
+
+/// The states that later RESTOREs may mean by what they say, by the commit that says so; `None` where the log no longer tells one.
 ///
-/// Cost: the log is read once more for each RESTORE.
+/// Cost: the log is read once more for each RESTORE to a version, and [`VERSIONS_OF_A_TIME`] times at most for one to a time.
 async fn restored_states(
     place: &Place<'_>,
     snapshot: &TableSnapshot,
     later: &[LaterCommit],
-) -> Result<BTreeMap<u64, Option<TableSnapshot>>> {
+) -> Result<BTreeMap<u64, Vec<Option<TableSnapshot>>>> {
     let mut states = BTreeMap::new();
     for commit in later {
-        let before = |version: &u64| *version < commit.version;
-        let version = match commit.restores {
-            Some(RestoredVersion::Version(version)) => Some(version).filter(before),
+        let versions: Vec<u64> = match commit.restores {
+            Some(RestoredVersion::Version(version)) => (version < commit.version).then_some(version).into_iter().collect(),
             Some(RestoredVersion::Time(time)) => {
-                let until = snapshot.commits.iter().filter(|known| known.timestamp_ms.is_some_and(|at| at <= time));
-                until.map(|known| known.version).filter(before).max()
+                let until = |known: &&Commit| known.version < commit.version && known.timestamp_ms.is_some_and(|at| at <= time);
+                let newest = snapshot.commits.iter().filter(until).map(|known| known.version).max();
+                newest.into_iter().flat_map(|newest| (0..=newest).rev()).take(VERSIONS_OF_A_TIME).collect()
             }
             None => continue,
         };
-        let Some(version) = version else { continue };
-        let state = match table::load(place.store, place.root, Some(version)).await {
-            Ok(state) => Some(state),
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => None,
-            Err(e) => return Err(e),
-        };
-        states.insert(commit.version, state);
+        let mut of_commit = Vec::new();
+        for version in versions {
+            of_commit.push(load_at(place, version).await?.ok());
+        }
+        if !of_commit.is_empty() {
+            states.insert(commit.version, of_commit);
+        }
     }
     Ok(states)
 }
@@ -358,7 +378,7 @@ fn compare_later(
     snapshot: &TableSnapshot,
     sealed: &SealedTable,
     later: &[LaterCommit],
-    restored: &BTreeMap<u64, Option<TableSnapshot>>,
+    restored: &BTreeMap<u64, Vec<Option<TableSnapshot>>>,
 ) -> (Vec<Finding>, BTreeSet<Explained>) {
     let mut found = Vec::new();
     let mut explained = BTreeSet::new();
@@ -386,11 +406,11 @@ fn compare_later(
         if back.is_empty() {
             continue;
         }
-        let state = restored.get(&commit.version);
-        if state.is_some() {
+        let states = restored.get(&commit.version);
+        if states.is_some() {
             explained.extend(back.iter().map(|key| (Some(key.path.clone()), Some(commit.version))));
         }
-        let judged = compare_restore(snapshot, commit.version, &back, &live, state);
+        let judged = compare_restore(snapshot, commit.version, &back, &live, states.map(Vec::as_slice));
         if judged.iter().any(|finding| finding.verdict == Verdict::Unsealed) {
             explained.insert((None, Some(commit.version)));
         }
@@ -414,35 +434,33 @@ fn compare_later(
     (found, explained)
 }
 
-/// Judges a commit that makes removed files live `back` again. Only a RESTORE may, and only to exactly the `state` that it names: the same
+/// Judges a commit that makes removed files live `back` again. Only a RESTORE may, and only to exactly one of the `states` that it may mean: the same
 /// live files, described in the same words. A RESTORE that brings back a chosen few is none.
 fn compare_restore(
     snapshot: &TableSnapshot,
     version: u64,
     back: &[&FileKey],
     live: &BTreeMap<&FileKey, Option<u64>>,
-    state: Option<&Option<TableSnapshot>>,
+    states: Option<&[Option<TableSnapshot>]>,
 ) -> Vec<Finding> {
     let resurrected = |detail: &str| -> Vec<Finding> {
         back.iter().map(|key| Finding::new(Verdict::Resurrected, detail).file(&key.path).commit(version)).collect()
     };
-    let state = match state {
-        None => return resurrected("the commit makes a file live again that had been removed: deleted rows are back"),
-        Some(None) => {
+    let Some(states) = states else {
+        return resurrected("the commit makes a file live again that had been removed: deleted rows are back");
+    };
+    let Some(state) = states.iter().flatten().find(|state| live.keys().copied().eq(state.files.keys())) else {
+        if states.iter().any(Option::is_none) {
             let detail = format!(
                 "the commit says that it restores a version that the log no longer knows; whether the {} removed files that are back belong to it cannot be told",
                 back.len()
             );
             return vec![Finding::new(Verdict::Undetermined, detail).commit(version)];
         }
-        Some(Some(state)) => state,
+        return resurrected(
+            "the commit says that it restores an older version, but the files that it leaves live are not those of that version: deleted rows are back",
+        );
     };
-    if !live.keys().copied().eq(state.files.keys()) {
-        return resurrected(&format!(
-            "the commit says that it restores version {}, but the files that it leaves live are not those of that version: deleted rows are back",
-            state.version
-        ));
-    }
     let detail = format!(
         "RESTORE to version {}: exactly the files of that version; {} that had been removed are live again, deleted rows are back",
         state.version,

@@ -199,12 +199,7 @@ impl Sealer {
             }
             findings.push(Finding::new(Verdict::Untrusted, detail));
         }
-        let newest = previous.as_ref().map_or(0, |previous| previous.summary.number);
-        if let Some((number, _)) = self.options.pin.filter(|(number, _)| newest < *number) {
-            let detail =
-                format!("baseline {number} is pinned, but the newest that you trust is {newest} (0: none): later ones were taken away");
-            findings.push(Finding::new(Verdict::RolledBack, detail));
-        }
+        findings.extend(compare::compare_pin(previous.as_ref().map(|previous| previous.summary.number), self.options.pin));
         let mut sealed = None;
         if let Some(previous) = &previous {
             let wrong = self.repository.check_chain(previous, &self.trust, self.options.pin).await?;

@@ -150,7 +150,8 @@ async fn a_restore_to_exactly_an_older_version_is_no_attack_and_any_other_is() {
         let size = world.get(&world.file("f1.parquet")).await.len();
         (world, size)
     };
-    for parameters in [json!({"version": 3}), json!({"version": "3", "datetime": null})] {
+    // All commits state one time, and a time may mean a few of them: only one has these files.
+    for parameters in [json!({"version": 3}), json!({"version": "3", "datetime": null}), json!({"datetime": NOW_MS})] {
         let (world, size) = deleted().await;
         let actions = [info(parameters), add("f1.parquet", 1000, size), add("f2.parquet", 2000, size)];
         world.commit(6, "RESTORE", &actions).await;
@@ -168,6 +169,8 @@ async fn a_restore_to_exactly_an_older_version_is_no_attack_and_any_other_is() {
         (json!({"version": 4}), "RESTORE", &["f1.parquet", "f2.parquet"]),
         (json!({"version": 6}), "RESTORE", &["f1.parquet", "f2.parquet"]),
         (json!({}), "RESTORE", &["f1.parquet", "f2.parquet"]),
+        (json!({"datetime": NOW_MS - 1}), "RESTORE", &["f1.parquet", "f2.parquet"]),
+        (json!({"datetime": NOW_MS}), "RESTORE", &["f1.parquet"]),
         (json!({"version": 3}), "WRITE", &["f1.parquet", "f2.parquet"]),
     ] {
         let (world, size) = deleted().await;
