@@ -31,6 +31,7 @@ mod repair;
 mod repair_shards;
 mod resolve;
 mod restore;
+mod retained;
 mod scrub;
 mod scrub_report;
 mod segment;
@@ -64,6 +65,7 @@ pub use self::handover::HandedOver;
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
+pub use self::retained::{readable_versions, retained_names, retained_versions};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
 pub use self::scrub_report::{Defect, RegionReport, ScrubReport};
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};
@@ -234,6 +236,7 @@ impl ObjectStore for ErasureStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.answer(location, &options).await;
         get::get(&self.inner, location, options).await
     }
 

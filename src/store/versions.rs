@@ -64,7 +64,7 @@ pub(super) enum Found {
 }
 
 impl Inner {
-    async fn versions(&self, path: &Path) -> Result<Vec<VersionInfo>> {
+    pub(super) async fn versions(&self, path: &Path) -> Result<Vec<VersionInfo>> {
         // The newest first: what is decided later is not missed in the middle.
         let newest = self.newest(path).await?.ok_or_else(|| not_found(path))?;
         let walked = self.registers.walk_one(path).await?.ok_or_else(|| not_found(path))?;

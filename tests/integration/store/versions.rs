@@ -97,3 +97,29 @@ async fn a_writer_who_overwrites_and_deletes_everything_destroys_nothing() {
         assert!(store.get(path).await.unwrap().bytes().await.unwrap() == *body, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_asked_for_through_any_stack_of_stores() {
+    use lakeseal::store::{readable_versions, retained_names, retained_versions};
+    let (regions, writer, _) = lake_over(3, 2, 0, memory(5)).unwrap();
+    let store = ErasureStore::new(regions, small_segments(), Some(Arc::new(writer)), Arc::new(SystemClock)).unwrap();
+    let (path, other) = (Path::from("t/a"), Path::from("t/b"));
+    for body in [content(1, 500), content(2, 500), content(3, 400)] {
+        store.put(&path, body.into()).await.unwrap();
+    }
+    store.put(&other, content(4, 10).into()).await.unwrap();
+    store.delete(&path).await.unwrap();
+    let stacked = object_store::throttle::ThrottledStore::new(store, object_store::throttle::ThrottleConfig::default());
+    assert_eq!(retained_versions(&stacked, &path).await.unwrap().unwrap().len(), 4);
+    let same_size = readable_versions(&stacked, &path, 500).await.unwrap().unwrap();
+    assert_eq!(same_size.len(), 2);
+    let newest = stacked.get_opts(&path, of(&same_size[0])).await.unwrap().bytes().await.unwrap();
+    assert!(newest == content(2, 500));
+    assert_eq!(retained_names(&stacked, &Path::from("t")).await.unwrap().unwrap(), [path.clone(), other]);
+    assert_eq!(retained_versions(&stacked, &Path::from("t/none")).await.unwrap().unwrap(), []);
+    // A store that keeps no versions gives no answer, rather than an empty one.
+    let plain = object_store::memory::InMemory::new();
+    plain.put(&path, "x".into()).await.unwrap();
+    assert!(retained_versions(&plain, &path).await.unwrap().is_none());
+    assert!(retained_names(&plain, &path).await.unwrap().is_none());
+}

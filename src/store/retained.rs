@@ -1,0 +1,104 @@
+//! Asking for retained versions through any stack of stores.
+//!
+//! The question travels in the extensions of a get, which decorators pass on. A store that retains versions answers it; any other
+//! ignores it, and so no answer says that nothing is retained.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{Extensions, GetOptions, ObjectStore};
+use parking_lot::Mutex;
+
+use super::versions::{VersionInfo, VersionState};
+use super::Inner;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The question in a get's extensions, and the answer, once a store gave one.
+#[derive(Debug, Clone, Default)]
+struct Question {
+    answer: Arc<Mutex<Option<Result<Vec<VersionInfo>>>>>,
+}
+
+/// The versions of `path` that `store` retains, newest first, tombstones and collected ones included; `None` when it is no store that
+/// retains versions. An object that never was has none.
+///
+/// A version is read with [`GetOptions::version`]. Cost: that of [`ErasureStore::versions`], and a head.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] when too few regions answer.
+pub async fn retained_versions(store: &dyn ObjectStore, path: &Path) -> Result<Option<Vec<VersionInfo>>> {
+    let question = Question::default();
+    let mut extensions = Extensions::new();
+    extensions.insert(question.clone());
+    // The head itself may well fail: the object may be gone.
+    let _ = store.get_opts(path, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
+    let answer = question.answer.lock().take();
+    match answer {
+        None => Ok(None),
+        Some(Ok(versions)) => Ok(Some(versions)),
+        Some(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Some(Vec::new())),
+        Some(Err(e)) => Err(e),
+    }
+}
+
+/// The versions that can be read and have `size` bytes, newest first, each write once; `None` as for [`retained_versions`].
+///
+/// # Errors
+/// Those of [`retained_versions`].
+pub async fn readable_versions(store: &dyn ObjectStore, path: &Path, size: u64) -> Result<Option<Vec<String>>> {
+    let Some(versions) = retained_versions(store, path).await? else { return Ok(None) };
+    let fits = versions.into_iter().filter(|v| v.state == VersionState::Readable && v.size == size && !v.republished);
+    Ok(Some(fits.filter_map(|version| version.version).collect()))
+}
+
+impl Inner {
+    /// Answers the question that `options` carries, if it carries one.
+    pub(super) async fn answer(&self, path: &Path, options: &GetOptions) {
+        if let Some(question) = options.extensions.get::<Question>() {
+            let versions = self.versions(path).await;
+            *question.answer.lock() = Some(versions);
+        }
+        if let Some(question) = options.extensions.get::<NamesQuestion>() {
+            let names = self.names_ever(path).await;
+            *question.answer.lock() = Some(names);
+        }
+    }
+}
+
+/// More names than this are refused.
+const NAMES_LIMIT: usize = 1_000_000;
+
+#[derive(Debug, Clone, Default)]
+struct NamesQuestion {
+    answer: Arc<Mutex<Option<Result<Vec<Path>>>>>,
+}
+
+/// The names below `prefix` that are or were objects, deleted ones included, in order; `None` when `store` retains no versions.
+///
+/// Cost: a walk of the registers below `prefix` in all regions.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] when too few regions answer, [`ErrorKind::Unsupported`] for more names than a million.
+pub async fn retained_names(store: &dyn ObjectStore, prefix: &Path) -> Result<Option<Vec<Path>>> {
+    let question = NamesQuestion::default();
+    let mut extensions = Extensions::new();
+    extensions.insert(question.clone());
+    let _ = store.get_opts(prefix, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
+    let answer = question.answer.lock().take();
+    answer.transpose()
+}
+
+impl Inner {
+    async fn names_ever(&self, prefix: &Path) -> Result<Vec<Path>> {
+        let mut walked = self.registers.walk(Some(prefix), None);
+        let mut names = Vec::new();
+        while let Some(register) = walked.try_next().await? {
+            if names.len() >= NAMES_LIMIT {
+                return Err(Error::new(ErrorKind::Unsupported, "too many names below this path").with("limit", NAMES_LIMIT));
+            }
+            names.push(register.path);
+        }
+        Ok(names)
+    }
+}
