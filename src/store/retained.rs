@@ -10,8 +10,8 @@ use object_store::path::Path;
 use object_store::{Extensions, GetOptions, ObjectStore};
 use parking_lot::Mutex;
 
-use super::versions::{VersionInfo, VersionState};
 use super::Inner;
+use super::versions::{VersionInfo, VersionState};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The question in a get's extensions, and the answer, once a store gave one.
