@@ -36,7 +36,7 @@ pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};
 pub use statement::{
     BaselineSummary, CommitsRoot, EvidenceKind, EvidenceRef, PREDICATE_TYPE, STATEMENT_TYPE, StateRoot, Statement, Totals,
 };
-pub use trust::{Trust, TrustLevel};
+pub use trust::{LastGood, Revocation, RoleKeys, SignedRoot, TRUST_ROOT_LIMIT_BYTES, TRUST_ROOT_TYPE, Trust, TrustLevel, TrustRoot};
 pub use verdict::{AuditReport, Finding, Outcome, Verdict};
 
 #[cfg(test)]

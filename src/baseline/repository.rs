@@ -16,7 +16,7 @@ use super::trust::Trust;
 use super::{sign, state};
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{KeyId, PrivateKey};
+use crate::key::{KeyId, Role, Signer};
 use crate::table::read_object;
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
@@ -102,7 +102,7 @@ impl Repository {
         Ok(names)
     }
 
-    /// The statement of this name, when a trusted key signed it. The signature is verified before the statement is parsed.
+    /// The statement of this name, when as many sealers signed it as must. The signatures are verified before the statement is parsed.
     ///
     /// Cost: one GET, and one per trusted key.
     ///
@@ -111,7 +111,7 @@ impl Repository {
     pub async fn trusted(&self, name: &BaselineName, trust: &Trust) -> Result<Option<TrustedBaseline>> {
         let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
         let signed_by: Vec<KeyId> = self.signatures(name.digest, &bytes, trust).await?.into_iter().map(|(key, _)| key).collect();
-        if signed_by.is_empty() {
+        if signed_by.len() < trust.threshold(Role::Sealer) {
             return Ok(None);
         }
         let statement = Statement::parse(&bytes).map_err(|e| e.with("baseline", self.baseline_path(name)))?;
@@ -132,7 +132,7 @@ impl Repository {
 
     async fn signatures(&self, digest: Digest, statement: &[u8], trust: &Trust) -> Result<Vec<(KeyId, Vec<u8>)>> {
         let mut found = Vec::new();
-        for key in trust.keys() {
+        for key in trust.keys(Role::Sealer) {
             let id = key.id();
             match read_object(&*self.store, &self.signature_path(digest, id), sign::SIGNATURE_LIMIT_BYTES).await {
                 Ok(object) if sign::verifies(key, statement, &object) => found.push((id, object.to_vec())),
@@ -250,8 +250,8 @@ impl Repository {
     }
 
     /// Signs a stored statement: the commit point of a seal.
-    pub(super) async fn sign(&self, name: &BaselineName, statement: &Statement, key: &PrivateKey) -> Result<()> {
-        let object = sign::sign(key, &statement.to_bytes());
+    pub(super) async fn sign(&self, name: &BaselineName, statement: &Statement, key: &dyn Signer) -> Result<()> {
+        let object = sign::sign(key, &statement.to_bytes()).await?;
         self.store.put(&self.signature_path(name.digest, key.public().id()), object.into()).await?;
         Ok(())
     }
@@ -283,7 +283,7 @@ impl Repository {
             || Error::new(ErrorKind::Unauthentic, "no trusted key signed this baseline").with("baseline", self.baseline_path(name));
         let bytes = self.statement_bytes(name).await?.ok_or_else(unsigned)?;
         let signatures = self.signatures(name.digest, &bytes, trust).await?;
-        if signatures.is_empty() { Err(unsigned()) } else { Ok(sign::envelope(&bytes, &signatures)) }
+        if signatures.is_empty() { Err(unsigned()) } else { Ok(sign::envelope(&bytes, &signatures).to_json()) }
     }
 
     /// Follows the chain from `newest` to the first baseline and says what is wrong with it, by number.
@@ -338,6 +338,7 @@ mod tests {
     use super::super::statement::tests::sample;
     use super::super::trust::TrustLevel;
     use super::*;
+    use crate::key::PrivateKey;
 
     fn repository() -> (Repository, PrivateKey, Trust) {
         let key = PrivateKey::from_seed(&[1; 32]);
@@ -369,7 +370,7 @@ mod tests {
         repository.sign(&name, &first, &stranger).await.unwrap();
         assert!(repository.newest_statement(&trust).await.unwrap().is_none(), "signed by a stranger");
         // The stranger's signature under the trusted key's name.
-        let junk = sign::sign(&stranger, &first.to_bytes());
+        let junk = sign::sign(&stranger, &first.to_bytes()).await.unwrap();
         repository.store.put(&repository.signature_path(name.digest, key.public().id()), junk.into()).await.unwrap();
         assert!(repository.newest_statement(&trust).await.unwrap().is_none(), "squatted");
         repository.sign(&name, &first, &key).await.unwrap();

@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{Signer, VerifyingKey};
 use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// A baseline holds for a year, unless it is said otherwise.
@@ -50,7 +50,7 @@ pub struct SealOptions {
     /// Other URLs of the same table.
     pub aliases: Vec<String>,
     /// Keys, besides the sealer's own, whose baselines are continued.
-    pub trusted: Vec<PublicKey>,
+    pub trusted: Vec<VerifyingKey>,
     /// The newest baseline that is known from elsewhere: the new one must descend from it.
     pub pin: Option<(u64, Digest)>,
 }
@@ -96,7 +96,7 @@ pub struct SealOutcome {
 pub struct Sealer {
     repository: Repository,
     location: String,
-    key: PrivateKey,
+    key: Arc<dyn Signer>,
     trust: Trust,
     clock: SharedClock,
     options: SealOptions,
@@ -129,13 +129,13 @@ impl Sealer {
         store: Arc<dyn ObjectStore>,
         root: Path,
         location: impl Into<String>,
-        key: PrivateKey,
+        key: impl Signer + 'static,
         clock: SharedClock,
         options: SealOptions,
     ) -> Result<Self> {
         let keys = options.trusted.iter().copied().chain([key.public()]);
         let trust = Trust::new(keys, TrustLevel::Given)?;
-        Ok(Self { repository: Repository::new(store, root), location: location.into(), key, trust, clock, options })
+        Ok(Self { repository: Repository::new(store, root), location: location.into(), key: Arc::new(key), trust, clock, options })
     }
 
     /// Seals the table as it stands.
@@ -419,7 +419,7 @@ impl Sealer {
     async fn commit(&self, statement: &Statement) -> Result<Option<BaselineName>> {
         let name = self.repository.keep_statement(statement).await?;
         if !self.has_rival(&name).await? {
-            self.repository.sign(&name, statement, &self.key).await?;
+            self.repository.sign(&name, statement, &*self.key).await?;
             if !self.has_rival(&name).await? {
                 return Ok(Some(name));
             }

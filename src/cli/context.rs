@@ -11,7 +11,7 @@ use crate::baseline::{Trust, TrustLevel};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{LakeStore, Location};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{PrivateKey, Role};
+use crate::key::{PrivateKey, Role, SecretKey};
 use crate::lake::{self, Lake, LakeConfig, OpenOptions};
 use crate::store::ErasureStore;
 
@@ -179,16 +179,16 @@ impl Context {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when there is none; what reading the file fails with.
-    pub fn sealer(&self, file: Option<&Path>) -> Result<PrivateKey> {
+    pub fn sealer(&self, file: Option<&Path>) -> Result<SecretKey> {
         match file {
-            Some(file) => PrivateKey::from_file(file),
+            Some(file) => SecretKey::from_file(file),
             None => {
                 let own = self.home.key(Role::Sealer);
                 if !own.exists() {
                     let what = "there is no sealer's key yet: make one with `lakeseal keys new --role sealer`, or name one with --key FILE";
                     return Err(Error::new(ErrorKind::Config, what).with("file", own.display()));
                 }
-                PrivateKey::from_file(&own)
+                SecretKey::from_file(&own)
             }
         }
     }

@@ -8,7 +8,7 @@ use etcetera::{AppStrategy as _, AppStrategyArgs};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
-use crate::key::{PrivateKey, PublicKey, Role};
+use crate::key::{Role, Scheme, SecretKey, Signer as _, VerifyingKey};
 
 /// The user's directory. Nothing in it is ever copied into a lake.
 #[derive(Debug, Clone)]
@@ -68,9 +68,9 @@ impl Home {
     }
 
     /// Adds `key` to the trusted sealers; a key that is there already is not added again.
-    pub fn trust(&self, key: &PublicKey, comment: &str) -> Result<()> {
+    pub fn trust(&self, key: &VerifyingKey, comment: &str) -> Result<()> {
         let path = self.trusted_sealers();
-        if path.exists() && PublicKey::all_from_file(&path)?.contains(key) {
+        if path.exists() && VerifyingKey::all_from_file(&path)?.contains(key) {
             return Ok(());
         }
         Self::make_private(&self.0)?;
@@ -82,7 +82,13 @@ impl Home {
     }
 
     /// Makes a key of `role` at `out`, or at its place in this directory, and trusts it when it is a sealer's.
-    pub fn new_key(&self, role: Role, out: Option<PathBuf>) -> Result<(PathBuf, PublicKey)> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a collector's key of another scheme than the store's; those of writing the files.
+    pub fn new_key(&self, role: Role, scheme: Scheme, out: Option<PathBuf>) -> Result<(PathBuf, VerifyingKey)> {
+        if role == Role::Collector && scheme != Scheme::Ed25519 {
+            return Err(Error::new(ErrorKind::Unsupported, "the store's own formats, which collectors sign, know Ed25519 only"));
+        }
         let path = match out {
             Some(path) => path,
             None => {
@@ -93,7 +99,7 @@ impl Home {
                 path
             }
         };
-        let key = PrivateKey::generate()?;
+        let key = SecretKey::generate(scheme)?;
         key.save_new(&path)?;
         if role == Role::Sealer {
             self.trust(&key.public(), &format!("made by this user: {}", path.display()))?;
@@ -105,17 +111,18 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::PrivateKey;
 
     #[test]
     fn a_new_sealer_is_trusted_once_and_a_writer_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(dir.path().join("home"))).unwrap();
-        let (path, sealer) = home.new_key(Role::Sealer, None).unwrap();
+        let (path, sealer) = home.new_key(Role::Sealer, Scheme::Ed25519, None).unwrap();
         assert_eq!(path, home.key(Role::Sealer));
         home.trust(&sealer, "again").unwrap();
-        home.new_key(Role::Writer, None).unwrap();
-        let (_, second) = home.new_key(Role::Sealer, Some(dir.path().join("k"))).unwrap();
-        assert_eq!(PublicKey::all_from_file(&home.trusted_sealers()).unwrap(), [sealer, second]);
+        home.new_key(Role::Writer, Scheme::Ed25519, None).unwrap();
+        let (_, second) = home.new_key(Role::Sealer, Scheme::P256, Some(dir.path().join("k"))).unwrap();
+        assert_eq!(VerifyingKey::all_from_file(&home.trusted_sealers()).unwrap(), [sealer, second]);
         assert!(dir.path().join("k.pub").exists());
     }
 
@@ -123,9 +130,9 @@ mod tests {
     fn a_key_is_not_made_over_another() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(dir.path().to_owned())).unwrap();
-        let (path, key) = home.new_key(Role::Sealer, None).unwrap();
-        assert_eq!(home.new_key(Role::Sealer, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(PrivateKey::from_file(&path).unwrap().public(), key);
+        let (path, key) = home.new_key(Role::Sealer, Scheme::Ed25519, None).unwrap();
+        assert_eq!(home.new_key(Role::Sealer, Scheme::Ed25519, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(VerifyingKey::from(PrivateKey::from_file(&path).unwrap().public()), key);
     }
 
     #[test]
@@ -134,7 +141,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(dir.path().join("home"))).unwrap();
-        let (path, _) = home.new_key(Role::Root, None).unwrap();
+        let (path, _) = home.new_key(Role::Root, Scheme::Ed25519, None).unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
     }

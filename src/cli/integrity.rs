@@ -8,6 +8,7 @@ use super::pins::{Pins, Raised};
 use super::progress::Bars;
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Repository, SealOptions, Sealer};
 use crate::error::Result;
+use crate::key::{Role, Signer as _};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// How much of a digest people are shown in tables.
@@ -18,7 +19,7 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     let key = context.sealer(args.key.as_deref())?;
     let public = key.public();
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
-    let trusted = context.trust_if_any(&args.trust)?.map(|trust| trust.keys().to_vec()).unwrap_or_default();
+    let trusted = context.trust_if_any(&args.trust)?.map(|trust| trust.keys(Role::Sealer).to_vec()).unwrap_or_default();
     let (_lake, location) = context.table(&args.table).await?;
     let options = SealOptions {
         expires_after_ms: (args.expires_days > 0).then(|| DAY_MS * i64::from(args.expires_days)),

@@ -63,7 +63,7 @@ fn only_the_clock_reads_the_time() {
 
 #[test]
 fn only_the_key_module_touches_private_keys() {
-    assert_eq!(offenders(&["ed25519_dalek"], &["key.rs"]), [""; 0]);
+    assert_eq!(offenders(&["ed25519_dalek", "aws_lc_rs"], &["key/"]), [""; 0]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::cli::sql;
 use crate::clock::SharedClock;
 use crate::delta::{self, Import};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::Role;
+use crate::key::{Role, Scheme};
 
 /// The demo's table.
 pub(super) const TABLE: &str = "flights";
@@ -87,7 +87,7 @@ impl Stage {
         let args = InitArgs { regions, data: 3, parity: 2, name: "demo".to_owned(), liars: 0, no_fsync: false };
         let context = self.context()?;
         init(args, &context, clock).await?;
-        context.home.new_key(Role::Sealer, None)?;
+        context.home.new_key(Role::Sealer, Scheme::Ed25519, None)?;
         Ok(())
     }
 

@@ -1,9 +1,6 @@
-//! Ed25519 keys: files, identities, strict verification. Private keys are held nowhere else, and never enter a lake.
-//!
-//! Files are PEM: PKCS#8 for private keys (mode 0600), SubjectPublicKeyInfo for public ones, so that OpenSSL reads both.
+//! Ed25519 keys: the scheme of the store's formats, and the default of everything else.
 
 use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -11,40 +8,14 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
 use ed25519_dalek::{Signature as DalekSignature, Signer as _};
 
+use super::KeyId;
+use super::file::{PemBlocks, not_private, read_key_file, save_pair};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
 
 /// Length of a signature, in bytes.
 pub const SIGNATURE_BYTES: usize = 64;
-const KEY_FILE_LIMIT_BYTES: u64 = 64 * 1024;
-const PUBLIC_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
-const PUBLIC_END: &str = "-----END PUBLIC KEY-----";
-
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "tables", derive(clap::ValueEnum))]
-pub enum Role {
-    /// Signs the lake's configuration.
-    Root,
-    /// Signs baselines.
-    Sealer,
-    /// Signs object manifests and register entries.
-    Writer,
-    /// Signs the stubs that collected versions leave behind.
-    Collector,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Root => "root",
-            Self::Sealer => "sealer",
-            Self::Writer => "writer",
-            Self::Collector => "collector",
-        })
-    }
-}
 
 /// A detached Ed25519 signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,23 +27,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A key's identity: the BLAKE3 digest of its 32 public bytes, in 64 hexadecimal characters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(pub Digest);
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-/// A public Ed25519 key that is not of small order. As text: `ed25519:` and 64 hexadecimal characters.
+/// A public Ed25519 key: a point of prime order in its one spelling. As text: `ed25519:` and 64 hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey(ed25519_dalek::VerifyingKey);
 
@@ -80,7 +35,8 @@ impl PublicKey {
     /// Reads 32 public bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when they are no point of the curve or one of small order.
+    /// [`ErrorKind::InvalidInput`] when they are no point of the curve, one with a part of small order, or not its canonical spelling:
+    /// a threshold counts keys by their bytes, so one key must not have two.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes)
             .map_err(|e| Error::new(ErrorKind::InvalidInput, "not an Ed25519 public key").caused_by(e))?;
@@ -88,8 +44,16 @@ impl PublicKey {
     }
 
     fn checked(key: ed25519_dalek::VerifyingKey) -> Result<Self> {
+        let refused = |what: &str| Err(Error::new(ErrorKind::InvalidInput, format!("{what} proves nothing; it is refused")));
         if key.is_weak() {
-            return Err(Error::new(ErrorKind::InvalidInput, "an Ed25519 key of small order proves nothing; it is refused"));
+            return refused("an Ed25519 key of small order");
+        }
+        let point = key.to_edwards();
+        if !point.is_torsion_free() {
+            return refused("an Ed25519 key with a part of small order");
+        }
+        if point.compress().as_bytes() != key.as_bytes() {
+            return refused("an Ed25519 key that is not in canonical form");
         }
         Ok(Self(key))
     }
@@ -121,22 +85,13 @@ impl PublicKey {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when there is none, or one is damaged.
     pub fn all_from_pem(text: &str) -> Result<Vec<Self>> {
-        let mut keys = Vec::new();
-        let mut rest = text;
-        while let Some((_, from)) = rest.split_once(PUBLIC_BEGIN) {
-            let (body, after) =
-                from.split_once(PUBLIC_END).ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a PEM public key has no end line"))?;
-            let pem = format!("{PUBLIC_BEGIN}{body}{PUBLIC_END}\n");
-            let key = ed25519_dalek::VerifyingKey::from_public_key_pem(&pem)
-                .map_err(|e| Error::new(ErrorKind::InvalidInput, "not an Ed25519 public key in PEM").caused_by(e.to_string()))?;
-            keys.push(Self::checked(key)?);
-            rest = after;
-        }
-        if keys.is_empty() {
-            let hint = if text.contains("PRIVATE KEY") { "; this is a private key: name its .pub file" } else { "" };
-            return Err(Error::new(ErrorKind::InvalidInput, format!("no public key in PEM was found{hint}")));
-        }
-        Ok(keys)
+        PemBlocks::of(text)
+            .map(|pem| {
+                let key = ed25519_dalek::VerifyingKey::from_public_key_pem(&pem?)
+                    .map_err(|e| Error::new(ErrorKind::InvalidInput, "not an Ed25519 public key in PEM").caused_by(e.to_string()))?;
+                Self::checked(key)
+            })
+            .collect()
     }
 
     /// Reads a file of public keys in PEM.
@@ -200,8 +155,7 @@ impl PrivateKey {
     /// Reads a private key in PEM.
     pub fn from_pem(text: &str) -> Result<Self> {
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(text.trim()).map_err(|e| {
-            let hint = if text.contains("PUBLIC KEY") { "; this is a public key: name the file without .pub" } else { "" };
-            Error::new(ErrorKind::InvalidInput, format!("not an Ed25519 private key in PEM{hint}")).caused_by(e.to_string())
+            Error::new(ErrorKind::InvalidInput, format!("not an Ed25519 private key in PEM{}", not_private(text))).caused_by(e.to_string())
         })?;
         Ok(Self(key))
     }
@@ -217,13 +171,7 @@ impl PrivateKey {
             .0
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| Error::new(ErrorKind::Internal, "a private key could not be written as PEM").caused_by(e.to_string()))?;
-        let public = public_path(path);
-        if public.exists() {
-            return Err(Error::new(ErrorKind::AlreadyExists, "a public key's file of this name already exists; name another")
-                .with("file", public.display()));
-        }
-        write_new(path, pem.as_bytes(), 0o600)?;
-        write_new(&public, self.public().to_pem()?.as_bytes(), 0o644)
+        save_pair(path, pem.as_bytes(), &self.public().to_pem()?)
     }
 }
 
@@ -233,41 +181,9 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Where the public half of the private key at `path` is kept: the same name with `.pub` after it.
-pub fn public_path(path: &Path) -> std::path::PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
-}
-
-fn read_key_file(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::from(e).with("file", path.display());
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > KEY_FILE_LIMIT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidInput, "too large for a file of keys").with("file", path.display()).with("bytes", size));
-    }
-    std::fs::read_to_string(path).map_err(failed)
-}
-
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::AlreadyExists, "a key's file of this name already exists; name another").with("file", path.display())
-        }
-        _ => Error::from(e).with("file", path.display()),
-    };
-    let mut file = options.open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::public_path;
     use super::*;
 
     #[test]
@@ -300,6 +216,26 @@ mod tests {
         let mut identity = [0; 32];
         identity[0] = 1;
         assert!(PublicKey::from_bytes(&identity).is_err());
+    }
+
+    #[test]
+    fn keys_with_a_part_of_small_order_and_second_spellings_are_refused() {
+        // A good key plus the point (0, -1) of order two: a second key of the same secret.
+        let key = PrivateKey::from_seed(&[7; 32]).public();
+        let mut minus_one = [0xff; 32];
+        (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+        let order_two = ed25519_dalek::VerifyingKey::from_bytes(&minus_one).unwrap();
+        let mixed = (key.0.to_edwards() + order_two.to_edwards()).compress();
+        let refused = PublicKey::from_bytes(mixed.as_bytes()).unwrap_err();
+        assert!(refused.message().contains("a part of small order"), "{refused}");
+        // y = 3 + p is y = 3 spelled otherwise, and both are points of the curve.
+        let mut three = [0; 32];
+        three[0] = 3;
+        let mut other = [0xff; 32];
+        (other[0], other[31]) = (0xf0, 0x7f);
+        let [three, other] = [three, other].map(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).unwrap());
+        assert_eq!(three.to_edwards(), other.to_edwards());
+        assert!(PublicKey::from_bytes(other.as_bytes()).is_err());
     }
 
     #[test]
