@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
-//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `verify` · `delta` · `sql` · `cli`.
+//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `lineage` · `verify` · `delta` · `sql` · `cli`.
 
 mod failpoint;
 
@@ -34,6 +34,9 @@ pub mod table;
 pub mod baseline;
 pub mod membership;
 pub mod store;
+
+#[cfg(feature = "tables")]
+pub mod lineage;
 
 #[cfg(feature = "tables")]
 pub mod verify;

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::compare::{self, LogComparison, Place};
+use super::compare_attested::{AttestedBy, Writers};
 use super::compare_data::{FileState, digest_object};
 use super::compare_rows;
 use super::observe::Observer;
@@ -30,11 +31,13 @@ pub struct AuditOptions {
     pub concurrency: usize,
     /// The newest baseline that is known from elsewhere: an older one is a roll-back, another of its number a fork.
     pub pin: Option<(u64, Digest)>,
+    /// Whose attestations of later commits count, and whether there must be one.
+    pub writers: Writers,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        Self { quick: false, concurrency: 4, pin: None }
+        Self { quick: false, concurrency: 4, pin: None, writers: Writers::default() }
     }
 }
 
@@ -153,12 +156,12 @@ impl Auditor {
         progress: &dyn Progress,
     ) -> Result<u64> {
         let store = &**self.repository.store();
-        let place = Place { store, root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms() };
+        let place = Place { store, root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms(), writers: &self.options.writers };
         let mut comparison = match compare::compare_log(&place, snapshot, sealed).await {
             Ok(comparison) => comparison,
             Err(e) => {
                 report.findings.push(unreadable(&e));
-                LogComparison { findings: compare::compare_state(snapshot, sealed), at_sealed: None, later: None }
+                LogComparison { findings: compare::compare_state(snapshot, sealed), at_sealed: None, later: None, attested: AttestedBy::new() }
             }
         };
         if snapshot.kind == TableKind::Delta {

@@ -9,6 +9,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 
 use super::canonical;
+use super::compare_attested::{AttestedBy, Writers, compare_attestations};
 use super::later::{self, LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
 use super::state;
@@ -28,6 +29,8 @@ pub struct Place<'a> {
     pub location: &'a str,
     /// The time, in milliseconds since 1970-01-01T00:00:00Z.
     pub now_ms: i64,
+    /// Whose attestations count.
+    pub writers: &'a Writers,
 }
 
 /// A live file in the form in which it is sealed and compared: absences are spelled one way.
@@ -86,7 +89,7 @@ pub(super) fn compare_pin(newest: Option<u64>, pin: Option<(u64, Digest)>) -> Op
     Some(Finding::new(Verdict::RolledBack, detail))
 }
 
-fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
+pub(super) fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
     let same = |other: &String| other.trim_end_matches('/') == location.trim_end_matches('/');
     same(&sealed.statement.location) || sealed.statement.aliases.iter().any(same)
 }
@@ -271,11 +274,13 @@ pub struct LogComparison {
     /// The table at the sealed version, when the log still knows it.
     pub at_sealed: Option<TableSnapshot>,
     pub(super) later: Option<Vec<LaterCommit>>,
+    pub(super) attested: AttestedBy,
 }
 
 /// Compares a table's log with a baseline: the statement, the state at the sealed version, and what later commits did.
 ///
-/// Cost: for a table that has moved on, the log is read once more at the sealed version, and each later commit again. No data.
+/// Cost: for a table that has moved on, the log is read once more at the sealed version, and each later commit again with its attestation.
+/// No data.
 ///
 /// # Errors
 /// Those of the store, and of a log that cannot be read.
@@ -283,7 +288,7 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
     let stated = &sealed.statement.state;
     let mut findings = compare_statement(sealed, snapshot, place);
     findings.extend(compare_state(snapshot, sealed));
-    let mut comparison = LogComparison { findings, at_sealed: None, later: Some(Vec::new()) };
+    let mut comparison = LogComparison { findings, at_sealed: None, later: Some(Vec::new()), attested: AttestedBy::new() };
     if snapshot.version == stated.version {
         comparison.at_sealed = Some(snapshot.clone());
     } else if snapshot.kind == TableKind::Delta && snapshot.version > stated.version {
@@ -299,6 +304,7 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
             comparison.findings.retain(|finding| !is_explained(finding));
             comparison.findings.extend(found);
         }
+        comparison.attested = compare_attestations(place, snapshot, sealed, &mut comparison.findings).await?;
     }
     comparison.findings.sort();
     comparison.findings.dedup();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::compare::LogComparison;
+use super::compare_attested::attested_suffix;
 use super::later::{LaterCommit, LaterFile};
 use super::observe::Observer;
 use super::sealed::SealedTable;
@@ -40,7 +41,10 @@ pub(super) async fn compare_rewrites(
                 let sum = later_sum(observer, snapshot, file, progress).await;
                 sums.insert(file.key.clone(), sum);
             }
-            let finding = judge(commit, sealed, &sums, schema_changed);
+            let mut finding = judge(commit, sealed, &sums, schema_changed);
+            if matches!(finding.verdict, Verdict::Unsealed | Verdict::Rewritten) {
+                finding.detail.push_str(&attested_suffix(&comparison.attested, commit.version));
+            }
             comparison
                 .findings
                 .retain(|old| !(old.verdict == Verdict::Unsealed && old.commit == Some(commit.version) && old.file.is_none()));

@@ -7,9 +7,11 @@
 //!
 //! Verdicts are made in `compare*` and nowhere else; private keys are used in `sign` and nowhere else.
 
+mod attestation;
 mod audit;
 mod canonical;
 mod compare;
+mod compare_attested;
 mod compare_data;
 mod compare_rows;
 mod evidence;
@@ -25,8 +27,13 @@ mod statement;
 mod trust;
 mod verdict;
 
+pub use attestation::{
+    ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, PROVENANCE_TYPE, attestation_envelope, attestation_names,
+    read_attestation,
+};
 pub use audit::{AuditOptions, Auditor};
 pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement};
+pub use compare_attested::Writers;
 pub use compare_data::compare_file;
 pub use progress::Progress;
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};

@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::compare::{self, Place, compare_live, normal_live};
+use super::compare_attested::Writers;
 use super::compare_data::FileState;
 use super::evidence::{Delta, FULL_EVERY};
 use super::observe::Observer;
@@ -53,6 +54,8 @@ pub struct SealOptions {
     pub trusted: Vec<VerifyingKey>,
     /// The newest baseline that is known from elsewhere: the new one must descend from it.
     pub pin: Option<(u64, Digest)>,
+    /// Whose attestations of commits count, and whether one is needed to seal a commit.
+    pub writers: Writers,
 }
 
 impl Default for SealOptions {
@@ -66,6 +69,7 @@ impl Default for SealOptions {
             aliases: Vec::new(),
             trusted: Vec::new(),
             pin: None,
+            writers: Writers::default(),
         }
     }
 }
@@ -224,6 +228,7 @@ impl Sealer {
             root: self.repository.root(),
             location: &self.location,
             now_ms: self.clock.now_ms(),
+            writers: &self.options.writers,
         };
         let mut found = Vec::new();
         if ground.snapshot.kind == TableKind::Delta {

@@ -30,12 +30,12 @@ pub enum Verdict {
     Expired,
     /// No baseline that a trusted key signed for this table at this place.
     Untrusted,
+    /// A later commit that no listed writer attested, where writers are listed.
+    Unattested,
     /// Sealed data that was erased on record.
     Purged,
     /// It could not be found out.
     Undetermined,
-    /// A later commit of a writer that left no attestation, in a table that asks for them.
-    Unattested,
     /// A later commit, or a later file, that no baseline covers yet.
     Unsealed,
     /// A later commit that stored the same rows anew, as its rows' sums prove.
@@ -69,7 +69,7 @@ impl Verdict {
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Intact => Outcome::Intact,
-            Self::Unsealed | Self::Unattested | Self::Rewritten | Self::Purged => Outcome::IntactWithUnsealed,
+            Self::Unsealed | Self::Rewritten | Self::Purged => Outcome::IntactWithUnsealed,
             Self::Undetermined => Outcome::Undetermined,
             Self::Modified
             | Self::Missing
@@ -78,6 +78,7 @@ impl Verdict {
             | Self::Forged
             | Self::RolledBack
             | Self::Expired
+            | Self::Unattested
             | Self::Untrusted => Outcome::Mismatch,
         }
     }

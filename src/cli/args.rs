@@ -179,6 +179,19 @@ Exit codes:
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]
     Log(LogArgs),
+    /// Show what each commit of a table was made from, by which statement, and who attested it
+    #[command(after_help = "\
+Examples:
+  lakeseal lineage flights
+  lakeseal lineage flights --at 3 --json           SLSA provenance, one JSON object a commit
+  lakeseal lineage flights --openlineage > f.json  OpenLineage run events, one a line
+  lakeseal sql -c \"SELECT * FROM upstream('training')\"
+  lakeseal sql -c \"SELECT DISTINCT \\\"table\\\" FROM blast_radius('raw', 'part-0.parquet', 2)\"
+  lakeseal sql -c \"SELECT * FROM verify_derivation('features')\"
+
+Commits made through Lakeseal record their lineage, signed by the writer's key: `recorded`. Of commits made by others it is made out from what
+their log entries add and remove: `derived`. Recorded lineage is its writer's claim until verify_derivation runs the statement again.")]
+    Lineage(LineageArgs),
     /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
     Export(ExportArgs),
@@ -445,6 +458,9 @@ pub struct SqlArgs {
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+    /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
 }
 
 /// `seal`.
@@ -461,6 +477,9 @@ pub struct SealArgs {
     /// Public keys of other sealers whose baselines are continued, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+    /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
     /// Do not fingerprint rows one by one: faster, but statistics are not checked, and a later rewrite of the same rows proves nothing
     #[arg(long)]
     pub no_rows: bool,
@@ -480,6 +499,9 @@ pub struct AuditArgs {
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+    /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -499,6 +521,25 @@ pub struct LogArgs {
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+}
+
+/// `lineage`.
+#[derive(Debug, Args)]
+pub struct LineageArgs {
+    /// The table
+    pub table: String,
+    /// Only the commit of this version
+    #[arg(long, value_name = "VERSION")]
+    pub at: Option<u64>,
+    /// Print OpenLineage run events, one JSON object a line
+    #[arg(long, conflicts_with = "json")]
+    pub openlineage: bool,
+    /// Print SLSA provenance, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Public keys of the writers whose attestations count, in PEM [default: the lake's writers]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
 }
 
 /// `export`.

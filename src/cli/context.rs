@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use super::args::Global;
 use super::home::Home;
-use crate::baseline::{Trust, TrustLevel};
+use crate::baseline::{Trust, TrustLevel, Writers};
 use crate::clock::{SharedClock, SystemClock};
-use crate::delta::{LakeStore, Location};
+use crate::delta::{AttestingStore, LakeStore, Location};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{PrivateKey, Role, SecretKey};
+use crate::key::{PrivateKey, Role, SecretKey, VerifyingKey};
 use crate::lake::{self, Lake, LakeConfig, OpenOptions};
 use crate::store::ErasureStore;
 
@@ -106,8 +106,11 @@ impl Context {
         let lake = lake::open(&config, OpenOptions { writer, clock: self.clock.clone() }).await?;
         let store = Arc::new(ErasureStore::new(lake.region_set.clone(), lake.profile()?, lake.writer.clone(), self.clock.clone())?);
         self.opened.lock().push(store.clone());
-        crate::delta::register_lake_scheme(&config.name, store.clone())?;
-        let named = LakeStore { name: config.name.clone(), store: store.clone() };
+        let mut named = LakeStore { name: config.name.clone(), store: store.clone() };
+        if let Some(key) = &lake.writer {
+            named = AttestingStore::around_lake(&named, key.clone(), self.clock.clone())?;
+        }
+        crate::delta::register_lake_scheme(&config.name, named.store.clone())?;
         Ok(OpenLake { lake, store, named })
     }
 
@@ -173,6 +176,26 @@ impl Context {
             return Err(Error::new(ErrorKind::Config, what).with("file", own.display()));
         }
         Trust::from_files(&[own], TrustLevel::SelfMade)
+    }
+
+    /// Whose attestations count: every commit must have one by a key of the named files, else by a writer of the trust root; where neither lists
+    /// any, the keys of the lake's writers are recognised, and not demanded.
+    ///
+    /// # Errors
+    /// What reading the files fails with.
+    pub fn writers(&self, files: &[PathBuf], trust: Option<&Trust>, lake: Option<&OpenLake>) -> Result<Writers> {
+        let mut keys = Vec::new();
+        for file in files {
+            keys.extend(VerifyingKey::all_from_file(file)?);
+        }
+        if !files.is_empty() {
+            return Ok(Writers::listed(keys));
+        }
+        let of_root = trust.map(|trust| trust.keys(Role::Writer)).unwrap_or_default();
+        if !of_root.is_empty() {
+            return Ok(Writers::listed(of_root.to_vec()));
+        }
+        Ok(Writers::known(lake.map(|lake| lake.lake.region_set.writers().to_vec()).unwrap_or_default()))
     }
 
     /// The sealer's private key.

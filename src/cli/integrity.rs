@@ -19,9 +19,11 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     let key = context.sealer(args.key.as_deref())?;
     let public = key.public();
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
-    let trusted = context.trust_if_any(&args.trust)?.map(|trust| trust.keys(Role::Sealer).to_vec()).unwrap_or_default();
-    let (_lake, location) = context.table(&args.table).await?;
+    let trust = context.trust_if_any(&args.trust)?;
+    let trusted = trust.as_ref().map(|trust| trust.keys(Role::Sealer).to_vec()).unwrap_or_default();
+    let (lake, location) = context.table(&args.table).await?;
     let options = SealOptions {
+        writers: context.writers(&args.writers, trust.as_ref(), lake.as_ref())?,
         expires_after_ms: (args.expires_days > 0).then(|| DAY_MS * i64::from(args.expires_days)),
         rows: !args.no_rows,
         accept_changes: args.accept_changes,
@@ -63,10 +65,11 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
 
 pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust(&args.trust)?;
-    let (_lake, location) = context.table(&args.table).await?;
+    let (lake, location) = context.table(&args.table).await?;
     let url = location.url().as_str();
+    let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
     let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
-    let options = AuditOptions { quick: args.quick, pin: pins.as_ref().and_then(|pins| pins.get(url)), ..AuditOptions::default() };
+    let options = AuditOptions { quick: args.quick, writers, pin: pins.as_ref().and_then(|pins| pins.get(url)), ..AuditOptions::default() };
     let auditor = Auditor::new(location.store().clone(), location.root().clone(), url, trust, context.clock.clone(), options);
     let report = auditor.audit(&Bars::default()).await?;
     if args.json {

@@ -13,6 +13,7 @@ mod demo;
 mod integrity;
 mod keys;
 mod lake;
+mod lineage;
 mod membership;
 mod rows;
 mod sql;
@@ -100,6 +101,7 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Seal(args) => integrity::seal(args, context, out).await,
         Command::Audit(args) => integrity::audit(args, context, out).await,
         Command::Log(args) => integrity::log(args, context, out).await,
+        Command::Lineage(args) => lineage::run(args, context, out).await,
         Command::Export(args) => transfer::export(args, context, out).await,
         Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),
     }

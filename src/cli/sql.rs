@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, to_error};
 
 pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let session = session(&args.tables, &args.trust, args.sealed, context).await?;
+    let session = session(&args.tables, &args.trust, &args.writers, args.sealed, context).await?;
     let spinner = progress::spinner("asking");
     let answer = ask(&session, &args, out, &spinner).await;
     spinner.finish_and_clear();
@@ -45,15 +45,17 @@ async fn ask(session: &SealedSession, args: &SqlArgs, out: &mut Output, spinner:
 /// # Errors
 /// As [`SealedSession::run`].
 pub(super) async fn collect(query: &str, context: &Context) -> Result<Vec<RecordBatch>> {
-    session(&[], &[], false, context).await?.run(query).await
+    session(&[], &[], &[], false, context).await?.run(query).await
 }
 
-async fn session(tables: &[String], trust: &[PathBuf], sealed: bool, context: &Context) -> Result<SealedSession> {
+/// A session as the arguments describe it.
+pub(super) async fn session(tables: &[String], trust: &[PathBuf], writers: &[PathBuf], sealed: bool, context: &Context) -> Result<SealedSession> {
     let named = tables.iter().map(|text| split(text)).collect::<Result<Vec<_>>>()?;
     let lake = if context.has_config()? { Some(context.lake().await?) } else { None };
     let mode = if sealed { ReadMode::Sealed } else { ReadMode::Latest };
-    let options = TableOptions { mode, require_sealed: sealed, clock: context.clock.clone() };
     let trust = context.trust_if_any(trust)?;
+    let writers = context.writers(writers, trust.as_ref(), lake.as_ref())?;
+    let options = TableOptions { mode, require_sealed: sealed, clock: context.clock.clone(), writers };
     let lake = lake.map(|lake| lake.named);
     let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;
     for (name, table) in named {

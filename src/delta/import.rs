@@ -13,8 +13,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::source::{Source, SourceStream};
-use super::{Location, delta_error, open_or_new, session};
+use super::{Location, Operation, delta_error, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::{Lineage, Transformation};
 
 /// Rows of a row group: the unit in which damage is placed.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -114,6 +115,7 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
     let Some(first) = sources.first() else {
         return Err(Error::new(ErrorKind::InvalidInput, "no file was named to be imported"));
     };
+    let location = &location.doing(Operation(Arc::new(lineage(&sources, import.mode))))?;
     let (table, exists) = open_or_new(location).await?;
     let schema = if exists { existing_schema(location, &table)? } else { first.table_schema()? };
     for source in &sources {
@@ -149,10 +151,28 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
     })
 }
 
+/// What the import is made from, for whoever attests its commit.
+fn lineage(sources: &[Source], mode: ImportMode) -> Lineage {
+    let mode = if mode == ImportMode::Append { "Append" } else { "Overwrite" };
+    Lineage {
+        operation: "IMPORT".to_owned(),
+        inputs: sources.iter().map(Source::input).collect(),
+        inputs_complete: true,
+        transformation: Transformation { parameters: [("mode".to_owned(), mode.to_owned())].into(), ..Transformation::default() },
+        ..Lineage::default()
+    }
+}
+
 async fn open_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
     let paths = paths.to_vec();
     let open = move || paths.iter().map(|path| Source::open(path)).collect();
     tokio::task::spawn_blocking(open).await.map_err(|e| Error::new(ErrorKind::Internal, "opening the files was cut short").caused_by(e))?
+}
+
+/// The columns of the Delta table at a version, in plain types.
+pub(crate) async fn table_schema(location: &Location, version: u64) -> Result<SchemaRef> {
+    let table = super::open(location, Some(version)).await?;
+    existing_schema(location, &table)
 }
 
 fn existing_schema(location: &Location, table: &deltalake::DeltaTable) -> Result<SchemaRef> {

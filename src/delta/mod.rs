@@ -4,24 +4,32 @@
 //! DataFusion session has a registry that knows this store and no other ([`session`]). With [`register_lake_scheme`] the plain
 //! entry points of deltalake and DataFusion work on `lakeseal://` URLs as well.
 
+mod attest;
 mod export;
 mod import;
 mod list;
 mod location;
+mod operation;
 mod scheme;
 mod session;
 mod source;
 mod write;
+mod written;
 
+pub use attest::AttestingStore;
 pub use export::{Exported, export};
 pub use import::{Import, ImportMode, ImportProgress, Imported, import};
 pub use list::tables;
 pub use location::{LakeStore, Location};
+pub use operation::{Operation, Records};
 pub use scheme::{SCHEME, register_lake_scheme};
 pub use session::{StoreRegistry, session};
 
 pub(crate) use session::{runtime, session_config};
-pub(crate) use write::{provider, write_stream};
+pub(crate) use import::table_schema;
+pub(crate) use operation::engine_versions;
+pub(crate) use source::delta_type;
+pub(crate) use write::{WriteMode, exists, provider, write_stream};
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};

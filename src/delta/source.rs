@@ -15,7 +15,9 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::import::Counter;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::{Input, InputKind};
 
 /// Rows that are in memory at once, per file that is being read, are a few of these.
 const BATCH_ROWS: usize = 8192;
@@ -29,6 +31,23 @@ pub(super) struct Source {
     schema: SchemaRef,
     /// How many rows it has.
     pub(super) rows: u64,
+    /// Plain BLAKE3 of it, taken before it is read for its rows.
+    digest: Digest,
+    stamp: Stamp,
+}
+
+/// What tells that a file was written to: its length and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: Option<std::time::SystemTime>,
+}
+
+impl Stamp {
+    fn of(path: &FilePath) -> Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self { bytes: metadata.len(), modified: metadata.modified().ok() })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,23 +57,28 @@ enum Format {
 }
 
 impl Source {
-    /// Finds out what `path` is. A Parquet file costs its footer, a CSV file one pass over it.
+    /// Finds out what `path` is. Costs one pass over it for its digest; a CSV file one more.
     pub(super) fn open(path: &FilePath) -> Result<Self> {
         let named = |e: Error| e.with("file", path.display());
         let file = open_file(path).map_err(named)?;
+        let stamp = Stamp::of(path).map_err(named)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(&file).map_err(|e| named(e.into()))?;
+        let digest = Digest(*hasher.finalize().as_bytes());
+        let file = open_file(path).map_err(named)?;
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if extension == "csv" {
-            return Self::open_csv(path, file).map_err(named);
+            return Self::open_csv(path, file, (digest, stamp)).map_err(named);
         }
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| {
             named(Error::new(ErrorKind::InvalidInput, "not a Parquet file (CSV files are told by their name, *.csv)").caused_by(e))
         })?;
         let rows = u64::try_from(reader.metadata().file_metadata().num_rows())
             .map_err(|_| named(Error::new(ErrorKind::InvalidInput, "the Parquet footer states a negative number of rows")))?;
-        Ok(Self { path: path.to_owned(), format: Format::Parquet, schema: reader.schema().clone(), rows })
+        Ok(Self { path: path.to_owned(), format: Format::Parquet, schema: reader.schema().clone(), rows, digest, stamp })
     }
 
-    fn open_csv(path: &FilePath, file: File) -> Result<Self> {
+    fn open_csv(path: &FilePath, file: File, (digest, stamp): (Digest, Stamp)) -> Result<Self> {
         let (schema, rows) = arrow::csv::reader::Format::default()
             .with_header(true)
             .infer_schema(file, None)
@@ -62,7 +86,32 @@ impl Source {
         if schema.fields().is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "the CSV file has no header line"));
         }
-        Ok(Self { path: path.to_owned(), format: Format::Csv, schema: Arc::new(schema), rows: rows as u64 })
+        Ok(Self { path: path.to_owned(), format: Format::Csv, schema: Arc::new(schema), rows: rows as u64, digest, stamp })
+    }
+
+    /// The file as an input of the import's lineage.
+    pub(super) fn input(&self) -> Input {
+        let name = self.path.file_name().map_or_else(|| self.path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        Input {
+            kind: InputKind::Source,
+            uri: name,
+            name: None,
+            table_id: None,
+            version: None,
+            digest: Some(self.digest),
+            baseline: None,
+            files: None,
+        }
+    }
+
+    /// Fails when the file was written to since its digest was taken: its rows might not be those that the digest vouches for.
+    fn check_unchanged(&self) -> Result<()> {
+        let now = Stamp::of(&self.path).map_err(|e| e.with("file", self.path.display()))?;
+        if now == self.stamp {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "the file changed while it was being imported; nothing was imported, import it again")
+            .with("file", self.path.display()))
     }
 
     /// The columns that a new table made from this file would have.
@@ -182,7 +231,7 @@ impl PartitionStream for SourceStream {
                     counter.add(batch.num_rows());
                     sender.blocking_send(Ok(batch)).is_ok()
                 });
-                read.map_err(|e| DataFusionError::External(Box::new(e)))?;
+                read.and_then(|()| source.check_unchanged()).map_err(|e| DataFusionError::External(Box::new(e)))?;
             }
             Ok(())
         });
@@ -191,7 +240,7 @@ impl PartitionStream for SourceStream {
 }
 
 /// The type under which Delta keeps an arrow type; `None` when it has none.
-fn delta_type(from: &DataType) -> Option<DataType> {
+pub(crate) fn delta_type(from: &DataType) -> Option<DataType> {
     use DataType as T;
     let item = |field: &Arc<Field>| Some(Arc::new(Field::new(field.name(), delta_type(field.data_type())?, field.is_nullable())));
     Some(match from {

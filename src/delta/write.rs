@@ -13,8 +13,8 @@ use deltalake::protocol::SaveMode;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use super::import::{ImportMode, writer_properties};
-use super::{Location, delta_error, open, session};
+use super::import::writer_properties;
+use super::{Location, delta_error, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 
 /// deltalake's table provider for one version of the table.
@@ -26,9 +26,28 @@ pub(crate) async fn provider(location: &Location, version: u64) -> Result<Arc<dy
     })
 }
 
-/// Writes rows to an existing table in one commit; returns how many. Constraints and invariants of the table are enforced.
-pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: ImportMode) -> Result<u64> {
-    let table = open(location, None).await?;
+/// What becomes of the rows that a table has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteMode {
+    /// They stay.
+    Append,
+    /// They are removed in the same commit.
+    Overwrite,
+    /// There must be no table: it is made.
+    Create,
+}
+
+/// Whether there is a Delta table at `location`.
+pub(crate) async fn exists(location: &Location) -> Result<bool> {
+    Ok(open_or_new(location).await?.1)
+}
+
+/// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced.
+pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
+    let table = match mode {
+        WriteMode::Create => open_or_new(location).await?.0,
+        WriteMode::Append | WriteMode::Overwrite => open(location, None).await?,
+    };
     let context = session([location])?;
     let schema = rows.schema();
     let counted = Arc::new(Mutex::new(0));
@@ -48,7 +67,11 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
         .write(Vec::new())
         .with_input_plan(plan)
         .with_session_state(Arc::new(context.state()))
-        .with_save_mode(if mode == ImportMode::Append { SaveMode::Append } else { SaveMode::Overwrite })
+        .with_save_mode(match mode {
+            WriteMode::Append => SaveMode::Append,
+            WriteMode::Overwrite => SaveMode::Overwrite,
+            WriteMode::Create => SaveMode::ErrorIfExists,
+        })
         .with_writer_properties(writer_properties()?)
         .await
         .map_err(|e| delta_error(location, e))?;

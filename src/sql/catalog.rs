@@ -15,16 +15,34 @@ use crate::delta::{LakeStore, Location};
 use crate::error::{ErrorKind, Result};
 
 /// Finds tables by the names that people use, and how to open them.
-#[derive(Debug, Clone)]
-pub(super) struct Resolver {
+#[derive(Debug)]
+pub(crate) struct Resolver {
     pub(super) lake: Option<LakeStore>,
     pub(super) trust: Option<Trust>,
     pub(super) options: TableOptions,
+    /// Tables from elsewhere that the session gave a name.
+    pub(super) registered: RwLock<HashMap<String, Location>>,
+    /// For people: what was read without being verified, or could not be looked at.
+    pub(super) notes: Arc<RwLock<Vec<String>>>,
 }
 
 impl Resolver {
     pub(super) fn location(&self, name: &str) -> Result<Location> {
         Location::parse(name, self.lake.as_ref())
+    }
+
+    /// As [`Self::location`], for tables that the session gave a name too.
+    pub(super) fn location_of(&self, name: &str) -> Result<Location> {
+        let registered = self.registered.read().get(name).cloned();
+        registered.map_or_else(|| self.location(name), Ok)
+    }
+
+    /// Keeps a note, once.
+    pub(super) fn note(&self, note: String) {
+        let mut notes = self.notes.write();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 
 use super::external;
-use crate::delta::{self, ImportMode, Location};
+use crate::delta::{self, Location, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) fn plan(
@@ -21,16 +21,25 @@ pub(super) fn plan(
     input: Arc<dyn ExecutionPlan>,
     operation: InsertOp,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let mode = match operation {
-        InsertOp::Append => ImportMode::Append,
-        InsertOp::Overwrite => ImportMode::Overwrite,
-        InsertOp::Replace => return Err(unsupported(location, "REPLACE INTO is not supported: a Delta table has no keys")),
-    };
+    let mode = mode(location, operation)?;
+    Ok(sink(location.clone(), schema, input, mode))
+}
+
+/// How an INSERT writes.
+pub(super) fn mode(location: &Location, operation: InsertOp) -> Result<WriteMode> {
     if !location.is_in_lake() {
         return Err(unsupported(location, "tables outside of a lake are read-only"));
     }
-    let sink = Sink { location: location.clone(), schema, mode };
-    Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    match operation {
+        InsertOp::Append => Ok(WriteMode::Append),
+        InsertOp::Overwrite => Ok(WriteMode::Overwrite),
+        InsertOp::Replace => Err(unsupported(location, "REPLACE INTO is not supported: a Delta table has no keys")),
+    }
+}
+
+/// The plan that writes the rows of `input` in one commit.
+pub(super) fn sink(location: Location, schema: SchemaRef, input: Arc<dyn ExecutionPlan>, mode: WriteMode) -> Arc<dyn ExecutionPlan> {
+    Arc::new(DataSinkExec::new(input, Arc::new(Sink { location, schema, mode }), None))
 }
 
 fn unsupported(location: &Location, why: &str) -> Error {
@@ -41,7 +50,7 @@ fn unsupported(location: &Location, why: &str) -> Error {
 struct Sink {
     location: Location,
     schema: SchemaRef,
-    mode: ImportMode,
+    mode: WriteMode,
 }
 
 impl DisplayAs for Sink {

@@ -1,7 +1,8 @@
 //! SQL over tables that are held against their baselines while they are read.
 //!
 //! * [`SealedSession`]: a DataFusion session over a lake. Its tables are [`VerifiedTable`]s, its registry of stores fails closed,
-//!   and it has the table functions `audit('t')`, `baselines('t')` and `row_groups('t')`.
+//!   and it has the table functions `audit('t')`, `baselines('t')`, `row_groups('t')`, and of lineage `lineage('t')`, `upstream('t', …)`,
+//!   `blast_radius('t', …)` and `verify_derivation('t', …)`.
 //! * [`VerifiedTable`]: a table provider for any session. Its scan fails, before it plans anything, when log, statistics or
 //!   partition values are not the sealed ones, so that not even `COUNT(*)` is answered from forged numbers; and its bytes come
 //!   through a [`VerifiedStore`](crate::verify::VerifiedStore), so that no batch is released of a block that was not verified.
@@ -13,11 +14,16 @@
 
 mod catalog;
 mod check;
+mod derivation;
 mod exec;
 mod functions;
 mod insert;
+mod lineage;
+mod record;
+mod rows_compared;
 mod session;
 mod table;
+mod write;
 
 pub use session::{SealedSession, SessionOptions};
 pub use table::{ReadMode, TableOptions, VerifiedTable};

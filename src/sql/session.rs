@@ -6,20 +6,21 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use parking_lot::RwLock;
 
 use super::catalog::{LakeSchema, Resolver};
-use super::functions;
+use super::{derivation, functions, lineage};
 use super::table::{TableOptions, VerifiedTable};
-use super::to_error;
+use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};
 use crate::error::Result;
+use crate::lineage::CommitLineage;
 
 /// Name of the session's catalog and of its one schema.
-const CATALOG: &str = "lakeseal";
-const SCHEMA: &str = "lake";
+pub(super) const CATALOG: &str = "lakeseal";
+pub(super) const SCHEMA: &str = "lake";
 
 /// What a session is made of.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,14 @@ pub struct SealedSession {
     notes: Arc<RwLock<Vec<String>>>,
 }
 
+/// The settings that a session begins with.
+pub(super) fn session_config() -> SessionConfig {
+    delta::session_config()
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+}
+
 impl SealedSession {
     /// A session over the given lake. Lists the lake's tables once; tables are opened when a query names them.
     ///
@@ -50,8 +59,14 @@ impl SealedSession {
             Some(lake) => delta::tables(lake.store.as_ref()).await?,
             None => Vec::new(),
         };
-        let resolver = Arc::new(Resolver { lake: options.lake, trust: options.trust, options: options.tables });
         let notes = Arc::new(RwLock::new(Vec::new()));
+        let resolver = Arc::new(Resolver {
+            lake: options.lake,
+            trust: options.trust,
+            options: options.tables,
+            registered: RwLock::default(),
+            notes: notes.clone(),
+        });
         let schema = LakeSchema {
             resolver: resolver.clone(),
             names: RwLock::new(names),
@@ -60,18 +75,16 @@ impl SealedSession {
         };
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(to_error)?;
-        let config = delta::session_config()
-            .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
         let state = SessionStateBuilder::new()
             .with_default_features()
-            .with_config(config)
+            .with_config(session_config())
             .with_runtime_env(delta::runtime(Arc::new(StoreRegistry::default()))?)
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_catalog(CATALOG, Arc::new(catalog));
         functions::register(&context, &resolver);
+        lineage::register(&context, &resolver);
+        derivation::register(&context, &resolver);
         Ok(Self { context, resolver, notes })
     }
 
@@ -88,15 +101,16 @@ impl SealedSession {
         let table = Arc::new(VerifiedTable::open(location, self.resolver.trust.as_ref(), &self.resolver.options).await?);
         self.notes.write().extend(table.notes().iter().cloned());
         self.context.register_table(name, table.clone()).map_err(to_error)?;
+        self.resolver.registered.write().insert(name.to_owned(), location.clone());
         Ok(table)
     }
 
-    /// Plans `query`. Names of tables are case-sensitive.
+    /// Plans `query`. Names of tables are case-sensitive. What it writes gets lineage; `CREATE TABLE … AS` makes a table of the lake.
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when a table that it names cannot be opened as it was sealed.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
-        self.context.sql(query).await.map_err(to_error)
+        write::plan(&self.context, &self.resolver, query).await
     }
 
     /// Runs `query` to its end. Holds the whole result in memory.
@@ -106,6 +120,16 @@ impl SealedSession {
     /// what was sealed; no rows are returned then.
     pub async fn run(&self, query: &str) -> Result<Vec<RecordBatch>> {
         self.sql(query).await?.collect().await.map_err(to_error)
+    }
+
+    /// The lineage of every commit of a table, oldest first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such Delta table.
+    pub async fn lineage(&self, table: &str) -> Result<(Location, Vec<CommitLineage>)> {
+        let location = self.resolver.location_of(table)?;
+        let commits = lineage::table_commits(&self.resolver, &location).await?;
+        Ok((location, commits))
     }
 
     /// For people: what was read without being verified, and why, in all queries so far.

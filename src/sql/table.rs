@@ -17,9 +17,10 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::{check, external, insert, to_error};
-use crate::baseline::{self, BaselineSummary, Finding, Outcome, Place, Repository, SealedTable, Trust};
+use crate::baseline::{self, BaselineSummary, Finding, Outcome, Place, Repository, SealedTable, Trust, Verdict, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{self, TableKind, TableSnapshot};
 use crate::verify::VerifiedStore;
@@ -47,11 +48,13 @@ pub struct TableOptions {
     pub require_sealed: bool,
     /// What time it is, for baselines that expire.
     pub clock: SharedClock,
+    /// Whose attestations of later commits count, and whether there must be one.
+    pub writers: Writers,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { mode: ReadMode::Latest, require_sealed: false, clock: Arc::new(SystemClock) }
+        Self { mode: ReadMode::Latest, require_sealed: false, clock: Arc::new(SystemClock), writers: Writers::default() }
     }
 }
 
@@ -66,6 +69,33 @@ pub struct VerifiedTable {
     findings: Vec<Finding>,
     notes: Vec<String>,
     registrations: Registrations,
+    origin: Arc<Origin>,
+}
+
+/// What a table is to the lineage of those that read it.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) location: Location,
+    /// Delta's id of the table; absent for a folder of Parquet.
+    pub(super) table_id: Option<String>,
+    pub(super) version: Option<u64>,
+    /// The digest of that version's commit, when the log still has it.
+    pub(super) commit: Option<Digest>,
+    pub(super) baseline: Option<u64>,
+}
+
+impl Origin {
+    fn of(location: &Location, snapshot: &TableSnapshot, baseline: Option<&BaselineSummary>) -> Self {
+        let is_delta = snapshot.kind == TableKind::Delta;
+        let commit = snapshot.commits.iter().find(|commit| commit.version == snapshot.version).map(|commit| commit.digest);
+        Self {
+            location: location.clone(),
+            table_id: is_delta.then(|| snapshot.table_id.clone()),
+            version: is_delta.then_some(snapshot.version),
+            commit,
+            baseline: baseline.map(|baseline| baseline.number),
+        }
+    }
 }
 
 impl VerifiedTable {
@@ -78,18 +108,35 @@ impl VerifiedTable {
     /// [`ErrorKind::Unauthentic`] when a baseline is required and no trusted key signed one, [`ErrorKind::NotFound`] when there is
     /// no table, [`ErrorKind::Mismatch`] when it cannot even be opened because it differs from what was sealed.
     pub async fn open(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> Result<Self> {
+        Self::open_at(location, trust, options, None).await
+    }
+
+    /// As [`Self::open`], at `version`, held against the newest baseline that is not newer; without one it is read unverified.
+    pub(super) async fn open_at(
+        location: &Location,
+        trust: Option<&Trust>,
+        options: &TableOptions,
+        version: Option<u64>,
+    ) -> Result<Self> {
         let repository = Repository::new(location.store().clone(), location.root().clone());
         let mut notes = Vec::new();
-        let sealed = newest(location, &repository, trust, options, &mut notes).await?;
-        let version = match (&sealed, options.mode) {
-            (Some(sealed), ReadMode::Sealed) => sealed.baseline.version,
-            _ => None,
+        let sealed = match (version, trust) {
+            (None, _) => newest(location, &repository, trust, options, &mut notes).await?,
+            (Some(version), Some(trust)) => newest_until(&repository, trust, version).await?,
+            (Some(_), None) => None,
         };
+        let version = match (&sealed, options.mode) {
+            (Some(sealed), ReadMode::Sealed) if version.is_none() => sealed.baseline.version,
+            _ => version,
+        };
+        let is_old = version.is_some();
         let snapshot = load(location, version, sealed.as_ref()).await?;
-        let findings = match &sealed {
+        let mut findings = match &sealed {
             Some(sealed) => compare(location, options, &snapshot, sealed).await?,
             None => Vec::new(),
         };
+        // What a table was does not change when the term of a baseline of that time is over.
+        findings.retain(|finding| !(is_old && options.mode == ReadMode::Latest && finding.verdict == Verdict::Expired));
         note_unsealed(location, sealed.as_ref(), &findings, &mut notes);
         let snapshot = narrowed(snapshot, sealed.as_ref(), options.mode);
         let store =
@@ -107,7 +154,13 @@ impl VerifiedTable {
         };
         let baseline = sealed.map(|sealed| sealed.baseline);
         let registrations = Registrations::default();
-        Ok(Self { inner, location: location.clone(), verified, store, baseline, findings, notes, registrations })
+        let origin = Arc::new(Origin::of(location, &snapshot, baseline.as_ref()));
+        Ok(Self { inner, location: location.clone(), verified, store, baseline, findings, notes, registrations, origin })
+    }
+
+    /// What the table is to the lineage of those that read it.
+    pub(super) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
     }
 
     /// The baseline that the table is held against; absent when there is none that is trusted.
@@ -173,6 +226,15 @@ async fn newest(
     Ok(None)
 }
 
+/// The newest baseline of `version` or an older one.
+async fn newest_until(repository: &Repository, trust: &Trust, version: u64) -> Result<Option<SealedTable>> {
+    let all = repository.baselines(trust).await?;
+    match all.into_iter().rfind(|baseline| baseline.summary.version.is_some_and(|sealed| sealed <= version)) {
+        Some(baseline) => repository.sealed_table(baseline).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn load(location: &Location, version: Option<u64>, sealed: Option<&SealedTable>) -> Result<TableSnapshot> {
     let loaded = table::load(location.store().as_ref(), location.root(), version).await;
     loaded.map_err(|e| match (sealed, e.kind()) {
@@ -191,6 +253,7 @@ async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSn
         root: location.root(),
         location: location.url().as_str(),
         now_ms: options.clock.now_ms(),
+        writers: &options.writers,
     };
     let mut findings = baseline::compare_log(&place, snapshot, sealed).await?.findings;
     place_in_files(location, snapshot, sealed, &mut findings).await;

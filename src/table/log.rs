@@ -132,6 +132,31 @@ fn digits_of(text: &str, count: usize) -> Option<u64> {
     (text.len() == count && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
+/// The versions whose commits are there, ascending. Cost: one LIST of the log.
+pub(crate) async fn commit_versions(store: &dyn ObjectStore, root: &Path) -> Result<Vec<u64>> {
+    Ok(LogListing::read(store, root).await?.commits.into_keys().collect())
+}
+
+/// Where the commit of a version lies.
+pub(crate) fn commit_path(root: &Path, version: u64) -> Path {
+    root.clone().join(LOG_FOLDER).join(format!("{version:0width$}.json", width = VERSION_DIGITS))
+}
+
+/// The exact bytes of a commit.
+pub(crate) async fn read_commit(store: &dyn ObjectStore, root: &Path, version: u64) -> Result<Bytes> {
+    read_object(store, &commit_path(root, version), COMMIT_LIMIT_BYTES).await.map_err(|e| e.with("commit", version))
+}
+
+/// The table's root and the version, when `location` is where a commit lies.
+pub(crate) fn parse_commit_path(location: &Path) -> Option<(Path, u64)> {
+    let parts: Vec<_> = location.parts().collect();
+    let [root @ .., folder, name] = parts.as_slice() else { return None };
+    match LogName::parse(name.as_ref()) {
+        Some(LogName::Commit(version)) if folder.as_ref() == LOG_FOLDER => Some((root.iter().cloned().collect(), version)),
+        _ => None,
+    }
+}
+
 /// Reads a whole object of at most `limit_bytes`.
 ///
 /// # Errors

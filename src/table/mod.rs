@@ -113,7 +113,7 @@ pub struct TableSnapshot {
 
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub use load::load;
-pub(crate) use log::read_object;
+pub(crate) use log::{commit_versions, parse_commit_path, read_commit, read_object};
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 

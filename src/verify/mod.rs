@@ -13,6 +13,7 @@
 mod damage;
 mod objects;
 mod read;
+mod reads;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -32,8 +33,10 @@ use object_store::{
 use parking_lot::Mutex;
 
 pub use damage::{Damage, Recorder};
+pub use reads::{Extent, ReadFile};
 
 use self::objects::{Object, Objects};
+use self::reads::ReadLog;
 use crate::baseline::{Repository, SealedTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{TableSchema, TableSnapshot};
@@ -55,6 +58,7 @@ pub(crate) struct Shared {
     objects: Objects,
     cache: Mutex<LruCache<(Path, u64), Bytes>>,
     recorder: Recorder,
+    reads: ReadLog,
     schema: TableSchema,
     row_key: [u8; 32],
 }
@@ -85,6 +89,7 @@ impl VerifiedStore {
             objects,
             cache,
             recorder: Recorder::default(),
+            reads: ReadLog::default(),
             schema: snapshot.schema.clone(),
             row_key: sealed.map_or([0; 32], |sealed| sealed.row_key),
         };
@@ -94,6 +99,16 @@ impl VerifiedStore {
     /// Where findings of reads through this store are kept.
     pub fn recorder(&self) -> &Recorder {
         &self.shared.recorder
+    }
+
+    /// From here on the store notes which files and row groups are read through it. Memory: one entry per file.
+    pub fn begin_read_log(&self) {
+        self.shared.reads.begin();
+    }
+
+    /// What was read since [`Self::begin_read_log`], by all readers of this store.
+    pub fn read_files(&self) -> Vec<ReadFile> {
+        self.shared.reads.files()
     }
 
     fn matching(&self, prefix: Option<&Path>, offset: Option<&Path>) -> Vec<ObjectMeta> {
@@ -158,6 +173,7 @@ impl ObjectStore for VerifiedStore {
         let payload = if options.head {
             futures::stream::empty().boxed()
         } else {
+            self.shared.reads.note(object, std::slice::from_ref(&range));
             let path = location.clone();
             let stream = self.shared.read_stream(location, range.clone()).await.map_err(failed)?;
             stream.map_err(move |e| e.into_object_store(&path)).boxed()
@@ -168,6 +184,7 @@ impl ObjectStore for VerifiedStore {
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
         let failed = |e: Error| e.into_object_store(location);
         let object = self.shared.object(location).map_err(failed)?;
+        self.shared.reads.note(object, ranges);
         self.shared.read_ranges(object, ranges).await.map_err(failed)
     }
 

@@ -1,6 +1,7 @@
 //! Sealing and auditing of small real tables in memory, with real edits of stored bytes.
 
 mod attacks;
+mod attested;
 mod seals;
 mod table;
 

@@ -1,5 +1,7 @@
 //! The life of a Delta table in a lake of five regions, through deltalake's own operations.
 
+mod attest;
+
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod exact;
+mod lineage;
 mod store;
 
 use std::ops::Range;

@@ -1,0 +1,92 @@
+//! `lineage`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::Ending;
+use super::args::LineageArgs;
+use super::context::Context;
+use super::output::{self, DIM, NOTE, Output, styled};
+use crate::error::Result;
+use crate::lineage::{self, CommitLineage, InputKind};
+
+/// How much of a key's identity people are shown.
+const SHORT_KEY: usize = 16;
+
+pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    let session = super::sql::session(&[], &[], &args.writers, false, context).await?;
+    let (location, commits) = session.lineage(&args.table).await?;
+    let commits: Vec<CommitLineage> = commits.into_iter().filter(|commit| args.at.is_none_or(|version| commit.version == version)).collect();
+    if args.openlineage {
+        for event in lineage::events(location.url().as_str(), &commits, context.clock.now_ms()) {
+            out.line(event)?;
+            if out.is_closed() {
+                break;
+            }
+        }
+    } else if args.json {
+        for commit in &commits {
+            out.line(to_json(commit))?;
+        }
+    } else {
+        tell(&commits, out)?;
+    }
+    for note in session.notes() {
+        anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
+    }
+    Ok(Ending::Done)
+}
+
+fn to_json(commit: &CommitLineage) -> Value {
+    json!({
+        "version": commit.version,
+        "commit": commit.commit.to_string(),
+        "attested_by": commit.attested_by.map(|key| key.to_string()),
+        "provenance": commit.lineage.to_provenance(&commit.attested_by.map_or_else(|| "urn:lakeseal:derived".to_owned(), |key| format!("urn:lakeseal:writer:{key}"))),
+    })
+}
+
+fn tell(commits: &[CommitLineage], out: &mut Output) -> Result<()> {
+    let rows = commits.iter().map(|commit| {
+        let by: Option<String> = commit.attested_by.map(|key| key.to_string().chars().take(SHORT_KEY).collect());
+        let time = commit.lineage.finished_ms.map_or_else(|| "-".to_owned(), output::time);
+        let files = u64::try_from(commit.lineage.outputs.len()).unwrap_or(u64::MAX);
+        let source = if commit.lineage.derived { "derived" } else { "recorded" };
+        vec![
+            commit.version.to_string(),
+            commit.lineage.operation.clone(),
+            source.to_owned(),
+            by.unwrap_or_else(|| "-".to_owned()),
+            time,
+            output::count(files),
+            inputs(commit),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    out.line(output::aligned(&["version", "operation", "lineage", "attested by", "made", "files", "made from"], &[0, 5], rows))?;
+    for commit in commits {
+        if let Some(sql) = &commit.lineage.transformation.sql {
+            out.line(format_args!("{} {sql}", styled(DIM, format!("version {}:", commit.version))))?;
+        }
+    }
+    Ok(())
+}
+
+fn inputs(commit: &CommitLineage) -> String {
+    let mut named: BTreeSet<String> = BTreeSet::new();
+    for input in &commit.lineage.inputs {
+        let name = input.name.clone().unwrap_or_else(|| input.uri.clone());
+        named.insert(match (input.kind, input.version) {
+            (InputKind::Table, Some(version)) => match input.files.as_ref().map(Vec::len) {
+                Some(files) => format!("{name}@{version} ({})", output::files(u64::try_from(files).unwrap_or(u64::MAX))),
+                None => format!("{name}@{version}"),
+            },
+            _ => name,
+        });
+    }
+    if !commit.lineage.inputs_complete && !commit.lineage.outputs.is_empty() {
+        named.insert("unknown origin".to_owned());
+    }
+    named.into_iter().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,483 @@
+//! Table functions of lineage: `lineage('t')`, `upstream('t', …)`, `blast_radius('t', …)`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::SessionContext;
+
+use super::catalog::Resolver;
+use super::external;
+use crate::delta::{self, Location};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::{CommitLineage, Graph, InputKind, LineageSource, Reached, Start, read_commit_lineage, read_table_lineage};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8192;
+
+pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
+    for kind in [Kind::Lineage, Kind::Upstream, Kind::BlastRadius] {
+        context.register_udtf(kind.name(), Arc::new(Function { kind, resolver: resolver.clone() }));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One row per output row group and what went into it.
+    Lineage,
+    /// What a table, file or row group was made from, over any number of steps.
+    Upstream,
+    /// What was made from it.
+    BlastRadius,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Lineage => "lineage",
+            Self::Upstream => "upstream",
+            Self::BlastRadius => "blast_radius",
+        }
+    }
+
+    fn schema(self) -> SchemaRef {
+        let text = |name: &str| Field::new(name, DataType::Utf8, true);
+        let number = |name: &str| Field::new(name, DataType::UInt64, true);
+        let flag = |name: &str| Field::new(name, DataType::Boolean, true);
+        Arc::new(Schema::new(match self {
+            Self::Lineage => vec![
+                number("version"),
+                text("operation"),
+                flag("derived"),
+                text("attested_by"),
+                Field::new("time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+                text("actor"),
+                text("output_file"),
+                number("output_row_group"),
+                number("output_rows"),
+                text("output_digest"),
+                text("input_kind"),
+                text("input_table"),
+                number("input_version"),
+                text("input_file"),
+                text("input_row_groups"),
+                text("input_digest"),
+                flag("inputs_complete"),
+                text("sql"),
+                text("plan_fingerprint"),
+                text("engine"),
+                text("volatile"),
+            ],
+            Self::Upstream | Self::BlastRadius => vec![
+                number("depth"),
+                text("kind"),
+                text("table"),
+                number("version"),
+                text("file"),
+                text("row_groups"),
+                text("via_table"),
+                number("via_version"),
+                text("operation"),
+                flag("derived"),
+                text("attested_by"),
+            ],
+        }))
+    }
+
+    fn usage(self) -> String {
+        let name = self.name();
+        match self {
+            Self::Lineage => format!("{name} takes one argument, the table's name in single quotes: {name}('flights')"),
+            _ => format!(
+                "{name} takes a table, and at will a file of it and a row group of the file: {name}('flights'), {name}('flights', 'part-0.parquet', 3)"
+            ),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Function {
+    kind: Kind,
+    resolver: Arc<Resolver>,
+}
+
+impl TableFunctionImpl for Function {
+    fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
+        let kind = self.kind;
+        let literals: Option<Vec<ScalarValue>> = args.exprs().iter().map(literal).collect();
+        let (table, file, row_group) = match literals.as_deref() {
+            Some([table]) => (text_of(table), None, None),
+            Some([table, file]) if kind != Kind::Lineage => (text_of(table), Some(file), None),
+            Some([table, file, row_group]) if kind != Kind::Lineage => (text_of(table), Some(file), Some(row_group)),
+            _ => (None, None, None),
+        };
+        let Some(table) = table else { return plan_err!("{}", kind.usage()) };
+        let file = match file {
+            Some(value) if value.is_null() => None,
+            Some(value) if text_of(value).is_none() => return plan_err!("{}", kind.usage()),
+            other => other.and_then(text_of),
+        };
+        let row_group = match row_group.filter(|value| !value.is_null()) {
+            Some(value) => match u32::try_from(integer_of(value).unwrap_or(-1)) {
+                Ok(number) if file.is_some() => Some(number),
+                _ => return plan_err!("{}", kind.usage()),
+            },
+            None => None,
+        };
+        let schema = kind.schema();
+        Ok(Arc::new(FunctionTable { kind, resolver: self.resolver.clone(), table, file, row_group, schema }))
+    }
+}
+
+fn literal(expression: &Expr) -> Option<ScalarValue> {
+    match expression {
+        Expr::Literal(value, _) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+pub(super) fn text_of(value: &ScalarValue) -> Option<String> {
+    match value {
+        ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => text.clone(),
+        _ => None,
+    }
+}
+
+pub(super) fn integer_of(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::Int64(number) => *number,
+        ScalarValue::UInt64(number) => number.and_then(|number| i64::try_from(number).ok()),
+        ScalarValue::Int32(number) => number.map(i64::from),
+        _ => None,
+    }
+}
+
+#[derive(Debug)]
+struct FunctionTable {
+    kind: Kind,
+    resolver: Arc<Resolver>,
+    table: String,
+    file: Option<String>,
+    row_group: Option<u32>,
+    schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for FunctionTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let batches = self.batches().await.map_err(external)?;
+        streamed(batches)?.scan(state, projection, filters, limit).await
+    }
+}
+
+impl FunctionTable {
+    async fn batches(&self) -> Result<Batches> {
+        let location = self.resolver.location_of(&self.table)?;
+        let schema = self.schema.clone();
+        if self.kind == Kind::Lineage {
+            let found = read_table_lineage(self.resolver.lineage_source(&location)).await.map_err(|e| e.with("table", &self.table))?;
+            for (from, to) in &found.forgotten {
+                self.resolver.note(format!("{}: nothing is known of versions {from} to {to}: log cleanup took their commits", self.table));
+            }
+            let (commits, names) = (Arc::new(found.commits), Arc::new(self.resolver.names().await?));
+            return Ok(Batches::new(schema.clone(), move || lineage_batches(&schema, &commits, &names)));
+        }
+        let (graph, names) = load_graph(&self.resolver, &location).await?;
+        let start = Start { table: location.url().to_string(), file: self.file.clone(), row_group: self.row_group };
+        let reached = match self.kind {
+            Kind::Upstream => graph.upstream(&start)?,
+            _ => graph.blast_radius(&start)?,
+        };
+        let (reached, names) = (Arc::new(reached), Arc::new(names));
+        Ok(Batches::new(schema.clone(), move || reached_batches(&schema, &reached, &names)))
+    }
+}
+
+impl Resolver {
+    /// Where to look for a table's lineage.
+    pub(super) fn lineage_source<'a>(&'a self, location: &'a Location) -> LineageSource<'a> {
+        LineageSource {
+            store: location.store().as_ref(),
+            root: location.root(),
+            location: location.url().as_str(),
+            writers: self.options.writers.keys(),
+        }
+    }
+
+    /// The tables of the lake and of the session, by URL, with the names that people use.
+    pub(super) async fn names(&self) -> Result<BTreeMap<String, String>> {
+        let known = self.known_locations().await?;
+        Ok(known.into_iter().map(|(name, location)| (location.url().to_string(), name)).collect())
+    }
+
+    async fn known_locations(&self) -> Result<Vec<(String, Location)>> {
+        let mut known = Vec::new();
+        if let Some(lake) = &self.lake {
+            for name in delta::tables(lake.store.as_ref()).await? {
+                let location = Location::in_lake(lake, &name)?;
+                known.push((name, location));
+            }
+        }
+        known.extend(self.registered.read().iter().map(|(name, location)| (name.clone(), location.clone())));
+        Ok(known)
+    }
+}
+
+/// The lineage of all tables that the session knows, and of `start`'s.
+pub(crate) async fn load_graph(resolver: &Resolver, start: &Location) -> Result<(Graph, BTreeMap<String, String>)> {
+    let mut graph = Graph::new();
+    let mut names = BTreeMap::new();
+    let mut known = resolver.known_locations().await?;
+    if !known.iter().any(|(_, location)| location.url() == start.url()) {
+        known.push((start.name().to_owned(), start.clone()));
+    }
+    for (name, location) in known {
+        let url = location.url().to_string();
+        if names.contains_key(&url) {
+            continue;
+        }
+        let mut failed = None;
+        let read = read_commit_lineage(resolver.lineage_source(&location), |commit| {
+            if failed.is_none() {
+                failed = graph.add(&url, &commit).err();
+            }
+        });
+        let read = read.await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match read {
+            Ok(forgotten) => {
+                for (from, to) in forgotten {
+                    resolver.note(format!("{name}: nothing is known of versions {from} to {to}: log cleanup took their commits"));
+                }
+            }
+            Err(error) if location.url() == start.url() => return Err(error.with("table", &name)),
+            // One table that cannot be read must not hide what the others say; nor be hidden itself.
+            Err(error) => resolver.note(format!("{name}: its lineage could not be read, so what went through it is not followed: {error}")),
+        }
+        names.insert(url, name);
+    }
+    if graph.incomplete() > 0 {
+        resolver.note(format!(
+            "{} commit(s) wrote files whose origin nobody recorded: what they carried on is not followed",
+            graph.incomplete()
+        ));
+    }
+    Ok((graph, names))
+}
+
+type BatchIterator = Box<dyn Iterator<Item = DataFusionResult<RecordBatch>> + Send>;
+
+/// Batches that are made while they are read.
+#[derive(Clone)]
+pub(super) struct Batches {
+    schema: SchemaRef,
+    make: Arc<dyn Fn() -> BatchIterator + Send + Sync>,
+}
+
+impl Batches {
+    pub(super) fn new(schema: SchemaRef, make: impl Fn() -> BatchIterator + Send + Sync + 'static) -> Self {
+        Self { schema, make: Arc::new(make) }
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batches")
+    }
+}
+
+impl PartitionStream for Batches {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter((self.make)())))
+    }
+}
+
+/// The batches as a table.
+pub(super) fn streamed(batches: Batches) -> DataFusionResult<StreamingTable> {
+    StreamingTable::try_new(batches.schema.clone(), vec![Arc::new(batches)])
+}
+
+/// Calls `columns` for [`BATCH_ROWS`] rows at a time.
+fn chunked<T: Send + 'static>(
+    schema: &SchemaRef,
+    rows: impl Iterator<Item = T> + Send + 'static,
+    columns: impl Fn(&[T]) -> Vec<ArrayRef> + Send + 'static,
+) -> BatchIterator {
+    let (schema, mut rows) = (schema.clone(), rows.peekable());
+    Box::new(std::iter::from_fn(move || {
+        rows.peek()?;
+        let chunk: Vec<T> = rows.by_ref().take(BATCH_ROWS).collect();
+        Some(RecordBatch::try_new(schema.clone(), columns(&chunk)).map_err(DataFusionError::from))
+    }))
+}
+
+fn text<S: ToString>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
+    Arc::new(values.map(|value| value.map(|value| value.to_string())).collect::<StringArray>())
+}
+
+fn number(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.collect::<UInt64Array>())
+}
+
+fn flag(values: impl Iterator<Item = bool>) -> ArrayRef {
+    Arc::new(values.map(Some).collect::<BooleanArray>())
+}
+
+fn groups_text(groups: Option<&Vec<u32>>) -> Option<String> {
+    groups.map(|groups| groups.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+}
+
+fn kind_name(kind: InputKind) -> &'static str {
+    match kind {
+        InputKind::Table => "table",
+        InputKind::Source => "source",
+    }
+}
+
+/// The positions of an output row group and of an input file within a commit's lineage.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    commit: usize,
+    output: Option<usize>,
+    row_group: Option<usize>,
+    input: Option<usize>,
+    file: Option<usize>,
+}
+
+fn positions(commit: usize, of: &CommitLineage) -> Vec<Row> {
+    let outputs = of.lineage.outputs.iter().enumerate().flat_map(|(output, file)| {
+        let groups = file.row_groups.as_ref().map_or(0, Vec::len);
+        let groups: Vec<Option<usize>> = if groups == 0 { vec![None] } else { (0..groups).map(Some).collect() };
+        groups.into_iter().map(move |row_group| (Some(output), row_group))
+    });
+    let outputs: Vec<_> = if of.lineage.outputs.is_empty() { vec![(None, None)] } else { outputs.collect() };
+    outputs.into_iter().map(|(output, row_group)| Row { commit, output, row_group, input: None, file: None }).collect()
+}
+
+fn inputs(of: &CommitLineage) -> Vec<(Option<usize>, Option<usize>)> {
+    let files = of.lineage.inputs.iter().enumerate().flat_map(|(input, of)| {
+        let files = of.files.as_ref().map_or(0, Vec::len);
+        let files: Vec<Option<usize>> = if files == 0 { vec![None] } else { (0..files).map(Some).collect() };
+        files.into_iter().map(move |file| (Some(input), file))
+    });
+    if of.lineage.inputs.is_empty() { vec![(None, None)] } else { files.collect() }
+}
+
+fn lineage_batches(schema: &SchemaRef, commits: &Arc<Vec<CommitLineage>>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
+    let all = commits.clone();
+    let rows = (0..commits.len()).flat_map(move |commit| {
+        let (outputs, inputs) = all.get(commit).map_or((Vec::new(), Vec::new()), |of| (positions(commit, of), inputs(of)));
+        let inputs = Arc::new(inputs);
+        outputs.into_iter().flat_map(move |row| {
+            let inputs = inputs.clone();
+            (0..inputs.len()).filter_map(move |i| inputs.get(i).map(|(input, file)| Row { input: *input, file: *file, ..row }))
+        })
+    });
+    let (commits, names) = (commits.clone(), names.clone());
+    chunked(schema, rows, move |rows| lineage_columns(rows, &commits, &names))
+}
+
+fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<String, String>) -> Vec<ArrayRef> {
+    let all = || rows.iter().filter_map(|row| Some((row, commits.get(row.commit)?)));
+    let output = |row: &Row, of: &CommitLineage| of.lineage.outputs.get(row.output?).cloned();
+    let input = |row: &Row, of: &CommitLineage| of.lineage.inputs.get(row.input?).cloned();
+    let file = |row: &Row, of: &CommitLineage| of.lineage.inputs.get(row.input?)?.files.as_ref()?.get(row.file?).cloned();
+    let some_text = |text: String| Some(text).filter(|text| !text.is_empty());
+    let engine = |of: &CommitLineage| {
+        let engine = &of.lineage.transformation.engine;
+        some_text(engine.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "))
+    };
+    let named = |uri: String| names.get(&uri).cloned().unwrap_or(uri);
+    vec![
+        number(all().map(|(_, of)| Some(of.version))),
+        text(all().map(|(_, of)| Some(&of.lineage.operation))),
+        flag(all().map(|(_, of)| of.lineage.derived)),
+        text(all().map(|(_, of)| of.attested_by)),
+        Arc::new(all().map(|(_, of)| of.lineage.finished_ms).collect::<TimestampMillisecondArray>().with_timezone("UTC")),
+        text(all().map(|(_, of)| of.lineage.actor.as_ref())),
+        text(all().map(|(row, of)| output(row, of).map(|o| o.path))),
+        number(all().map(|(row, _)| row.row_group.map(|group| group as u64))),
+        number(all().map(|(row, of)| output(row, of)?.row_groups?.get(row.row_group?).copied())),
+        text(all().map(|(row, of)| output(row, of)?.digest)),
+        text(all().map(|(row, of)| input(row, of).map(|i| kind_name(i.kind)))),
+        text(all().map(|(row, of)| input(row, of).map(|i| named(i.uri)))),
+        number(all().map(|(row, of)| input(row, of)?.version)),
+        text(all().map(|(row, of)| file(row, of).map(|f| f.path))),
+        text(all().map(|(row, of)| groups_text(file(row, of)?.row_groups.as_ref()))),
+        text(all().map(|(row, of)| match file(row, of) {
+            Some(file) => file.digest,
+            None => input(row, of)?.digest,
+        })),
+        flag(all().map(|(_, of)| of.lineage.inputs_complete)),
+        text(all().map(|(_, of)| of.lineage.transformation.sql.as_ref())),
+        text(all().map(|(_, of)| of.lineage.transformation.fingerprint)),
+        text(all().map(|(_, of)| engine(of))),
+        text(all().map(|(_, of)| some_text(of.lineage.transformation.volatile.join(", ")))),
+    ]
+}
+
+fn reached_batches(schema: &SchemaRef, reached: &Arc<Vec<Reached>>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
+    let (reached, names) = (reached.clone(), names.clone());
+    chunked(schema, 0..reached.len(), move |rows| {
+        let all = || rows.iter().filter_map(|row| reached.get(*row));
+        let named = |uri: &String| names.get(uri).unwrap_or(uri).clone();
+        vec![
+            number(all().map(|r| Some(u64::from(r.depth)))),
+            text(all().map(|r| Some(kind_name(r.kind)))),
+            text(all().map(|r| Some(named(&r.table)))),
+            number(all().map(|r| r.version)),
+            text(all().map(|r| r.file.as_ref())),
+            text(all().map(|r| groups_text(r.row_groups.as_ref()))),
+            text(all().map(|r| Some(named(&r.via_table)))),
+            number(all().map(|r| Some(r.via_version))),
+            text(all().map(|r| Some(&r.operation))),
+            flag(all().map(|r| r.derived)),
+            text(all().map(|r| r.attested_by)),
+        ]
+    })
+}
+
+/// For those who ask without a session.
+pub(crate) async fn table_commits(resolver: &Resolver, location: &Location) -> Result<Vec<CommitLineage>> {
+    let found = read_table_lineage(resolver.lineage_source(location)).await;
+    match found {
+        Ok(found) => Ok(found.commits),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::NotFound, "there is no Delta table of this name")
+            .with("table", location.name())
+            .caused_by(error)),
+        Err(error) => Err(error.with("table", location.name())),
+    }
+}

@@ -1,0 +1,290 @@
+//! What a statement that writes reads, and how: its lineage, for whoever attests the commit.
+//!
+//! Tables come from the logical plan (a `COUNT(*)` that is answered from the log has no scan left later), the files and row groups that were
+//! really read from the tables' stores, once the statement ran.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility, WindowFunctionDefinition};
+use datafusion::prelude::SessionConfig;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use super::table::{Origin, VerifiedTable};
+use super::to_error;
+use crate::clock::SharedClock;
+use crate::delta::Records;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::lineage::{Input, InputFile, InputKind, Lineage, Transformation};
+use crate::verify::{Extent, ReadFile, VerifiedStore};
+
+const PLAN_TAG: &str = "lakeseal 2026 plan fingerprint v1";
+/// So many unsealed files have their footers read to tell row groups apart; with more, they count as read whole.
+const FOOTERS_LIMIT: usize = 64;
+/// Bytes at a file's end that are fetched for its footer at first.
+const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
+/// A footer is never larger than this, in bytes.
+const FOOTER_LIMIT_BYTES: u64 = 64 << 20;
+
+/// The functions that the engine brings itself.
+static OWN_FUNCTIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let scalar = SessionStateDefaults::default_scalar_functions().into_iter().map(|f| f.name().to_owned());
+    let aggregate = SessionStateDefaults::default_aggregate_functions().into_iter().map(|f| f.name().to_owned());
+    let window = SessionStateDefaults::default_window_functions().into_iter().map(|f| f.name().to_owned());
+    scalar.chain(aggregate).chain(window).collect()
+});
+
+/// A table that a statement reads.
+#[derive(Debug)]
+struct Scan {
+    name: String,
+    origin: Arc<Origin>,
+    store: VerifiedStore,
+}
+
+/// A statement that writes.
+#[derive(Debug)]
+pub(super) struct Statement {
+    operation: &'static str,
+    scans: Vec<Scan>,
+    /// What is read besides verified tables: nothing is known of its content.
+    others: Vec<String>,
+    transformation: Transformation,
+    started_ms: i64,
+}
+
+/// What the plan of a query says of itself.
+#[derive(Debug, Default)]
+pub(super) struct PlanFacts {
+    functions: BTreeSet<String>,
+    user_defined: BTreeSet<String>,
+    volatile: BTreeSet<String>,
+    order_matters: bool,
+}
+
+impl PlanFacts {
+    /// Walks `plan` and its subqueries.
+    pub(super) fn of(plan: &LogicalPlan) -> Result<Self> {
+        let mut facts = Self::default();
+        let walked = plan.apply_with_subqueries(|node| {
+            facts.order_matters |= matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_));
+            node.apply_expressions(|expression| {
+                expression.apply(|part| {
+                    facts.note(part);
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        });
+        walked.map_err(to_error)?;
+        Ok(facts)
+    }
+
+    fn note(&mut self, expression: &Expr) {
+        let (name, volatility) = match expression {
+            Expr::ScalarFunction(call) => (call.func.name(), call.func.signature().volatility),
+            Expr::AggregateFunction(call) => (call.func.name(), call.func.signature().volatility),
+            Expr::WindowFunction(call) => match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(fun) => (fun.name(), fun.signature().volatility),
+                WindowFunctionDefinition::WindowUDF(fun) => (fun.name(), fun.signature().volatility),
+            },
+            _ => return,
+        };
+        self.functions.insert(name.to_owned());
+        if !OWN_FUNCTIONS.contains(name) {
+            self.user_defined.insert(name.to_owned());
+        }
+        // `now()` is stable within a query, and another at every run.
+        if volatility != Volatility::Immutable {
+            self.volatile.insert(name.to_owned());
+        }
+    }
+
+    /// Whether the result may depend on how rows are spread over partitions: sums of floats, limits, windows.
+    pub(super) fn order_matters(&self) -> bool {
+        self.order_matters
+    }
+}
+
+/// The fingerprint of a plan's text: comparable within one version of the engine.
+pub(super) fn fingerprint(plan: &LogicalPlan) -> (String, Digest) {
+    let text = plan.display_indent_schema().to_string();
+    let digest = Digest::tagged(PLAN_TAG, text.as_bytes());
+    (text, digest)
+}
+
+impl Statement {
+    /// Takes down what `sql`, planned as `query`, reads. From here on the tables note what of them is read.
+    pub(super) fn new(
+        operation: &'static str,
+        sql: &str,
+        query: &LogicalPlan,
+        facts: PlanFacts,
+        config: &SessionConfig,
+        clock: &SharedClock,
+    ) -> Result<Self> {
+        let (mut scans, mut others): (Vec<Scan>, Vec<String>) = (Vec::new(), Vec::new());
+        let walked = query.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let provider = source_as_provider(&scan.source)?;
+                match provider.downcast_ref::<VerifiedTable>() {
+                    Some(table) => {
+                        table.store().begin_read_log();
+                        let (origin, store) = (table.origin().clone(), table.store().clone());
+                        scans.push(Scan { name: scan.table_name.table().to_owned(), origin, store });
+                    }
+                    None => others.push(scan.table_name.to_string()),
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        walked.map_err(to_error)?;
+        let (plan, digest) = fingerprint(query);
+        let transformation = Transformation {
+            sql: Some(sql.to_owned()),
+            plan: Some(plan),
+            fingerprint: Some(digest),
+            functions: facts.functions.into_iter().collect(),
+            user_defined: facts.user_defined.into_iter().collect(),
+            volatile: facts.volatile.into_iter().collect(),
+            settings: changed_settings(config),
+            ..Transformation::default()
+        };
+        Ok(Self { operation, scans, others, transformation, started_ms: clock.now_ms() })
+    }
+}
+
+/// The settings that differ from a session's own defaults.
+fn changed_settings(config: &SessionConfig) -> std::collections::BTreeMap<String, String> {
+    let entries = |config: &SessionConfig| -> std::collections::BTreeMap<String, String> {
+        config.options().entries().into_iter().filter_map(|entry| Some((entry.key, entry.value?))).collect()
+    };
+    let usual = entries(&super::session::session_config());
+    entries(config).into_iter().filter(|(name, value)| usual.get(name) != Some(value)).collect()
+}
+
+#[async_trait]
+impl Records for Statement {
+    async fn lineage(&self) -> Lineage {
+        let mut inputs: Vec<Input> = Vec::new();
+        for scan in &self.scans {
+            let input = scan.input().await;
+            // One table read twice at one version is one input.
+            match inputs.iter_mut().find(|known| known.uri == input.uri && known.version == input.version && known.name == input.name) {
+                Some(known) => merge(known, input),
+                None => inputs.push(input),
+            }
+        }
+        inputs.extend(self.others.iter().map(|name| Input {
+            kind: InputKind::Source,
+            uri: format!("session:{name}"),
+            name: Some(name.clone()),
+            table_id: None,
+            version: None,
+            digest: None,
+            baseline: None,
+            files: None,
+        }));
+        Lineage {
+            operation: self.operation.to_owned(),
+            inputs,
+            inputs_complete: self.others.is_empty(),
+            transformation: self.transformation.clone(),
+            started_ms: Some(self.started_ms),
+            ..Lineage::default()
+        }
+    }
+}
+
+/// The union of two reads of one table; what is unknown in either is unknown.
+fn merge(known: &mut Input, more: Input) {
+    let (Some(files), Some(more)) = (&mut known.files, more.files) else {
+        known.files = None;
+        return;
+    };
+    for file in more {
+        match files.iter_mut().find(|own| own.path == file.path) {
+            Some(own) => {
+                own.row_groups = match (own.row_groups.take(), file.row_groups) {
+                    (Some(a), Some(b)) => Some(a.into_iter().chain(b).collect::<BTreeSet<_>>().into_iter().collect()),
+                    _ => None,
+                };
+            }
+            None => files.push(file),
+        }
+    }
+}
+
+impl Scan {
+    async fn input(&self) -> Input {
+        let read = self.store.read_files();
+        let mut footers = 0;
+        let mut files = Vec::new();
+        for file in &read {
+            footers += usize::from(matches!(file.extent, Extent::Bytes(_)));
+            let row_groups = match &file.extent {
+                Extent::RowGroups(groups) => Some(groups.iter().copied().collect()),
+                Extent::Bytes(_) if footers > FOOTERS_LIMIT => None,
+                Extent::Bytes(ranges) => row_groups(&self.store, file, ranges).await,
+            };
+            // A file of which no row group was read gave nothing: its footer said so.
+            if row_groups.as_ref().is_none_or(|groups: &Vec<u32>| !groups.is_empty()) {
+                files.push(InputFile { path: file.path.clone(), digest: file.digest, row_groups });
+            }
+        }
+        let origin = &self.origin;
+        Input {
+            kind: InputKind::Table,
+            uri: origin.location.url().to_string(),
+            name: Some(self.name.clone()),
+            table_id: origin.table_id.clone(),
+            version: origin.version,
+            digest: origin.commit,
+            baseline: origin.baseline,
+            // Nothing read means answered from the log, which speaks of every file.
+            files: Some(files).filter(|files| !files.is_empty()),
+        }
+    }
+}
+
+/// The row groups of an unsealed file that `ranges` touch; `None` when its footer is not understood.
+async fn row_groups(store: &VerifiedStore, file: &ReadFile, ranges: &[std::ops::Range<u64>]) -> Option<Vec<u32>> {
+    let metadata = footer(store, file).await?;
+    let mut touched = Vec::new();
+    for (ordinal, group) in metadata.row_groups().iter().enumerate() {
+        let chunks = group.columns().iter().map(parquet::file::metadata::ColumnChunkMetaData::byte_range);
+        let is_read = chunks.into_iter().any(|(start, length)| {
+            ranges.iter().any(|range| range.start < start.saturating_add(length) && start < range.end)
+        });
+        if is_read {
+            touched.push(u32::try_from(ordinal).ok()?);
+        }
+    }
+    Some(touched)
+}
+
+async fn footer(store: &VerifiedStore, file: &ReadFile) -> Option<ParquetMetaData> {
+    let mut wanted = FOOTER_GUESS_BYTES.min(file.size);
+    for _ in 0..2 {
+        let range = Some(GetRange::Bounded(file.size.saturating_sub(wanted)..file.size));
+        let bytes = store.get_opts(&file.location, GetOptions { range, ..GetOptions::default() }).await.ok()?.bytes().await.ok()?;
+        let size = file.size;
+        // Decoders panic on some damaged footers.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let mut reader = ParquetMetaDataReader::new();
+            reader.try_parse_sized(&bytes, size).and_then(|()| reader.finish())
+        });
+        match parsed.await.ok()? {
+            Ok(metadata) => return Some(metadata),
+            Err(ParquetError::NeedMoreData(more)) => wanted = u64::try_from(more).ok().filter(|more| *more <= FOOTER_LIMIT_BYTES)?.min(file.size),
+            Err(_) => return None,
+        }
+    }
+    None
+}

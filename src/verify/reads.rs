@@ -1,0 +1,90 @@
+//! Which files and row groups of a table were read through its store: what lineage records as a query's inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use object_store::path::Path;
+use parking_lot::Mutex;
+
+use super::objects::{Content, Object};
+use crate::digest::Digest;
+
+/// So many separate ranges of an unsealed file are told apart; with more, it counts as read whole.
+const RANGES_LIMIT: usize = 4096;
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadFile {
+    /// Its place in the store.
+    pub location: Path,
+    /// Its path in the table.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest, when it is sealed.
+    pub digest: Option<Digest>,
+    /// What of it was read.
+    pub extent: Extent,
+}
+
+/// What of a file was read. Footers, indexes and bloom filters are not counted: they hold no rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// These row groups, by the sealed evidence.
+    RowGroups(BTreeSet<u32>),
+    /// These bytes of a file whose row groups the evidence does not tell.
+    Bytes(Vec<Range<u64>>),
+}
+
+/// Notes reads, once it is begun.
+#[derive(Debug, Default)]
+pub(super) struct ReadLog(Mutex<Option<BTreeMap<Path, ReadFile>>>);
+
+impl ReadLog {
+    pub(super) fn begin(&self) {
+        self.0.lock().get_or_insert_default();
+    }
+
+    pub(super) fn files(&self) -> Vec<ReadFile> {
+        self.0.lock().iter().flat_map(|files| files.values().cloned()).collect()
+    }
+
+    /// Notes that `ranges` of `object` were asked for. A range that ends with the file is that of a footer.
+    pub(super) fn note(&self, object: &Object, ranges: &[Range<u64>]) {
+        if matches!(object.content, Content::Pinned(_)) {
+            return;
+        }
+        let mut log = self.0.lock();
+        let Some(files) = log.as_mut() else { return };
+        let file = files.entry(object.path.clone()).or_insert_with(|| ReadFile {
+            location: object.path.clone(),
+            path: object.shown.clone(),
+            size: object.size,
+            digest: object.digest(),
+            extent: match object.content {
+                Content::Sealed(_) => Extent::RowGroups(BTreeSet::new()),
+                _ => Extent::Bytes(Vec::new()),
+            },
+        });
+        for range in ranges.iter().filter(|range| range.start < range.end && range.end < object.size) {
+            match (&mut file.extent, &object.content) {
+                (Extent::RowGroups(read), Content::Sealed(sealed)) => {
+                    let touched = sealed.row_groups.iter().filter(|group| group.bytes.start < range.end && range.start < group.bytes.end);
+                    read.extend(touched.map(|group| group.ordinal));
+                }
+                (Extent::Bytes(read), _) => add(read, range, object.size),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn add(read: &mut Vec<Range<u64>>, range: &Range<u64>, size: u64) {
+    if read.len() >= RANGES_LIMIT {
+        *read = vec![0..size];
+    }
+    match read.last_mut() {
+        Some(last) if last.start <= range.start && range.start <= last.end => last.end = last.end.max(range.end),
+        _ => read.push(range.clone()),
+    }
+}
