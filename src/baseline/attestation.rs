@@ -15,7 +15,8 @@ use super::sign::PAYLOAD_TYPE;
 use super::statement::STATEMENT_TYPE;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Envelope, KeyId, Signer, VerifyingKey};
+use crate::key::dsse::Envelope;
+use crate::key::{KeyId, Signer, VerifyingKey};
 use crate::table::read_object;
 
 /// `predicateType` of an attestation: SLSA provenance.

@@ -233,7 +233,7 @@ impl Replay<'_> {
             None => "not recorded",
         };
         let facts = PlanFacts::of(&input)?;
-        let found = Found::of(self.location, self.commit, &self.resolver.options).await?;
+        let found = Found::of(self.location, self.commit).await?;
         outcome.comparison = compare(&context, query, &found, facts.order_matters()).await?;
         let comparison = &outcome.comparison;
         (outcome.verdict, outcome.detail) = match (&comparison.first_difference, comparison.deviation) {

@@ -1,6 +1,7 @@
 //! The rows that a statement gives now against the rows that a commit added then, as multisets.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, new_null_array};
@@ -9,15 +10,19 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use bytes::Bytes;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::ObjectStoreExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::async_reader::ParquetObjectReader;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::table::TableOptions;
 use super::to_error;
 use crate::delta::{self, Location};
 use crate::digest::{Digest, MultisetHasher};
@@ -58,6 +63,28 @@ struct AddedFile {
     digest: Option<Digest>,
 }
 
+/// A file as the decoder asks for it.
+struct StoredFile {
+    store: Arc<dyn ObjectStore>,
+    location: Path,
+    size: u64,
+}
+
+impl AsyncFileReader for StoredFile {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { self.store.get_range(&self.location, range).await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move { self.store.get_ranges(&self.location, &ranges).await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
+    }
+
+    fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        let size = self.size;
+        async move { ParquetMetaDataReader::new().load_and_finish(self, size).await.map(Arc::new) }.boxed()
+    }
+}
+
 /// The rows that a commit added.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -71,7 +98,7 @@ impl Found {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when that version can no longer be read, [`ErrorKind::Unsupported`] for column mapping.
-    pub(super) async fn of(location: &Location, commit: &CommitLineage, _: &TableOptions) -> Result<Self> {
+    pub(super) async fn of(location: &Location, commit: &CommitLineage) -> Result<Self> {
         let version = commit.version;
         let snapshot = table::load(location.store().as_ref(), location.root(), Some(version)).await.map_err(|e| {
             let kind = if e.is_retryable() { e.kind() } else { ErrorKind::NotFound };
@@ -119,7 +146,7 @@ impl Found {
         let failed = |e: parquet::errors::ParquetError| {
             Error::new(ErrorKind::Corrupt, "a file that the commit added cannot be read").with("file", &file.path).caused_by(e)
         };
-        let reader = ParquetObjectReader::new(self.location.store().clone(), file.location.clone()).with_file_size(file.size);
+        let reader = StoredFile { store: self.location.store().clone(), location: file.location.clone(), size: file.size };
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
         let mut batches = builder.build().map_err(failed)?;
         while let Some(batch) = batches.next().await {
