@@ -156,12 +156,23 @@ impl Auditor {
         progress: &dyn Progress,
     ) -> Result<u64> {
         let store = &**self.repository.store();
-        let place = Place { store, root: self.repository.root(), location: &self.location, now_ms: self.clock.now_ms(), writers: &self.options.writers };
+        let place = Place {
+            store,
+            root: self.repository.root(),
+            location: &self.location,
+            now_ms: self.clock.now_ms(),
+            writers: &self.options.writers,
+        };
         let mut comparison = match compare::compare_log(&place, snapshot, sealed).await {
             Ok(comparison) => comparison,
             Err(e) => {
                 report.findings.push(unreadable(&e));
-                LogComparison { findings: compare::compare_state(snapshot, sealed), at_sealed: None, later: None, attested: AttestedBy::new() }
+                LogComparison {
+                    findings: compare::compare_state(snapshot, sealed),
+                    at_sealed: None,
+                    later: None,
+                    attested: AttestedBy::new(),
+                }
             }
         };
         if snapshot.kind == TableKind::Delta {

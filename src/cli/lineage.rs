@@ -17,7 +17,8 @@ const SHORT_KEY: usize = 16;
 pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let session = super::sql::session(&[], &[], &args.writers, false, context).await?;
     let (location, commits) = session.lineage(&args.table).await?;
-    let commits: Vec<CommitLineage> = commits.into_iter().filter(|commit| args.at.is_none_or(|version| commit.version == version)).collect();
+    let commits: Vec<CommitLineage> =
+        commits.into_iter().filter(|commit| args.at.is_none_or(|version| commit.version == version)).collect();
     if args.openlineage {
         for event in lineage::events(location.url().as_str(), &commits, context.clock.now_ms()) {
             out.line(event)?;

@@ -49,7 +49,13 @@ pub(super) async fn collect(query: &str, context: &Context) -> Result<Vec<Record
 }
 
 /// A session as the arguments describe it.
-pub(super) async fn session(tables: &[String], trust: &[PathBuf], writers: &[PathBuf], sealed: bool, context: &Context) -> Result<SealedSession> {
+pub(super) async fn session(
+    tables: &[String],
+    trust: &[PathBuf],
+    writers: &[PathBuf],
+    sealed: bool,
+    context: &Context,
+) -> Result<SealedSession> {
     let named = tables.iter().map(|text| split(text)).collect::<Result<Vec<_>>>()?;
     let lake = if context.has_config()? { Some(context.lake().await?) } else { None };
     let mode = if sealed { ReadMode::Sealed } else { ReadMode::Latest };

@@ -25,9 +25,9 @@ pub use operation::{Operation, Records};
 pub use scheme::{SCHEME, register_lake_scheme};
 pub use session::{StoreRegistry, session};
 
-pub(crate) use session::{runtime, session_config};
 pub(crate) use import::table_schema;
 pub(crate) use operation::engine_versions;
+pub(crate) use session::{runtime, session_config};
 pub(crate) use source::delta_type;
 pub(crate) use write::{WriteMode, exists, provider, write_stream};
 

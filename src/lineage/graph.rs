@@ -150,7 +150,9 @@ impl Graph {
     /// [`ErrorKind::Unsupported`] when there are more files than memory is meant for.
     pub fn add(&mut self, table: &str, commit: &CommitLineage) -> Result<()> {
         if self.files.len() > FILES_LIMIT {
-            return Err(Error::new(ErrorKind::Unsupported, "the lineage names more files than one walk is made for").with("limit", FILES_LIMIT));
+            return Err(
+                Error::new(ErrorKind::Unsupported, "the lineage names more files than one walk is made for").with("limit", FILES_LIMIT)
+            );
         }
         let lineage = &commit.lineage;
         let own = self.table(table, InputKind::Table);
@@ -233,7 +235,8 @@ impl Graph {
         let table = *self.table_index.get(&start.table).ok_or_else(|| missing("no lineage speaks of the table"))?;
         let Some(path) = &start.file else { return Ok((table, None)) };
         let file = self.file_index.get(&(table, Box::from(path.as_str())));
-        let file = *file.ok_or_else(|| missing("no lineage speaks of the file: see `lineage` for the files that it knows").with("file", path))?;
+        let file =
+            *file.ok_or_else(|| missing("no lineage speaks of the file: see `lineage` for the files that it knows").with("file", path))?;
         Ok((table, Some(file)))
     }
 
@@ -245,7 +248,8 @@ impl Graph {
     /// [`ErrorKind::NotFound`] for a table or file that no lineage speaks of.
     pub fn blast_radius(&self, start: &Start) -> Result<Vec<Reached>> {
         let (table, file) = self.start(start)?;
-        let mut walk = Downstream { graph: self, seen_commits: HashSet::new(), seen_files: HashSet::new(), queue: VecDeque::new(), out: Vec::new() };
+        let mut walk =
+            Downstream { graph: self, seen_commits: HashSet::new(), seen_files: HashSet::new(), queue: VecDeque::new(), out: Vec::new() };
         match file {
             Some(file) => walk.follow(file, start.row_group, 0),
             None => {

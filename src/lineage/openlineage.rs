@@ -28,10 +28,8 @@ fn event(table: &str, commit: &CommitLineage, fallback_ms: i64) -> Value {
     }
     let mut run = json!({"lakeseal_lineage": lakeseal_facet(commit)});
     if let Some(version) = lineage.transformation.engine.get("datafusion") {
-        run["processing_engine"] = facet(
-            "1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet",
-            json!({"version": version, "name": "datafusion"}),
-        );
+        run["processing_engine"] =
+            facet("1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet", json!({"version": version, "name": "datafusion"}));
     }
     let mut output = facets_of_version(Some(commit.version));
     output["lakeseal_files"] = json!({
@@ -87,7 +85,11 @@ fn dataset_name(uri: &str) -> (String, String) {
 fn input(input: &Input) -> Value {
     let (namespace, name) = dataset_name(&input.uri);
     let mut facets = facets_of_version(input.version);
-    let files = input.files.iter().flatten().map(|f| json!({"path": f.path, "row_groups": f.row_groups, "blake3": f.digest.map(|d| d.to_string())}));
+    let files = input
+        .files
+        .iter()
+        .flatten()
+        .map(|f| json!({"path": f.path, "row_groups": f.row_groups, "blake3": f.digest.map(|d| d.to_string())}));
     facets["lakeseal_input"] = json!({
         "_producer": PRODUCER,
         "_schemaURL": format!("{PRODUCER}#input"),

@@ -372,12 +372,7 @@ pub(super) mod tests {
                 engine: BTreeMap::from([("datafusion".to_owned(), "55.2.0".to_owned())]),
                 parameters: BTreeMap::from([("mode".to_owned(), "Append".to_owned())]),
             },
-            outputs: vec![Output {
-                path: "c.parquet".to_owned(),
-                size: 10,
-                digest: Some(Digest([5; 32])),
-                row_groups: Some(vec![100, 7]),
-            }],
+            outputs: vec![Output { path: "c.parquet".to_owned(), size: 10, digest: Some(Digest([5; 32])), row_groups: Some(vec![100, 7]) }],
             actor: Some("ann".to_owned()),
             started_ms: Some(1_790_000_000_000),
             finished_ms: Some(1_790_000_000_123),

@@ -31,7 +31,8 @@ pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
     context.register_udtf("verify_derivation", Arc::new(Function { resolver: resolver.clone() }));
 }
 
-const USAGE: &str = "verify_derivation takes a table, and at will a version of it: verify_derivation('features'), verify_derivation('features', 3)";
+const USAGE: &str =
+    "verify_derivation takes a table, and at will a version of it: verify_derivation('features'), verify_derivation('features', 3)";
 
 fn schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -171,7 +172,8 @@ impl FunctionTable {
             && !found.commits.iter().any(|commit| commit.version == version)
         {
             let forgotten = found.forgotten.iter().any(|(from, to)| (*from..=*to).contains(&version));
-            let why = if forgotten { "log cleanup took this version's commit, and nobody attested it" } else { "the table has no such version" };
+            let why =
+                if forgotten { "log cleanup took this version's commit, and nobody attested it" } else { "the table has no such version" };
             return Err(Error::new(ErrorKind::NotFound, why).with("table", &self.table).with("version", version));
         }
         let mut outcomes = Vec::new();
@@ -310,19 +312,26 @@ impl Replay<'_> {
     async fn pinned(&self, input: &Input) -> Result<VerifiedTable> {
         let location = self.located(input)?;
         let Some(version) = input.version else {
-            return Err(Error::new(ErrorKind::Unsupported, "an input is a folder of Parquet files, which has no versions").with("input", &input.uri));
+            return Err(Error::new(ErrorKind::Unsupported, "an input is a folder of Parquet files, which has no versions")
+                .with("input", &input.uri));
         };
         let snapshot = table::load(location.store().as_ref(), location.root(), Some(version)).await.map_err(|e| {
             let kind = if e.is_retryable() { e.kind() } else { ErrorKind::NotFound };
-            Error::new(kind, "an input can no longer be read at the version that was read").with("input", &input.uri).with("version", version).caused_by(e)
+            Error::new(kind, "an input can no longer be read at the version that was read")
+                .with("input", &input.uri)
+                .with("version", version)
+                .caused_by(e)
         })?;
         let now = snapshot.commits.iter().find(|commit| commit.version == version).map(|commit| commit.digest);
         if let (Some(recorded), Some(now)) = (input.digest, now)
             && recorded != now
         {
-            return Err(Error::new(ErrorKind::Mismatch, "an input's commit is not the one that was read: the table's history was replaced")
-                .with("input", &input.uri)
-                .with("version", version));
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                "an input's commit is not the one that was read: the table's history was replaced",
+            )
+            .with("input", &input.uri)
+            .with("version", version));
         }
         if input.table_id.as_ref().is_some_and(|id| *id != snapshot.table_id) {
             return Err(Error::new(ErrorKind::Mismatch, "another table lies where the input was").with("input", &input.uri));
@@ -345,7 +354,8 @@ impl Replay<'_> {
         let lake = self.resolver.lake.as_ref();
         if !input.uri.starts_with(&format!("{}://", delta::SCHEME)) {
             // A URL out of a stored object is not opened unasked: it could name anything.
-            return Err(Error::new(ErrorKind::NotFound, "an input is no table of the lake: name it with --table NAME=TABLE").with("input", &input.uri));
+            return Err(Error::new(ErrorKind::NotFound, "an input is no table of the lake: name it with --table NAME=TABLE")
+                .with("input", &input.uri));
         }
         Location::parse(&input.uri, lake)
     }

@@ -475,9 +475,9 @@ pub(crate) async fn table_commits(resolver: &Resolver, location: &Location) -> R
     let found = read_table_lineage(resolver.lineage_source(location)).await;
     match found {
         Ok(found) => Ok(found.commits),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::NotFound, "there is no Delta table of this name")
-            .with("table", location.name())
-            .caused_by(error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::new(ErrorKind::NotFound, "there is no Delta table of this name").with("table", location.name()).caused_by(error))
+        }
         Err(error) => Err(error.with("table", location.name())),
     }
 }

@@ -259,9 +259,9 @@ async fn row_groups(store: &VerifiedStore, file: &ReadFile, ranges: &[std::ops::
     let mut touched = Vec::new();
     for (ordinal, group) in metadata.row_groups().iter().enumerate() {
         let chunks = group.columns().iter().map(parquet::file::metadata::ColumnChunkMetaData::byte_range);
-        let is_read = chunks.into_iter().any(|(start, length)| {
-            ranges.iter().any(|range| range.start < start.saturating_add(length) && start < range.end)
-        });
+        let is_read = chunks
+            .into_iter()
+            .any(|(start, length)| ranges.iter().any(|range| range.start < start.saturating_add(length) && start < range.end));
         if is_read {
             touched.push(u32::try_from(ordinal).ok()?);
         }
@@ -282,7 +282,9 @@ async fn footer(store: &VerifiedStore, file: &ReadFile) -> Option<ParquetMetaDat
         });
         match parsed.await.ok()? {
             Ok(metadata) => return Some(metadata),
-            Err(ParquetError::NeedMoreData(more)) => wanted = u64::try_from(more).ok().filter(|more| *more <= FOOTER_LIMIT_BYTES)?.min(file.size),
+            Err(ParquetError::NeedMoreData(more)) => {
+                wanted = u64::try_from(more).ok().filter(|more| *more <= FOOTER_LIMIT_BYTES)?.min(file.size)
+            }
             Err(_) => return None,
         }
     }

@@ -191,7 +191,8 @@ fn strict_cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 fn normal(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name());
-        let column = column.ok_or_else(|| Error::new(ErrorKind::Unsupported, "a column of the table is missing").with("column", field.name()))?;
+        let column =
+            column.ok_or_else(|| Error::new(ErrorKind::Unsupported, "a column of the table is missing").with("column", field.name()))?;
         if column.data_type() == field.data_type() { Ok(column.clone()) } else { strict_cast(column, field.data_type()) }
     });
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_>>()?).map_err(misfit)
@@ -304,7 +305,11 @@ async fn difference(context: &SessionContext, query: LogicalPlan, found: &Found,
                 let wrong = sums.names(batch)?.iter().position(|name| balance.get(name).is_some_and(|balance| *balance < 0));
                 if let Some(row) = wrong {
                     let text = shown(batch, row)?;
-                    named = Some(format!("the commit added {text} (row {} of {}), which the statement does not give", position + row, file.path));
+                    named = Some(format!(
+                        "the commit added {text} (row {} of {}), which the statement does not give",
+                        position + row,
+                        file.path
+                    ));
                 }
             }
             position += batch.num_rows();

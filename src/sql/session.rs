@@ -10,8 +10,8 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use parking_lot::RwLock;
 
 use super::catalog::{LakeSchema, Resolver};
-use super::{derivation, functions, lineage};
 use super::table::{TableOptions, VerifiedTable};
+use super::{derivation, functions, lineage};
 use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};

@@ -112,12 +112,7 @@ impl VerifiedTable {
     }
 
     /// As [`Self::open`], at `version`, held against the newest baseline that is not newer; without one it is read unverified.
-    pub(super) async fn open_at(
-        location: &Location,
-        trust: Option<&Trust>,
-        options: &TableOptions,
-        version: Option<u64>,
-    ) -> Result<Self> {
+    pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: Option<u64>) -> Result<Self> {
         let repository = Repository::new(location.store().clone(), location.root().clone());
         let mut notes = Vec::new();
         let sealed = match (version, trust) {

@@ -136,11 +136,22 @@ impl TableProvider for Recorded {
         TableType::Base
     }
 
-    async fn scan(&self, _: &dyn Session, _: Option<&Vec<usize>>, _: &[Expr], _: Option<usize>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         not_impl_err!("the target of a statement is not read")
     }
 
-    async fn insert_into(&self, _: &dyn Session, input: Arc<dyn ExecutionPlan>, operation: InsertOp) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn insert_into(
+        &self,
+        _: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let mode = match (&self.existing, operation) {
             (None, _) => WriteMode::Create,
             (Some(existing), _) => {

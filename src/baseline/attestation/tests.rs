@@ -44,7 +44,8 @@ async fn only_the_signer_s_own_key_opens_an_attestation() {
     assert_eq!(read_attestation(&*store, &root, &name, &[key.public().into()]).await.unwrap(), Some(sample()));
     assert_eq!(read_attestation(&*store, &root, &name, &[stranger.public().into()]).await.unwrap(), None);
     // A stranger's signature under the writer's name.
-    let (store, root, name) = stored(&key, 7, Digest::of(BYTES), attestation_envelope(&stranger, sample().statement(&[])).await.unwrap()).await;
+    let (store, root, name) =
+        stored(&key, 7, Digest::of(BYTES), attestation_envelope(&stranger, sample().statement(&[])).await.unwrap()).await;
     assert_eq!(read_attestation(&*store, &root, &name, &[key.public().into(), stranger.public().into()]).await.unwrap(), None);
     // Replayed for another version, and for another commit.
     for (version, commit) in [(8, Digest::of(BYTES)), (7, Digest([9; 32]))] {

@@ -89,7 +89,11 @@ async fn attempts_that_came_to_nothing_accuse_nobody() {
         let commit = AttestedCommit::of("the-table".to_owned(), LOCATION.to_owned(), version, &[seed], None);
         let name = AttestationName { version, commit: commit.commit, key: writer().public().id() };
         let attestation = Attestation { commit, provenance: json!({}) };
-        world.store.put(&name.path(&world.root), attestation_envelope(&writer(), attestation.statement(&[])).await.unwrap().into()).await.unwrap();
+        world
+            .store
+            .put(&name.path(&world.root), attestation_envelope(&writer(), attestation.statement(&[])).await.unwrap().into())
+            .await
+            .unwrap();
     }
     world.attest(4).await;
     let report = world.audit_listed().await;

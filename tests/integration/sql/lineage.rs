@@ -88,7 +88,9 @@ impl World {
         let batches = self.run(query).await;
         let rows: Vec<String> = batches
             .iter()
-            .flat_map(|batch| (0..batch.num_rows()).map(move |row| arrow::util::display::array_value_to_string(batch.column(0), row).unwrap()))
+            .flat_map(|batch| {
+                (0..batch.num_rows()).map(move |row| arrow::util::display::array_value_to_string(batch.column(0), row).unwrap())
+            })
             .collect();
         rows.join("|")
     }
@@ -111,7 +113,8 @@ impl World {
 async fn an_import_names_the_digest_of_its_source_and_its_row_groups() {
     let world = World::new().await;
     let source = Digest::of(&std::fs::read(world.directory.path().join("raw.parquet")).unwrap());
-    let row = "operation || ' ' || input_kind || ' ' || input_table || ' ' || input_digest || ' ' || output_row_group || ' ' || output_rows";
+    let row =
+        "operation || ' ' || input_kind || ' ' || input_table || ' ' || input_digest || ' ' || output_row_group || ' ' || output_rows";
     assert_eq!(world.text(&format!("SELECT {row} FROM lineage('raw')")).await, format!("IMPORT source raw.parquet {source} 0 4000"));
     let written = world.text("SELECT output_digest FROM lineage('raw')").await;
     let file = world.text("SELECT output_file FROM lineage('raw')").await;
@@ -158,11 +161,11 @@ async fn four_tables_are_followed_up_and_down_and_functions_are_tables() {
     world.run("CREATE TABLE features AS SELECT part, sum(x) AS total, count(*) AS n FROM clean GROUP BY part").await;
     world.run("CREATE TABLE training AS SELECT c.id, f.total FROM clean c JOIN features f ON c.part = f.part").await;
     world.run("INSERT INTO training SELECT id, x FROM raw WHERE id < 5").await;
-    assert_eq!(world.text("SELECT \"table\" || depth FROM blast_radius('raw') ORDER BY depth, 1").await, "clean1|training1|features2|training2");
     assert_eq!(
-        world.text("SELECT DISTINCT \"table\" FROM upstream('training') ORDER BY 1").await,
-        "clean|features|raw|raw.parquet"
+        world.text("SELECT \"table\" || depth FROM blast_radius('raw') ORDER BY depth, 1").await,
+        "clean1|training1|features2|training2"
     );
+    assert_eq!(world.text("SELECT DISTINCT \"table\" FROM upstream('training') ORDER BY 1").await, "clean|features|raw|raw.parquet");
     // Joins, filters, aggregates.
     let joined = "SELECT count(DISTINCT b.file) FROM blast_radius('raw') b JOIN lineage('training') l ON l.output_file = b.file WHERE l.operation = 'INSERT'";
     assert_eq!(world.count(joined).await, 1);
@@ -172,7 +175,8 @@ async fn four_tables_are_followed_up_and_down_and_functions_are_tables() {
     let table = delta::open(&world.location("training"), None).await.unwrap();
     let context = delta::session([&world.location("training")]).unwrap();
     table.optimize().with_session_state(Arc::new(context.state())).await.unwrap();
-    let optimised = "SELECT operation || ' ' || derived || ' ' || count(*) FROM lineage('training') WHERE version = 2 GROUP BY operation, derived";
+    let optimised =
+        "SELECT operation || ' ' || derived || ' ' || count(*) FROM lineage('training') WHERE version = 2 GROUP BY operation, derived";
     assert_eq!(world.text(optimised).await, "OPTIMIZE true 2");
     assert_eq!(world.text("SELECT DISTINCT max(depth) FROM blast_radius('raw')").await, "3");
     for bad in ["lineage('none')", "upstream('none')", "blast_radius('raw', 'none.parquet')", "verify_derivation('raw', 99)"] {
