@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
-//! `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `lineage` · `verify` · `delta` · `sql` · `cli`.
+//! `profile` · `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `lineage`, `diff`, `verify` · `delta` · `sql` · `cli`.
 
 mod failpoint;
 
@@ -21,6 +21,9 @@ pub mod key;
 
 pub mod erasure;
 pub mod format;
+
+#[cfg(feature = "tables")]
+pub mod profile;
 
 #[cfg(feature = "tables")]
 pub mod fingerprint;
@@ -37,6 +40,9 @@ pub mod store;
 
 #[cfg(feature = "tables")]
 pub mod lineage;
+
+#[cfg(feature = "tables")]
+pub mod diff;
 
 #[cfg(feature = "tables")]
 pub mod verify;

@@ -97,7 +97,7 @@ impl Auditor {
         };
         report.baseline = Some(newest.summary.clone());
         self.check_chain(&newest, report).await;
-        let sealed = match self.repository.sealed_table(newest).await {
+        let sealed = match self.repository.whole_table(newest).await {
             Ok(sealed) => sealed,
             Err(e) => {
                 report.findings.push(Finding::new(Verdict::Undetermined, format!("the baseline's evidence cannot be used: {e}")));
@@ -249,7 +249,7 @@ impl Auditor {
 }
 
 pub(super) fn observer<'a>(repository: &'a Repository, schema: &'a TableSchema, row_key: [u8; 32], rows: bool) -> Observer<'a> {
-    Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows }
+    Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows, profiles: false }
 }
 
 fn observer_of<'a>(observer: Observer<'a>, schema: &'a TableSchema) -> Observer<'a> {

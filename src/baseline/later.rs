@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::read_object;
-use crate::table::{FileKey, TableSnapshot, canonical_path};
+use crate::table::{FileKey, TableKind, TableSnapshot, canonical_path};
 
 const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
 
@@ -45,6 +45,35 @@ pub(super) struct LaterFile {
     pub(super) size: Option<u64>,
     pub(super) partition_values: BTreeMap<String, Option<String>>,
     pub(super) has_deletion_vector: bool,
+}
+
+/// The files that a later commit put in each other's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Files that it removed.
+    pub removes: Vec<FileKey>,
+    /// Files that it added.
+    pub adds: Vec<FileKey>,
+}
+
+/// What each commit after `sealed_version` exchanged, in their order; `None` when one of them is no longer there, or for a folder.
+///
+/// Cost: one GET per commit.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when a commit does not parse; [`ErrorKind::Unavailable`] when it changed while it was read.
+pub async fn exchanges(
+    store: &dyn ObjectStore,
+    root: &Path,
+    snapshot: &TableSnapshot,
+    sealed_version: u64,
+) -> Result<Option<Vec<Exchange>>> {
+    if snapshot.kind == TableKind::Parquet {
+        return Ok(None);
+    }
+    let later = read(store, root, snapshot, sealed_version).await?;
+    let exchange = |commit: LaterCommit| Exchange { removes: commit.removes, adds: commit.adds.into_iter().map(|add| add.key).collect() };
+    Ok(later.map(|commits| commits.into_iter().map(exchange).collect()))
 }
 
 /// Reads the commits after `sealed_version`; `None` when one of them is no longer there.

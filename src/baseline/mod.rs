@@ -13,12 +13,14 @@ mod canonical;
 mod compare;
 mod compare_attested;
 mod compare_data;
+mod compare_expectations;
 mod compare_rows;
 mod evidence;
 mod later;
 mod observe;
 mod progress;
 mod repository;
+mod retained;
 mod seal;
 mod sealed;
 mod sign;
@@ -35,8 +37,13 @@ pub use audit::{AuditOptions, Auditor};
 pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement};
 pub use compare_attested::Writers;
 pub use compare_data::compare_file;
+pub use compare_expectations::{Violation, compare_expectations};
+pub use evidence::{Expectation, Profiles};
+pub use later::{Exchange, exchanges};
+pub use observe::GroupProfiles;
 pub use progress::Progress;
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
+pub use retained::{Origin, SealedBytes};
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
 pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};
@@ -45,6 +52,8 @@ pub use statement::{
 };
 pub use trust::{LastGood, Revocation, RoleKeys, SignedRoot, TRUST_ROOT_LIMIT_BYTES, TRUST_ROOT_TYPE, Trust, TrustLevel, TrustRoot};
 pub use verdict::{AuditReport, Finding, Outcome, Verdict};
+
+pub(crate) use observe::deleted_rows_digest;
 
 #[cfg(test)]
 mod tests;

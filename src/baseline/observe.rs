@@ -1,5 +1,7 @@
 //! From a live file to what evidence says of it.
 
+use std::collections::BTreeMap;
+
 use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
@@ -8,6 +10,7 @@ use super::sealed::{SealedColumn, SealedDeletions, SealedFile, SealedObject, Sea
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{FileContext, FileFingerprint, ROW_ENCODING, RowGroupFingerprint, StatisticsLie, check_statistics, fingerprint};
+use crate::profile::ColumnProfile;
 use crate::table::deletion_vector::{self, Descriptor};
 use crate::table::read_object;
 use crate::table::{LiveFile, TableSchema};
@@ -22,6 +25,8 @@ pub(super) struct Observer<'a> {
     pub(super) schema: &'a TableSchema,
     pub(super) row_key: [u8; 32],
     pub(super) rows: bool,
+    /// Whether columns are profiled, where rows are decoded.
+    pub(super) profiles: bool,
 }
 
 /// A file as it was observed.
@@ -29,6 +34,8 @@ pub(super) struct Observer<'a> {
 pub(super) struct Observed {
     pub(super) file: SealedFile,
     pub(super) blocks: BlockList,
+    /// Profiles of the columns of each row group, in their order.
+    pub(super) profiles: Vec<GroupProfiles>,
     pub(super) lies: Vec<StatisticsLie>,
 }
 
@@ -45,13 +52,16 @@ impl Observer<'_> {
             partition_values: &live.partition_values,
             row_key: self.row_key,
             rows: self.rows,
+            profiles: self.rows && self.profiles,
             deletion_vector: deletions.as_ref().map(|(_, positions)| positions),
         };
         let found =
             fingerprint(self.store, location, Some(live.size), &context, progress).await.map_err(|e| e.with("file", &live.key.path))?;
         let lies = check_statistics(live, &found, self.schema);
         let blocks = found.blocks.clone();
-        Ok(Observed { file: self.sealed(live, found, deletions.map(|(deletions, _)| deletions)), blocks, lies })
+        let mut found = found;
+        let profiles = found.row_groups.iter_mut().map(group_profiles).collect();
+        Ok(Observed { file: self.sealed(live, found, deletions.map(|(deletions, _)| deletions)), blocks, profiles, lies })
     }
 
     fn sealed(&self, live: &LiveFile, found: FileFingerprint, deletions: Option<SealedDeletions>) -> SealedFile {
@@ -61,6 +71,7 @@ impl Observer<'_> {
         });
         SealedFile {
             live: LiveFile { added_in: None, ..live.clone() },
+            version: found.version,
             digest: found.digest,
             sha256: found.sha256,
             footer: found.footer,
@@ -84,10 +95,22 @@ impl Observer<'_> {
             }
         };
         let positions = deletion_vector::read(self.store, self.root, vector).await?;
-        let listed: Vec<u8> = positions.iter().flat_map(u64::to_le_bytes).collect();
-        let deletions = SealedDeletions { rows: positions.len(), digest: Digest::tagged(DELETIONS_TAG, &listed), sum: None, file };
+        let deletions = SealedDeletions { rows: positions.len(), digest: deleted_rows_digest(&positions), sum: None, file };
         Ok(Some((deletions, positions)))
     }
+}
+
+/// The profiles of the columns of one row group, by leaf path.
+pub type GroupProfiles = BTreeMap<String, ColumnProfile>;
+
+fn group_profiles(group: &mut RowGroupFingerprint) -> GroupProfiles {
+    group.columns.iter_mut().filter_map(|column| Some((column.name.clone(), *column.profile.take()?))).collect()
+}
+
+/// The digest of a deletion vector's positions, as evidence has it.
+pub(crate) fn deleted_rows_digest(positions: &RoaringTreemap) -> Digest {
+    let listed: Vec<u8> = positions.iter().flat_map(u64::to_le_bytes).collect();
+    Digest::tagged(DELETIONS_TAG, &listed)
 }
 
 fn relative(root: &Path, location: &Path) -> String {

@@ -9,9 +9,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
-use super::evidence::{self, INLINE_BLOCKS_LIMIT_BYTES};
+use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles};
 use super::sealed::{SealedFile, SealedTable};
-use super::statement::{BaselineSummary, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
+use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
 use super::{sign, state};
 use crate::digest::{BlockList, Digest};
@@ -175,6 +175,25 @@ impl Repository {
         }
     }
 
+    /// The baseline of this number that a trusted key signed, with the state that its evidence proves.
+    ///
+    /// # Errors
+    /// As [`Self::newest_baseline`]; [`ErrorKind::Mismatch`] when there are several: the history forks.
+    pub async fn numbered_baseline(&self, trust: &Trust, number: u64) -> Result<Option<SealedTable>> {
+        let mut found = None;
+        for name in self.names().await?.iter().filter(|name| name.number == number) {
+            let Some(baseline) = self.trusted(name, trust).await? else { continue };
+            if found.replace(baseline).is_some() {
+                let what = "there are several baselines of this number with valid signatures: the history forks";
+                return Err(Error::new(ErrorKind::Mismatch, what).with("baseline", number));
+            }
+        }
+        match found {
+            Some(baseline) => self.sealed_table(baseline).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Reads the evidence of `baseline` and holds it against the statement.
     ///
     /// Cost: one GET per piece of evidence, at most 48 for statements of this version; memory for the state.
@@ -183,7 +202,8 @@ impl Repository {
         if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {
             return Err(Error::new(ErrorKind::Corrupt, "a baseline names too much evidence").with("baseline", summary.number));
         }
-        let reads = stream::iter(statement.evidence.clone()).map(|reference| async move {
+        let state: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| piece.kind.is_state()).copied().collect();
+        let reads = stream::iter(state).map(|reference| async move {
             let bytes = self.evidence_bytes(&reference).await?;
             Ok::<_, Error>((reference, bytes))
         });
@@ -196,6 +216,41 @@ impl Repository {
         let table = found.finish(statement, summary)?;
         state::check(&table)?;
         Ok(table)
+    }
+
+    /// The profiles of the columns of every sealed row group, as far as they were made.
+    ///
+    /// Cost: one GET per piece; memory for all of them, a few kilobytes a column chunk.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] when evidence is damaged or gone.
+    pub async fn profiles(&self, statement: &Statement) -> Result<Profiles> {
+        let mut found = Profiles::new();
+        for reference in statement.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Profiles) {
+            let bytes = self.evidence_bytes(reference).await?;
+            evidence::read_profiles(bytes, &mut found).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
+        }
+        Ok(found)
+    }
+
+    /// The expectations that a baseline signs. Cost: one GET at most.
+    ///
+    /// # Errors
+    /// As [`Self::profiles`].
+    pub async fn expectations(&self, statement: &Statement) -> Result<Vec<Expectation>> {
+        match statement.evidence.iter().rfind(|piece| piece.kind == EvidenceKind::Expectations) {
+            Some(reference) => evidence::read_expectations(self.evidence_bytes(reference).await?)
+                .map_err(|e| e.with("evidence", self.evidence_path(reference.digest))),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// As [`Self::sealed_table`], and every other piece of evidence is read as well, so that none of them is missed when it is needed.
+    pub(super) async fn whole_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
+        for reference in baseline.statement.evidence.iter().filter(|piece| !piece.kind.is_state()) {
+            self.evidence_bytes(reference).await?;
+        }
+        self.sealed_table(baseline).await
     }
 
     async fn evidence_bytes(&self, reference: &EvidenceRef) -> Result<Bytes> {

@@ -12,12 +12,12 @@ use object_store::path::Path;
 use super::compare::{self, Place, compare_live, normal_live};
 use super::compare_attested::Writers;
 use super::compare_data::FileState;
-use super::evidence::{Delta, FULL_EVERY};
-use super::observe::Observer;
+use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
+use super::observe::{GroupProfiles, Observer};
 use super::progress::Progress;
 use super::repository::{BaselineName, Repository, TrustedBaseline};
 use super::sealed::{SealedCommit, SealedFile, SealedTable};
-use super::statement::{BaselineSummary, EvidenceRef, Statement};
+use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use super::trust::{Trust, TrustLevel};
 use super::verdict::{Finding, Verdict};
 use super::{audit, state};
@@ -56,6 +56,9 @@ pub struct SealOptions {
     pub pin: Option<(u64, Digest)>,
     /// Whose attestations of commits count, and whether one is needed to seal a commit.
     pub writers: Writers,
+    /// Predicates that must hold for rows that change from now on; `None` keeps those of the previous baseline. To set others makes a new
+    /// baseline only when something else is new, or with `force`.
+    pub expectations: Option<Vec<Expectation>>,
 }
 
 impl Default for SealOptions {
@@ -70,6 +73,7 @@ impl Default for SealOptions {
             trusted: Vec::new(),
             pin: None,
             writers: Writers::default(),
+            expectations: None,
         }
     }
 }
@@ -121,6 +125,7 @@ struct Ground {
 struct Sealing {
     files: BTreeMap<FileKey, SealedFile>,
     added: BTreeSet<FileKey>,
+    profiles: Profiles,
     bytes_read: u64,
 }
 
@@ -208,7 +213,7 @@ impl Sealer {
         if let Some(previous) = &previous {
             let wrong = self.repository.check_chain(previous, &self.trust, self.options.pin).await?;
             findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
-            sealed = match self.repository.sealed_table(previous.clone()).await {
+            sealed = match self.repository.whole_table(previous.clone()).await {
                 Ok(sealed) => Some(sealed),
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {
                     findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
@@ -332,6 +337,7 @@ impl Sealer {
             }
         }
         let observer = audit::observer(&self.repository, &ground.snapshot.schema, row_key, self.options.rows);
+        let observer = Observer { profiles: true, ..observer };
         let bytes = fresh.iter().map(|live| live.size).sum();
         progress.begin("fingerprinting", u64::try_from(fresh.len()).unwrap_or(u64::MAX), bytes);
         let bytes_read = AtomicU64::new(0);
@@ -341,24 +347,36 @@ impl Sealer {
         };
         let count = &count;
         let reads = stream::iter(fresh).map(|live| async move {
-            let file = self.observe(&observer, kind, live, count).await?;
+            let observed = self.observe(&observer, kind, live, count).await?;
             progress.file(&live.key.path);
-            Ok::<_, Error>(file)
+            Ok::<_, Error>(observed)
         });
-        let observed: Vec<SealedFile> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
+        let observed: Vec<(SealedFile, Vec<GroupProfiles>)> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
         progress.end();
-        let added = observed.iter().map(|file| file.live.key.clone()).collect();
-        files.extend(observed.into_iter().map(|file| (file.live.key.clone(), file)));
-        Ok(Sealing { files, added, bytes_read: bytes_read.into_inner() })
+        let added = observed.iter().map(|(file, _)| file.live.key.clone()).collect();
+        let mut profiles = Profiles::new();
+        for (file, groups) in observed {
+            let places = file.row_groups.iter().map(|group| (file.live.key.clone(), group.ordinal));
+            profiles.extend(places.zip(groups).filter(|(_, columns)| !columns.is_empty()));
+            files.insert(file.live.key.clone(), file);
+        }
+        Ok(Sealing { files, added, profiles, bytes_read: bytes_read.into_inner() })
     }
 
-    async fn observe(&self, observer: &Observer<'_>, kind: TableKind, live: &LiveFile, count: &(dyn Fn(u64) + Sync)) -> Result<SealedFile> {
+    async fn observe(
+        &self,
+        observer: &Observer<'_>,
+        kind: TableKind,
+        live: &LiveFile,
+        count: &(dyn Fn(u64) + Sync),
+    ) -> Result<(SealedFile, Vec<GroupProfiles>)> {
         let observed = observer.observe(live, count).await?;
         if let Some(lie) = observed.lies.first() {
             return Err(lies(live, lie, observed.lies.len()));
         }
         let inline_blocks = self.repository.keep_blocks(&observed.blocks).await?;
-        Ok(SealedFile { live: LiveFile { added_in: None, ..normal_live(kind, live) }, inline_blocks, ..observed.file })
+        let live = LiveFile { added_in: None, ..normal_live(kind, live) };
+        Ok((SealedFile { live, inline_blocks, ..observed.file }, observed.profiles))
     }
 
     /// Stores evidence and forms the statement. Also says how many sealed files are no longer live.
@@ -400,6 +418,7 @@ impl Sealer {
             let (digest, size) = self.repository.keep_evidence(bytes).await?;
             evidence.push(EvidenceRef { kind, digest, size, number });
         }
+        evidence.extend(self.extras(ground, base.is_none(), sealing, row_key, number).await?);
         let root = state::root(&ground.snapshot, &sealing.files, &removed, &commits)?;
         let previous = ground.previous.as_ref();
         let created_ms = self.clock.now_ms().max(previous.map_or(i64::MIN, |p| p.summary.created_ms.saturating_add(1)));
@@ -415,6 +434,35 @@ impl Sealer {
             trust_root: 0,
         };
         Ok((statement, delta.removed.len()))
+    }
+
+    /// Stores new profiles, and expectations when they are new. A baseline whose evidence is `whole` names no earlier pieces, so that those
+    /// that are still wanted are stored again.
+    async fn extras(&self, ground: &Ground, whole: bool, sealing: &Sealing, row_key: &[u8; 32], number: u64) -> Result<Vec<EvidenceRef>> {
+        let mut kept = Profiles::new();
+        if let (true, Some(previous)) = (whole, &ground.previous) {
+            // They were read before; what was damaged, and is to be sealed all the same, is left out.
+            kept = self.repository.profiles(&previous.statement).await.unwrap_or_default();
+            kept.retain(|(key, _), _| sealing.files.contains_key(key) && !sealing.added.contains(key));
+        }
+        let mut pieces = Vec::new();
+        if !(kept.is_empty() && sealing.profiles.is_empty()) {
+            pieces.push((EvidenceKind::Profiles, evidence::encode_profiles(kept.iter().chain(&sealing.profiles), row_key)?));
+        }
+        let before = match &ground.previous {
+            Some(previous) => self.repository.expectations(&previous.statement).await?,
+            None => Vec::new(),
+        };
+        let expectations = self.options.expectations.as_ref().unwrap_or(&before);
+        if *expectations != before || (whole && !before.is_empty()) {
+            pieces.push((EvidenceKind::Expectations, evidence::encode_expectations(expectations, row_key)?));
+        }
+        let mut stored = Vec::new();
+        for (kind, bytes) in pieces {
+            let (digest, size) = self.repository.keep_evidence(bytes).await?;
+            stored.push(EvidenceRef { kind, digest, size, number });
+        }
+        Ok(stored)
     }
 
     /// Stores and signs the statement; `None` when another sealer took its number, and nothing of ours counts.

@@ -51,6 +51,8 @@ pub struct SealedCommit {
 pub struct SealedFile {
     /// What the log said of it. `added_in` is not sealed and absent; in a folder of Parquet `modification_time_ms` is 0.
     pub live: LiveFile,
+    /// The version that the store gave the object when it was sealed, where the store has versions.
+    pub version: Option<String>,
     /// Plain BLAKE3 of the file.
     pub digest: Digest,
     /// SHA-256 of the file.

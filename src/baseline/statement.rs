@@ -100,6 +100,10 @@ pub enum EvidenceKind {
     RowGroups,
     /// Commits.
     Commits,
+    /// Profiles of columns.
+    Profiles,
+    /// Predicates that must hold for rows that change.
+    Expectations,
 }
 
 impl EvidenceKind {
@@ -109,11 +113,18 @@ impl EvidenceKind {
             Self::Files => "files",
             Self::RowGroups => "row_groups",
             Self::Commits => "commits",
+            Self::Profiles => "profiles",
+            Self::Expectations => "expectations",
         }
     }
 
+    /// Whether it is a part of the state that is compared; what is not is read only when it is asked for.
+    pub(super) const fn is_state(self) -> bool {
+        matches!(self, Self::Files | Self::RowGroups | Self::Commits)
+    }
+
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Files, Self::RowGroups, Self::Commits].into_iter().find(|kind| kind.name() == name)
+        [Self::Files, Self::RowGroups, Self::Commits, Self::Profiles, Self::Expectations].into_iter().find(|kind| kind.name() == name)
     }
 }
 

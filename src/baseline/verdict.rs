@@ -32,6 +32,8 @@ pub enum Verdict {
     Untrusted,
     /// A later commit that no listed writer attested, where writers are listed.
     Unattested,
+    /// A row that changed after the baseline breaks an expectation that is signed with it.
+    Unexpected,
     /// Sealed data that was erased on record.
     Purged,
     /// It could not be found out.
@@ -59,6 +61,7 @@ impl Verdict {
             Self::Forged => "forged",
             Self::RolledBack => "rolled_back",
             Self::Expired => "expired",
+            Self::Unexpected => "unexpected",
             Self::Purged => "purged",
             Self::Untrusted => "untrusted",
             Self::Undetermined => "undetermined",
@@ -79,6 +82,7 @@ impl Verdict {
             | Self::RolledBack
             | Self::Expired
             | Self::Unattested
+            | Self::Unexpected
             | Self::Untrusted => Outcome::Mismatch,
         }
     }

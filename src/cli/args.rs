@@ -149,6 +149,8 @@ Examples:
   lakeseal sql -c \"SELECT verdict, file, row_group, \\\"column\\\" FROM audit('flights') WHERE verdict <> 'intact'\"
   lakeseal sql -c \"SELECT * FROM baselines('flights')\"
   lakeseal sql --table sales=./sales -c 'SELECT count(*) FROM sales'
+  lakeseal sql                         a shell: history, completion, several lines, \\d, timing
+  lakeseal sql < report.sql            the statements of a file, up to the first that fails
 
 A query that would return rows of modified data fails before they are released, and exits with 1.")]
     Sql(SqlArgs),
@@ -159,6 +161,9 @@ Examples:
   lakeseal seal ./delta-table --key sealer.pem
   lakeseal seal s3://bucket/sales --key sealer.pem --expires-days 30
   lakeseal seal flights --pin pins.json
+  lakeseal seal flights --expect 'delay in minutes=delay BETWEEN -120 AND 3000' --expect \"known carrier=carrier IN ('AA', 'UA')\"
+
+Expectations are signed with the baseline. Audits hold every row against them that changed after it; sealing refuses while one is broken.
 
 Sealing reads the files that no baseline covers yet, recomputes their statistics, and refuses when the table states others.
 It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.")]
@@ -168,6 +173,7 @@ It writes below the table's _seal/ only. The first seal of a table is trust on f
 Examples:
   lakeseal audit flights
   lakeseal audit ./delta-table --trust sealer.pem.pub --json
+  lakeseal audit flights --html audit.html --sarif audit.sarif
   lakeseal audit flights --pin pins.json                 remembers the newest baseline: older ones, and none, are a mismatch then
 
 Exit codes:
@@ -176,6 +182,9 @@ Exit codes:
   1  a mismatch, or sealed by nobody whom you trust
   2  could not be determined: never sealed, unreachable, no keys")]
     Audit(AuditArgs),
+    /// Show the rows that changed since a baseline, with sealed and found values
+    #[command(after_help = super::diff::HELP)]
+    Diff(super::diff::DiffArgs),
     /// List a table's baselines
     #[command(after_help = "Example:\n  lakeseal log flights")]
     Log(LogArgs),
@@ -443,9 +452,9 @@ pub enum RowFormat {
 /// `sql`.
 #[derive(Debug, Args)]
 pub struct SqlArgs {
-    /// The query
+    /// The query [default: a shell; without a terminal, the statements of standard input]
     #[arg(short = 'c', long = "command", value_name = "QUERY")]
-    pub query: String,
+    pub query: Option<String>,
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     pub format: RowFormat,
@@ -483,6 +492,12 @@ pub struct SealArgs {
     /// Do not fingerprint rows one by one: faster, but statistics are not checked, and a later rewrite of the same rows proves nothing
     #[arg(long)]
     pub no_rows: bool,
+    /// What must not be false for any row that changes from now on, in SQL; repeat for each [default: those of the previous baseline]
+    #[arg(long, value_name = "NAME=PREDICATE")]
+    pub expect: Vec<String>,
+    /// Expect nothing any more of rows that change
+    #[arg(long, conflicts_with = "expect")]
+    pub expect_nothing: bool,
     /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
     #[arg(long)]
     pub accept_changes: bool,
@@ -508,6 +523,12 @@ pub struct AuditArgs {
     /// Compare the log and the files' sizes only; read no data
     #[arg(long)]
     pub quick: bool,
+    /// Write a page for people to this file: one file that loads nothing, with changed values, drift and signers
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the findings to this file as SARIF 2.1.0, for code-hosting systems
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
     /// Hold the table against the newest baseline that this file remembers, and let it remember the one found, unless something is wrong
     #[arg(long, value_name = "FILE")]
     pub pin: Option<PathBuf>,

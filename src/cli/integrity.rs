@@ -6,9 +6,11 @@ use super::context::Context;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::{Pins, Raised};
 use super::progress::Bars;
+use super::report;
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Repository, SealOptions, Sealer};
 use crate::error::Result;
 use crate::key::{Role, Signer as _};
+use crate::sql::hold_expectations;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// How much of a digest people are shown in tables.
@@ -31,6 +33,7 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         pin: pins.as_ref().and_then(|pins| pins.get(location.url().as_str())),
         ..SealOptions::default()
     };
+    let options = super::expectations::with_expectations(options, &args, &location, public, context).await?;
     let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
     let sealer = Sealer::new(store, root, url, key, context.clock.clone(), options)?;
     let sealed = sealer.seal(&Bars::default()).await?;
@@ -70,8 +73,18 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
     let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
     let options = AuditOptions { quick: args.quick, writers, pin: pins.as_ref().and_then(|pins| pins.get(url)), ..AuditOptions::default() };
-    let auditor = Auditor::new(location.store().clone(), location.root().clone(), url, trust, context.clock.clone(), options);
-    let report = auditor.audit(&Bars::default()).await?;
+    let auditor = Auditor::new(location.store().clone(), location.root().clone(), url, trust.clone(), context.clock.clone(), options);
+    let mut report = auditor.audit(&Bars::default()).await?;
+    if !args.quick {
+        hold_expectations(&mut report, &location, &trust, context.clock.now_ms()).await;
+    }
+    let report = report;
+    if let Some(file) = &args.sarif {
+        report::write_sarif(file, &report, &args.table)?;
+    }
+    if let Some(file) = &args.html {
+        report::write_html(file, &report, &args, &location, &trust, context).await?;
+    }
     if args.json {
         out.line(report.to_json())?;
     } else {

@@ -10,12 +10,16 @@ pub mod progress;
 
 mod care;
 mod demo;
+mod diff;
+mod expectations;
 mod integrity;
 mod keys;
 mod lake;
 mod lineage;
 mod membership;
+mod report;
 mod rows;
+mod shell;
 mod sql;
 mod status;
 mod transfer;
@@ -71,6 +75,8 @@ async fn dispatch(cli: Cli) -> Result<Ending> {
     let ending = match cli.command {
         // An import says itself what an interrupt left behind.
         Command::Import(args) => transfer::import(args, &context, &mut out).await,
+        // In the shell an interrupt ends the query, not the shell.
+        Command::Sql(args) if args.query.is_none() => sql::run(args, &context, &mut out).await,
         command => tokio::select! {
             biased;
             () = interrupt() => {
@@ -100,6 +106,7 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Sql(args) => sql::run(args, context, out).await,
         Command::Seal(args) => integrity::seal(args, context, out).await,
         Command::Audit(args) => integrity::audit(args, context, out).await,
+        Command::Diff(args) => diff::run(args, context, out).await,
         Command::Log(args) => integrity::log(args, context, out).await,
         Command::Lineage(args) => lineage::run(args, context, out).await,
         Command::Export(args) => transfer::export(args, context, out).await,

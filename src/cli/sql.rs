@@ -6,7 +6,7 @@ use arrow::record_batch::RecordBatch;
 use futures::StreamExt as _;
 
 use super::Ending;
-use super::args::SqlArgs;
+use super::args::{RowFormat, SqlArgs};
 use super::context::Context;
 use super::output::{NOTE, Output, styled};
 use super::progress;
@@ -16,8 +16,11 @@ use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, to_error
 
 pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let session = session(&args.tables, &args.trust, &args.writers, args.sealed, context).await?;
+    let Some(query) = &args.query else {
+        return super::shell::run(&session, args.format, context, out).await;
+    };
     let spinner = progress::spinner("asking");
-    let answer = ask(&session, &args, out, &spinner).await;
+    let answer = ask(&session, query, args.format, out, &spinner).await;
     spinner.finish_and_clear();
     for note in session.notes() {
         anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
@@ -25,10 +28,10 @@ pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> R
     answer.map(|()| Ending::Done)
 }
 
-async fn ask(session: &SealedSession, args: &SqlArgs, out: &mut Output, spinner: &indicatif::ProgressBar) -> Result<()> {
-    let plan = session.sql(&args.query).await?;
+async fn ask(session: &SealedSession, query: &str, format: RowFormat, out: &mut Output, spinner: &indicatif::ProgressBar) -> Result<()> {
+    let plan = session.sql(query).await?;
     let mut batches = plan.execute_stream().await.map_err(to_error)?;
-    let mut rows = Rows::new(out, args.format, batches.schema());
+    let mut rows = Rows::new(out, format, batches.schema());
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(to_error)?;
         spinner.suspend(|| rows.add(batch))?;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -13,6 +14,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::SchemaDescriptor;
 
+use super::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Length of the magic at either end of a file.
@@ -43,15 +45,17 @@ pub(super) struct GroupLayout {
 }
 
 impl Footer {
-    /// Reads the footer of the object at `location`. Cost: one HEAD and two small ranged GETs.
-    pub(super) async fn read(store: &dyn ObjectStore, location: &Path, expected_size: Option<u64>) -> Result<Self> {
-        let size = store.head(location).await?.size;
-        if let Some(expected) = expected_size.filter(|expected| *expected != size) {
-            return Err(corrupt("the file has another size than stated").with("stated", expected).with("found", size));
-        }
+    /// Reads the footer of the object at `location`. Cost: two small ranged GETs.
+    pub(super) async fn read(store: &dyn ObjectStore, location: &Path, size: u64) -> Result<Self> {
+        Self::from_source(&ObjectSource { store, location, size }).await
+    }
+
+    /// Reads the footer of a source. Cost: two small ranges.
+    pub(super) async fn from_source(source: &dyn Source) -> Result<Self> {
+        let size = source.size();
         let tail_start = size.checked_sub(TAIL_BYTES).filter(|start| *start >= MAGIC_BYTES);
         let tail_start = tail_start.ok_or_else(|| corrupt("the file is too short for Parquet").with("bytes", size))?;
-        let tail_bytes = ranged(store, location, tail_start..size).await?;
+        let tail_bytes = source.read(tail_start..size).await?;
         let tail = FooterTail::try_from(&tail_bytes[..]).map_err(|e| corrupt("the file does not end as Parquet does").caused_by(e))?;
         if tail.is_encrypted_footer() {
             return Err(Error::new(ErrorKind::Unsupported, "encrypted Parquet is not supported"));
@@ -64,7 +68,7 @@ impl Footer {
                 .with("bytes", length)
                 .with("limit", FOOTER_LIMIT_BYTES));
         }
-        let metadata_bytes = ranged(store, location, start..tail_start).await?;
+        let metadata_bytes = source.read(start..tail_start).await?;
         let bytes = Bytes::from([&metadata_bytes[..], &tail_bytes[..]].concat());
         let (metadata, groups) = spawn_decoder(move || decode(&metadata_bytes, start)).await?;
         Ok(Self { size, start, bytes, metadata, groups })
@@ -89,6 +93,28 @@ impl Footer {
 /// Runs a decoder where its panic is an error, not the end of the caller.
 pub(super) async fn spawn_decoder<T: Send + 'static>(decode: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(decode).await.unwrap_or_else(|e| Err(corrupt("the Parquet decoder failed on these bytes").caused_by(e)))
+}
+
+/// An object of a store, as it is.
+struct ObjectSource<'a> {
+    store: &'a dyn ObjectStore,
+    location: &'a Path,
+    size: u64,
+}
+
+#[async_trait]
+impl Source for ObjectSource<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mut out = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            out.push(ranged(self.store, self.location, range.clone()).await?);
+        }
+        Ok(out)
+    }
 }
 
 /// Reads exactly `range`.

@@ -3,6 +3,7 @@
 //! One pass over the stored file; the bytes that are hashed are the bytes that are decoded. Formats: `docs/format/fingerprint.md`
 //! and `docs/format/row-encoding.md`.
 
+mod decode;
 mod encode;
 mod footer;
 mod footer_statistics;
@@ -11,6 +12,7 @@ mod pass;
 mod range;
 mod rows;
 mod scalar;
+mod source;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -20,9 +22,12 @@ use roaring::RoaringTreemap;
 use serde_json::Value;
 
 use crate::digest::{BlockList, Digest, MultisetHash};
+use crate::profile::ColumnProfile;
 use crate::table::TableSchema;
 
+pub use decode::{EncodedRows, FileRows};
 pub use pass::fingerprint;
+pub use source::Source;
 pub use statistics::check_statistics;
 
 /// Version of the canonical row encoding that sums and `values` digests are made with.
@@ -39,6 +44,8 @@ pub struct FileContext<'a> {
     pub row_key: [u8; 32],
     /// Whether rows are decoded; else only bytes are digested.
     pub rows: bool,
+    /// Whether columns are profiled, too; only decoded rows can be.
+    pub profiles: bool,
     /// Positions of deleted rows; their sum is taken too.
     pub deletion_vector: Option<&'a RoaringTreemap>,
 }
@@ -48,6 +55,8 @@ pub struct FileContext<'a> {
 pub struct FileFingerprint {
     /// Size in bytes.
     pub size: u64,
+    /// The version that the store named before the file was read: while it is the newest, the file is the one that was read.
+    pub version: Option<String>,
     /// Plain BLAKE3 of the file.
     pub digest: Digest,
     /// SHA-256 of the file.
@@ -109,6 +118,8 @@ pub struct ColumnFingerprint {
     pub min: Option<Value>,
     /// The greatest such value.
     pub max: Option<Value>,
+    /// What its values are like; absent for nested columns, and unless it was asked for.
+    pub profile: Option<Box<ColumnProfile>>,
 }
 
 /// A stated statistic that the data contradict.

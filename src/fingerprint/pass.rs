@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
@@ -50,7 +50,11 @@ async fn fingerprint_inner(
     context: &FileContext<'_>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<FileFingerprint> {
-    let footer = Footer::read(store, location, expected_size).await?;
+    let meta = store.head(location).await?;
+    if let Some(expected) = expected_size.filter(|expected| *expected != meta.size) {
+        return Err(corrupt("the file has another size than stated").with("stated", expected).with("found", meta.size));
+    }
+    let footer = Footer::read(store, location, meta.size).await?;
     let decoding = if context.rows { Some(Arc::new(Decoding::new(&footer, context)?)) } else { None };
     let mut pass = Pass::new(store, location, progress);
     let mut groups: Vec<Option<(RowGroupFingerprint, Option<GroupRows>)>> = footer.groups.iter().map(|_| None).collect();
@@ -65,6 +69,7 @@ async fn fingerprint_inner(
     let footer_lies = footer_lies(footer.metadata.metadata(), &groups);
     Ok(FileFingerprint {
         size: footer.size,
+        version: meta.version,
         digest: totals.0.root(),
         sha256: totals.1,
         blocks: totals.0,
@@ -90,6 +95,7 @@ struct Decoding {
     metadata: ArrowReaderMetadata,
     plan: RowPlan,
     deletion_vector: Option<RoaringTreemap>,
+    profiles: bool,
     /// Position in the file of each row group's first row.
     first_rows: Vec<u64>,
 }
@@ -104,13 +110,17 @@ impl Decoding {
             first
         });
         let first_rows = first_rows.collect();
-        Ok(Self { metadata: footer.metadata.clone(), plan, deletion_vector: context.deletion_vector.cloned(), first_rows })
+        let (deletion_vector, profiles) = (context.deletion_vector.cloned(), context.profiles);
+        Ok(Self { metadata: footer.metadata.clone(), plan, deletion_vector, profiles, first_rows })
     }
 
     fn decode(&self, at: usize, stated_rows: u64, held: HeldBytes) -> Result<GroupRows> {
         let failed = |e: ParquetError| corrupt("a row group does not decode").caused_by(e);
         let first_row = self.first_rows.get(at).copied().unwrap_or_default();
         let mut hasher = GroupHasher::new(&self.plan, first_row, self.deletion_vector.as_ref());
+        if self.profiles {
+            hasher.profile()?;
+        }
         if stated_rows > 0 {
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(held, self.metadata.clone());
             let reader = builder.with_row_groups(vec![at]).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
@@ -188,7 +198,7 @@ impl<'a> Pass<'a> {
             .await?;
         }
         let held = HeldBytes { start: group.bytes.start, bytes: held.freeze(), file_size: footer.size };
-        let rows = match decoding {
+        let mut rows = match decoding {
             Some(decoding) => {
                 let (decoding, stated) = (decoding.clone(), group.rows);
                 Some(spawn_decoder(move || decoding.decode(at, stated, held)).await?)
@@ -197,8 +207,12 @@ impl<'a> Pass<'a> {
         };
         let names = footer.metadata.metadata().file_metadata().schema_descr().columns().iter().map(|column| column.path().string());
         let leaves = rows.iter().flat_map(|rows| rows.leaves.iter().map(Some)).chain(std::iter::repeat(None));
-        let columns: Vec<_> =
-            names.zip(chunks).zip(leaves).map(|((name, (range, hasher)), leaf)| column(name, range, &hasher, leaf)).collect();
+        let columns = names.zip(chunks).zip(leaves).map(|((name, (range, hasher)), leaf)| column(name, range, &hasher, leaf));
+        let mut columns: Vec<_> = columns.collect();
+        if let Some(rows) = &mut rows {
+            let profiles = rows.leaves.iter_mut().map(|leaf| leaf.profile.take());
+            columns.iter_mut().zip(profiles).for_each(|(column, profile)| column.profile = profile);
+        }
         let fingerprint = RowGroupFingerprint {
             ordinal: u32::try_from(at).map_err(|_| corrupt("there are too many row groups"))?,
             rows: group.rows,
@@ -245,6 +259,7 @@ fn column(name: String, bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option
         nulls: range.map(|range| range.nulls),
         min: range.and_then(|range| range.min.as_ref()).and_then(Scalar::to_json),
         max: range.and_then(|range| range.max.as_ref()).and_then(Scalar::to_json),
+        profile: None,
     }
 }
 

@@ -12,6 +12,7 @@ use super::partition::partition_value;
 use super::range::LeafRange;
 use crate::digest::{Digest, MultisetHash, MultisetHasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::profile::{ColumnProfile, ProfileBuilder};
 use crate::table::{ColumnType, TableSchema};
 
 const VALUES_KEY_TAG: &str = "lakeseal 2026 column values v1";
@@ -31,10 +32,12 @@ pub(super) struct RowPlan {
 struct FileColumn {
     target: Option<ColumnType>,
     leaves: usize,
+    nested: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Member {
+    name: String,
     prefix: Vec<u8>,
     source: Source,
 }
@@ -77,10 +80,11 @@ impl RowPlan {
                 members.insert(name.clone(), source);
             }
         }
-        let members = members.into_iter().filter_map(|(name, source)| Some(Member { prefix: prefixed(&name), source: source? }));
+        let members = members.into_iter().filter_map(|(name, source)| Some(Member { prefix: prefixed(&name), source: source?, name }));
         let columns = file.fields().iter().map(|field| FileColumn {
             target: table.physical_column(field.name()).map(|column| column.data_type.clone()),
             leaves: leaf_count(field.data_type()),
+            nested: field.data_type().is_nested(),
         });
         let values_key = blake3::derive_key(VALUES_KEY_TAG, &row_key);
         Ok(Self { row_key, values_key, columns: columns.collect(), members: members.collect() })
@@ -88,6 +92,56 @@ impl RowPlan {
 
     fn leaves(&self) -> usize {
         self.columns.iter().map(|column| column.leaves).sum()
+    }
+
+    /// The members of a row, by physical name: whether the file holds them, or one value for all rows.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.members.iter().map(|member| (member.name.as_str(), matches!(member.source, Source::File(_))))
+    }
+
+    /// Encodes the rows of a batch, member by member. `at` names the file's column that each column of the batch is.
+    pub(super) fn encode(&self, batch: &RecordBatch, at: &[usize]) -> Result<Vec<MemberValues>> {
+        let mut members = Vec::with_capacity(self.members.len());
+        for member in &self.members {
+            members.push(match &member.source {
+                Source::Constant(value) => MemberValues::Constant(value.clone()),
+                Source::File(file_column) => match at.iter().position(|at| at == file_column) {
+                    None => MemberValues::Absent,
+                    Some(position) => {
+                        let missing = || Error::new(ErrorKind::Internal, "a column of a batch is not in the plan");
+                        let column = self.columns.get(*file_column).ok_or_else(missing)?;
+                        let array = batch.columns().get(position).ok_or_else(missing)?;
+                        let mut buffer = ColumnBuffer::default();
+                        buffer.fill(array, column.target.as_ref(), LeafChoice::all())?;
+                        MemberValues::Rows(buffer)
+                    }
+                },
+            });
+        }
+        Ok(members)
+    }
+}
+
+/// The encoded values of one member of the rows of a batch.
+#[derive(Debug)]
+pub(super) enum MemberValues {
+    /// Not decoded.
+    Absent,
+    /// The same in all rows.
+    Constant(Vec<u8>),
+    /// One a row; a null is one byte.
+    Rows(ColumnBuffer),
+}
+
+impl MemberValues {
+    /// The encoded value of `row`; empty for null, and for what was not decoded.
+    pub(super) fn value(&self, row: usize) -> &[u8] {
+        let value = match self {
+            Self::Absent => &[],
+            Self::Constant(value) => value.as_slice(),
+            Self::Rows(buffer) => buffer.value(row),
+        };
+        if value == [NULL] { &[] } else { value }
     }
 }
 
@@ -107,6 +161,7 @@ pub(super) struct LeafValues {
     pub(super) values: Digest,
     /// Absent within lists and maps.
     pub(super) range: Option<LeafRange>,
+    pub(super) profile: Option<Box<ColumnProfile>>,
 }
 
 /// Takes the batches of one row group.
@@ -121,11 +176,13 @@ pub(super) struct GroupHasher<'a> {
     leaves: Vec<(blake3::Hasher, Option<LeafRange>)>,
     buffers: Vec<ColumnBuffer>,
     row: Vec<u8>,
+    /// By top-level column; absent for nested ones, and unless they are wanted.
+    profiles: Vec<Option<ProfileBuilder>>,
 }
 
 /// The encoded values of one column of a batch; a null is one byte.
 #[derive(Debug, Default)]
-struct ColumnBuffer {
+pub(super) struct ColumnBuffer {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -168,7 +225,18 @@ impl<'a> GroupHasher<'a> {
             leaves: (0..plan.leaves()).map(|_| leaf()).collect(),
             buffers: plan.columns.iter().map(|_| ColumnBuffer::default()).collect(),
             row: Vec::new(),
+            profiles: plan.columns.iter().map(|_| None).collect(),
         }
+    }
+
+    /// Profiles columns as well, from here on.
+    pub(super) fn profile(&mut self) -> Result<()> {
+        for (builder, column) in self.profiles.iter_mut().zip(&self.plan.columns) {
+            if column.leaves == 1 && !column.nested {
+                *builder = Some(ProfileBuilder::new()?);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the next rows.
@@ -199,6 +267,12 @@ impl<'a> GroupHasher<'a> {
         if let [(hasher, _)] = leaves {
             hasher.update(&buffer.bytes);
         }
+        if let Some(Some(profile)) = self.profiles.get_mut(at) {
+            profile.add(array, |row| match buffer.value(row) {
+                [NULL] => &[],
+                value => value,
+            });
+        }
         Ok(())
     }
 
@@ -226,7 +300,16 @@ impl<'a> GroupHasher<'a> {
 
     /// What all rows come to.
     pub(super) fn finish(self) -> GroupRows {
-        let leaves = self.leaves.into_iter().map(|(hasher, range)| LeafValues { values: Digest(*hasher.finalize().as_bytes()), range });
+        let mut profiles = Vec::with_capacity(self.leaves.len());
+        for (builder, column) in self.profiles.into_iter().zip(&self.plan.columns) {
+            profiles.push(builder.map(|builder| Box::new(builder.finish())));
+            profiles.extend((1..column.leaves).map(|_| None));
+        }
+        let leaves = self.leaves.into_iter().zip(profiles).map(|((hasher, range), profile)| LeafValues {
+            values: Digest(*hasher.finalize().as_bytes()),
+            range,
+            profile,
+        });
         GroupRows {
             rows: self.rows,
             sum: self.sum.finish(),

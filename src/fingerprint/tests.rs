@@ -41,7 +41,8 @@ async fn try_print(bytes: Vec<u8>) -> crate::Result<FileFingerprint> {
     store.put(&location, bytes.into()).await.unwrap();
     let schema = TableSchema::default();
     let values = BTreeMap::new();
-    let context = FileContext { schema: &schema, partition_values: &values, row_key: [1; 32], rows: true, deletion_vector: None };
+    let context =
+        FileContext { schema: &schema, partition_values: &values, row_key: [1; 32], rows: true, profiles: true, deletion_vector: None };
     fingerprint(&store, &location, None, &context, &|_| {}).await
 }
 
@@ -290,6 +291,7 @@ async fn every_fixture_loads_or_is_refused_and_no_file_of_it_is_accused() {
                 partition_values: &file.partition_values,
                 row_key: [1; 32],
                 rows: true,
+                profiles: true,
                 deletion_vector: rows.as_ref(),
             };
             match fingerprint(&store, location, Some(file.size), &context, &|_| {}).await {

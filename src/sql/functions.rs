@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
 use super::catalog::Resolver;
-use super::{external, to_error};
+use super::{external, hold_expectations, to_error};
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Repository, SealedTable, Trust, TrustedBaseline, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -125,7 +125,14 @@ impl FunctionTable {
                 let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), clock, AuditOptions::default());
                 // An audit is long; a thread of its own also spares the runtime's workers.
                 let runtime = tokio::runtime::Handle::current();
-                let audit = tokio::task::spawn_blocking(move || runtime.block_on(auditor.audit(&())));
+                let (place, keys, now_ms) = (location.clone(), trust.clone(), self.resolver.options.clock.now_ms());
+                let audit = tokio::task::spawn_blocking(move || {
+                    runtime.block_on(async {
+                        let mut report = auditor.audit(&()).await?;
+                        hold_expectations(&mut report, &place, &keys, now_ms).await;
+                        Ok::<_, Error>(report)
+                    })
+                });
                 let report = audit.await.map_err(|e| Error::new(ErrorKind::Internal, "the audit was cut short").caused_by(e))??;
                 audit_columns(&report)
             }

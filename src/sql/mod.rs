@@ -14,17 +14,22 @@
 
 mod catalog;
 mod check;
+mod compared;
 mod derivation;
+mod drift;
 mod exec;
+mod expectations;
 mod functions;
 mod insert;
 mod lineage;
+mod poison_diff;
 mod record;
 mod rows_compared;
 mod session;
 mod table;
 mod write;
 
+pub use expectations::{check_expectations, hold_expectations, violations};
 pub use session::{SealedSession, SessionOptions};
 pub use table::{ReadMode, TableOptions, VerifiedTable};
 

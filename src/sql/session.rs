@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use super::catalog::{LakeSchema, Resolver};
 use super::table::{TableOptions, VerifiedTable};
-use super::{derivation, functions, lineage};
+use super::{derivation, drift, functions, lineage, poison_diff};
 use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};
@@ -85,6 +85,8 @@ impl SealedSession {
         functions::register(&context, &resolver);
         lineage::register(&context, &resolver);
         derivation::register(&context, &resolver);
+        poison_diff::register(&context, &resolver);
+        drift::register(&context, &resolver);
         Ok(Self { context, resolver, notes })
     }
 

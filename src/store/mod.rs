@@ -95,7 +95,8 @@ const KNOWN_LISTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 ///
 /// - Reads return exactly the bytes that were written, or an error: every block is verified before it is delivered.
 /// - `Create`, `Overwrite` and `Update` are linearizable, over nothing but the regions' own create-if-absent.
-/// - The `e_tag` is the id of the write; the version is `<slot>.<write id>` and can be asked for.
+/// - The `e_tag` is the id of the write; the version is `<slot>.<write id>` and can be asked for, as can
+///   `blake3:<hexadecimal digest>`: the newest retained version with these bytes.
 /// - Listings are sorted by path.
 ///
 /// **Costs.** A new small object: one create a region, in parallel. Overwriting a known object: the same. A read: one LIST round, then

@@ -32,6 +32,9 @@ impl Version {
     }
 }
 
+/// How a version begins that is asked for by plain BLAKE3 of its bytes: `blake3:<64 hexadecimal digits>`.
+const DIGEST_VERSION: &str = "blake3:";
+
 /// What `object_store` is told about a version; the same for put, head and list.
 pub(super) fn meta(path: &Path, size: u64, modified_ms: i64, slot: u64, write_id: WriteId) -> ObjectMeta {
     ObjectMeta {
@@ -116,10 +119,13 @@ impl Inner {
     /// The version that a client names, tombstones included.
     pub(super) async fn any_at(&self, path: &Path, text: &str) -> Result<Arc<Version>> {
         let no_such = || Error::new(ErrorKind::NotFound, "there is no such version of the object").with("path", path).with("version", text);
-        let (slot, write_id) = parse_version(text).ok_or_else(no_such)?;
         if layout::is_system(path) {
             return Err(no_such());
         }
+        if let Some(digest) = text.strip_prefix(DIGEST_VERSION).and_then(|digest| digest.parse().ok()) {
+            return self.with_digest(path, digest).await?.ok_or_else(no_such);
+        }
+        let (slot, write_id) = parse_version(text).ok_or_else(no_such)?;
         let version = match self.hint(path).filter(|known| known.decided.slot == slot) {
             Some(known) => known,
             None => self.open(path, self.registers.at(path, slot).await?.ok_or_else(no_such)?)?,

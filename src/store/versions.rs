@@ -6,6 +6,7 @@ use object_store::path::Path;
 
 use super::resolve::{Version, not_found};
 use super::{ErasureStore, Inner};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::format::entry::ObjectKind;
 use crate::id::WriteId;
@@ -109,6 +110,27 @@ impl Inner {
             Err(error) if is_collected(&error) => Ok(Found::Collected),
             Err(error) => Err(error),
         }
+    }
+
+    /// The newest retained version of `path` whose bytes have this digest, by its manifest; reading verifies it.
+    ///
+    /// Cost: two LIST rounds, and a round of GETs for each version that is looked at.
+    pub(super) async fn with_digest(&self, path: &Path, digest: Digest) -> Result<Option<Arc<Version>>> {
+        if let Some(newest) = self.newest(path).await?.filter(|newest| newest.is_live() && newest.manifest.digest == digest) {
+            return Ok(Some(newest));
+        }
+        let Some(walked) = self.registers.walk_one(path).await? else { return Ok(None) };
+        let mut slots: Vec<Slot> = walked.slots.iter().map(|slot| slot.slot).collect();
+        slots.sort_unstable_by(|a, b| b.cmp(a));
+        for slot in slots {
+            if let Found::Version(version) = self.version_in(path, slot).await?
+                && version.is_live()
+                && version.manifest.digest == digest
+            {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether any retained version of `path` was made by `write_id`: every slot is read, for markers may say what they will.

@@ -3,6 +3,7 @@
 //! Each seal writes a delta; now and then a full one, so that a reader needs a bounded number of them.
 
 mod columns;
+mod extras;
 mod read;
 mod write;
 
@@ -15,6 +16,9 @@ use super::sealed::{SealedCommit, SealedFile, SealedRowGroup, SealedTable};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::FileKey;
+
+pub use extras::{Expectation, Profiles};
+pub(super) use extras::{encode_expectations, encode_profiles, read_expectations, read_profiles};
 
 /// A block list of at most this many bytes stands in the evidence itself: that of a file of up to 4 MiB.
 pub(super) const INLINE_BLOCKS_LIMIT_BYTES: usize = 2048;
@@ -84,6 +88,8 @@ impl State {
                     }
                 }
                 EvidenceKind::Commits => self.commits.extend(read::commits(&batch)?),
+                // Not a part of the state.
+                EvidenceKind::Profiles | EvidenceKind::Expectations => {}
             }
         }
         Ok(())

@@ -47,11 +47,11 @@ impl Evidence {
     }
 }
 
-fn required<T>(columns: &impl Columns, name: &str, value: Result<Option<T>>) -> Result<T> {
+pub(super) fn required<T>(columns: &impl Columns, name: &str, value: Result<Option<T>>) -> Result<T> {
     value?.ok_or_else(|| columns.missing(name))
 }
 
-fn key(columns: &impl Columns, row: usize) -> Result<FileKey> {
+pub(super) fn key(columns: &impl Columns, row: usize) -> Result<FileKey> {
     let path = required(columns, "path", columns.text("path", row))?.to_owned();
     let deletion_vector = columns.text("deletion_vector_id", row)?.map(str::to_owned);
     Ok(FileKey { path, deletion_vector })
@@ -88,8 +88,11 @@ fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
         modification_time_ms: required(batch, "time_ms", batch.i64("time_ms", row))?,
         added_in: None,
     };
+    // Evidence of earlier versions has no such column.
+    let version = if Columns::column(batch, "version").is_some() { batch.text("version", row)?.map(str::to_owned) } else { None };
     Ok(SealedFile {
         live,
+        version,
         digest: required(batch, "digest", batch.digest("digest", row))?,
         sha256: required(batch, "sha256", batch.digest("sha256", row))?.0,
         footer: required(batch, "footer", batch.digest("footer", row))?,

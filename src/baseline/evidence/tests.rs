@@ -41,6 +41,7 @@ fn file(path: &str, vector: Option<&str>) -> SealedFile {
             modification_time_ms: -5,
             added_in: None,
         },
+        version: vector.map(|_| "3.00".to_owned()),
         digest: Digest([5; 32]),
         sha256: [6; 32],
         footer: Digest([7; 32]),
@@ -103,4 +104,17 @@ fn evidence_of_another_kind_or_key_is_refused() {
     let (_, other) = delta.encode(&[2; 32]).unwrap().remove(0);
     assert!(state.apply(&reference(EvidenceKind::Files), other.into(), &root).is_err(), "another key");
     assert!(state.apply(&reference(EvidenceKind::Files), "PAR1 junk PAR1".into(), &root).is_err());
+}
+
+#[test]
+fn files_evidence_without_versions_is_still_read() {
+    let (a, b) = (file("a.parquet", None), file("b.parquet", Some("dv")));
+    let batch = write::files(&Delta { added: vec![&a, &b], ..Delta::default() }).unwrap();
+    let without: Vec<usize> = (0..batch.num_columns()).filter(|at| batch.schema().field(*at).name() != "version").collect();
+    assert_eq!(without.len() + 1, batch.num_columns());
+    let bytes = write::encode(EvidenceKind::Files, &batch.project(&without).unwrap(), &[1; 32]).unwrap();
+    let reference = EvidenceRef { kind: EvidenceKind::Files, digest: Digest::of(&bytes), size: 0, number: 1 };
+    let mut state = State::default();
+    state.apply(&reference, bytes.into(), &Path::from("t")).unwrap();
+    assert!(state.files.values().all(|file| file.version.is_none() && file.digest == Digest([5; 32])));
 }

@@ -42,7 +42,7 @@ pub(super) fn encode(kind: EvidenceKind, batch: &RecordBatch, row_key: &[u8; 32]
     writer.into_inner().map_err(failed)
 }
 
-fn batch(columns: Vec<(&str, bool, ArrayRef)>) -> Result<RecordBatch> {
+pub(super) fn batch(columns: Vec<(&str, bool, ArrayRef)>) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|(name, nullable, array)| Field::new(*name, array.data_type().clone(), *nullable)).collect();
     let arrays = columns.into_iter().map(|(_, _, array)| array).collect();
@@ -71,6 +71,7 @@ struct FileColumns {
     deleted_sum: BinaryBuilder,
     deleted_file: StringBuilder,
     blocks: BinaryBuilder,
+    version: StringBuilder,
 }
 
 impl FileColumns {
@@ -105,6 +106,7 @@ impl FileColumns {
                 .map(|f| canonical::text(&json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size}))),
         );
         self.blocks.append_option(file.inline_blocks.as_ref());
+        self.version.append_option(file.version.as_deref());
     }
 
     fn gone(&mut self, op: &str, key: &FileKey, time_ms: Option<i64>) {
@@ -113,6 +115,7 @@ impl FileColumns {
             text.append_null();
         }
         self.deleted_file.append_null();
+        self.version.append_null();
         self.size.append_null();
         self.time_ms.append_option(time_ms);
         for bytes in
@@ -147,6 +150,7 @@ impl FileColumns {
             ("deleted_sum", true, Arc::new(self.deleted_sum.finish())),
             ("deleted_file", true, Arc::new(self.deleted_file.finish())),
             ("blocks", true, Arc::new(self.blocks.finish())),
+            ("version", true, Arc::new(self.version.finish())),
         ])
     }
 }

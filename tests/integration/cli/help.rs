@@ -2,7 +2,7 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &["init"],
     &["status"],
     &["region", "list"],
@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["sql"],
     &["seal"],
     &["audit"],
+    &["diff"],
     &["log"],
     &["export"],
     &["demo"],

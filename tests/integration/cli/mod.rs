@@ -5,6 +5,7 @@ pub mod care;
 mod demo;
 mod help;
 mod plain_tables;
+mod report;
 mod row;
 
 use std::path::{Path, PathBuf};

@@ -3,8 +3,10 @@
 //! Each attack edits stored bytes of a real table, shows what a stock reader answers, and then what a sealed session says.
 
 mod attacks;
+mod drift;
 mod exact;
 mod lineage;
+mod poison_diff;
 mod store;
 
 use std::ops::Range;

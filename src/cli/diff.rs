@@ -1,0 +1,202 @@
+//! `diff`: the rows that changed since a baseline, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::datatypes::UInt64Type;
+use clap::Args;
+use futures::StreamExt as _;
+
+use super::Ending;
+use super::args::RowFormat;
+use super::context::Context;
+use super::output::{self, BAD, GOOD, NOTE, Output, count, styled};
+use super::progress;
+use super::rows::Rows;
+use super::sql::session;
+use crate::error::Result;
+use crate::sql::to_error;
+
+/// What `diff --help` ends with.
+pub(super) const HELP: &str = "\
+Examples:
+  lakeseal diff flights                      since the newest baseline
+  lakeseal diff flights --key id             rows are named by a column, so that a row that moved and changed is one change
+  lakeseal diff flights --from 3 --to 17     between baseline 3 and Delta version 17
+  lakeseal diff flights --json | jq .        one JSON object a line, all of them
+
+Sealed values come from where the sealed bytes still are: the file itself, an older version that the lake retains, or a file that Delta's
+history still has. They are verified against the seal. Where they are gone, the place of the change is named and no value is made up.
+In SQL the same is a table: SELECT * FROM poison_diff('flights', NULL, NULL, 'id') WHERE \"column\" = 'delay'
+
+Exit codes:
+  0  no row differs
+  1  rows differ
+  2  could not be determined for some rows, and no other row differs";
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The table
+    pub table: String,
+    /// The baseline's number [default: the newest]
+    #[arg(long, value_name = "BASELINE")]
+    pub from: Option<u64>,
+    /// The Delta version to compare with it [default: the newest]
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<u64>,
+    /// The columns that name a row, separated by commas [default: rows are paired by their likeness]
+    #[arg(long, value_name = "COLUMNS")]
+    pub key: Option<String>,
+    /// Show at most this many differences; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// Print one JSON object a line, all of them
+    #[arg(long)]
+    pub json: bool,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+}
+
+pub(super) async fn run(args: DiffArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    context.trust(&args.trust)?;
+    let session = session(&[], &args.trust, &[], false, context).await?;
+    let spinner = progress::spinner("comparing");
+    let plan = session.sql(&query(&args)).await?;
+    let mut batches = plan.execute_stream().await.map_err(to_error)?;
+    let limit = if args.limit == 0 || args.json { usize::MAX } else { args.limit };
+    let mut tally = Tally::default();
+    let mut json = args.json.then(|| Rows::new(out, RowFormat::Json, batches.schema()));
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let mut details: Vec<String> = Vec::new();
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(to_error)?;
+        tally.add(&batch);
+        match &mut json {
+            Some(rows) => spinner.suspend(|| rows.add(batch))?,
+            None => {
+                for row in 0..batch.num_rows().min(limit.saturating_sub(lines.len())) {
+                    lines.push(line(&batch, row));
+                    details.extend(text(&batch, "detail", row).filter(|detail| !details.contains(detail)));
+                }
+            }
+        }
+        if lines.len() >= limit && tally.total > lines.len() || json.as_ref().is_some_and(Rows::is_closed) {
+            tally.cut = true;
+            break;
+        }
+    }
+    spinner.finish_and_clear();
+    match json {
+        Some(rows) => rows.end()?,
+        None => tell(&args, &tally, lines, &details, out)?,
+    }
+    Ok(tally.ending())
+}
+
+/// The SQL that `args` mean.
+fn query(args: &DiffArgs) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let number = |n: Option<u64>| n.map_or_else(|| "NULL".to_owned(), |n| n.to_string());
+    let key = args.key.as_ref().map_or_else(String::new, |key| format!(", {}", quoted(key)));
+    format!("SELECT * FROM poison_diff({}, {}, {}{key})", quoted(&args.table), number(args.from), number(args.to))
+}
+
+/// How many lines there were of each kind.
+#[derive(Debug, Default)]
+struct Tally {
+    kinds: BTreeMap<String, usize>,
+    total: usize,
+    cut: bool,
+}
+
+impl Tally {
+    fn add(&mut self, batch: &RecordBatch) {
+        for row in 0..batch.num_rows() {
+            *self.kinds.entry(text(batch, "kind", row).unwrap_or_default()).or_default() += 1;
+            self.total += 1;
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        let determined = self.kinds.keys().any(|kind| kind != "undetermined");
+        match (self.total, determined) {
+            (0, _) => Ending::Done,
+            (_, true) => Ending::Mismatch,
+            (_, false) => Ending::Undetermined,
+        }
+    }
+}
+
+fn tell(args: &DiffArgs, tally: &Tally, lines: Vec<Vec<String>>, details: &[String], out: &mut Output) -> Result<()> {
+    if tally.total == 0 {
+        return out.line(format_args!("{}: {}", shown(&args.table), styled(GOOD, "no row differs from what was sealed")));
+    }
+    let header = ["kind", "file", "group", "row", "key", "column", "sealed", "found"];
+    let shown_lines = lines.len();
+    out.line(output::aligned(&header, &[2, 3], lines))?;
+    let what = |kind: &str| if kind == "changed" { "changed values".to_owned() } else { format!("{kind} rows") };
+    let kinds: Vec<String> = tally.kinds.iter().map(|(kind, n)| format!("{} {}", count(*n as u64), what(kind))).collect();
+    let style = if tally.ending() == Ending::Mismatch { BAD } else { NOTE };
+    let least = if tally.cut { "at least " } else { "" };
+    out.line(format_args!("{}: {least}{}", styled(style, "differs"), kinds.join(", ")))?;
+    if tally.cut || tally.total > shown_lines {
+        out.line(format_args!("  {} the first {shown_lines} are shown; --limit 0 shows all", styled(NOTE, "note:")))?;
+    }
+    for detail in details {
+        out.line(format_args!("  {} {}", styled(NOTE, "note:"), shown(detail)))?;
+    }
+    Ok(())
+}
+
+fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
+    let array = batch.column_by_name(column)?;
+    if array.is_null(row) {
+        return None;
+    }
+    match array.as_string_opt::<i32>() {
+        Some(texts) => Some(texts.value(row).to_owned()),
+        None => array.as_primitive_opt::<UInt64Type>().map(|numbers| numbers.value(row).to_string()),
+    }
+}
+
+fn line(batch: &RecordBatch, row: usize) -> Vec<String> {
+    let cell = |name| text(batch, name, row).map_or_else(|| "-".to_owned(), |value| shown(&value));
+    ["kind", "file", "row_group", "row", "key", "column", "sealed", "found"].map(cell).to_vec()
+}
+
+/// Most characters of a value that a line shows.
+const SHOWN_CHARS: usize = 60;
+
+/// A value fit for a terminal: whoever wrote it must not move the cursor, and a long one is cut.
+pub(super) fn shown(value: &str) -> String {
+    let mut text: String = value
+        .chars()
+        .take(SHOWN_CHARS)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
+    if value.chars().nth(SHOWN_CHARS).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_absent_numbers_are_null() {
+        let args =
+            DiffArgs { table: "it's".into(), from: None, to: Some(7), key: Some("a'b,c".into()), limit: 1, json: false, trust: Vec::new() };
+        assert_eq!(query(&args), "SELECT * FROM poison_diff('it''s', NULL, 7, 'a''b,c')");
+    }
+
+    #[test]
+    fn a_value_cannot_move_the_cursor() {
+        assert_eq!(shown("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(shown(&"x".repeat(100)).chars().count(), SHOWN_CHARS + 1);
+    }
+}

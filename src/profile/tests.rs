@@ -1,0 +1,102 @@
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray};
+
+use super::measures::drift;
+use super::*;
+
+fn profile(array: &ArrayRef) -> ColumnProfile {
+    let bytes: Vec<Vec<u8>> =
+        (0..array.len())
+            .map(|row| {
+                if array.is_null(row) { Vec::new() } else { arrow::util::display::array_value_to_string(array, row).unwrap().into_bytes() }
+            })
+            .collect();
+    let mut builder = ProfileBuilder::new().unwrap();
+    builder.add(array, |row| bytes[row].as_slice());
+    builder.finish()
+}
+
+fn floats(values: impl Iterator<Item = f64>) -> ColumnProfile {
+    profile(&(Arc::new(Float64Array::from_iter_values(values)) as ArrayRef))
+}
+
+fn texts(values: &[(&str, usize)]) -> ColumnProfile {
+    let all: Vec<&str> = values.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count)).collect();
+    profile(&(Arc::new(StringArray::from_iter_values(all)) as ArrayRef))
+}
+
+/// Numbers that look random, the same each time, between 0 and 1.
+fn scattered(n: u64) -> impl Iterator<Item = f64> {
+    (0..n).map(|i| u64_to_f64(i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) / u64_to_f64(1 << 53))
+}
+
+#[test]
+fn a_profile_counts_what_is_there() {
+    let array: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None, Some(f64::NAN), Some(3.0), Some(3.0)]));
+    let found = profile(&array);
+    assert_eq!((found.rows, found.nulls, found.nans, found.values()), (5, 1, 1, 3));
+    assert_eq!((found.moments.min, found.moments.max), (1.0, 3.0));
+    assert!((found.moments.mean - 7.0 / 3.0).abs() < 1e-12 && (found.moments.variance() - 8.0 / 9.0).abs() < 1e-12);
+    assert_eq!(found.distinct(), 2.0);
+    assert_eq!(found.frequent(), (vec![("3.0".to_owned(), 2), ("1.0".to_owned(), 1)], 0));
+}
+
+#[test]
+fn merged_parts_are_like_the_whole() {
+    let values: Vec<f64> = scattered(40_000).map(|v| v * 100.0).collect();
+    let whole = floats(values.iter().copied());
+    let mut merged = ColumnProfile::empty().unwrap();
+    for part in values.chunks(7000) {
+        merged.merge(&floats(part.iter().copied())).unwrap();
+    }
+    assert_eq!((merged.rows, merged.moments.count), (40_000, 40_000));
+    assert!((merged.moments.mean - whole.moments.mean).abs() < 1e-9 && (merged.moments.variance() - whole.moments.variance()).abs() < 1e-6);
+    assert!((merged.distinct() / 40_000.0 - 1.0).abs() < 0.15, "{}", merged.distinct());
+    for (rank, value) in [0.1, 0.5, 0.9].iter().zip(merged.quantiles(&[0.1, 0.5, 0.9])) {
+        assert!((value / 100.0 - rank).abs() < 0.05, "{rank}: {value}");
+    }
+}
+
+#[test]
+fn a_profile_reads_back_and_a_damaged_one_is_refused() {
+    let found = floats(scattered(5000));
+    let stored = found.sketches();
+    let back = ColumnProfile::from_stored(found.rows, 0, 0, found.moments, &stored).unwrap();
+    assert_eq!((back.distinct(), back.quantiles(&[0.3]), back.frequent()), (found.distinct(), found.quantiles(&[0.3]), found.frequent()));
+    assert!(ColumnProfile::from_stored(10, 11, 0, found.moments, &stored).is_err(), "more nulls than rows");
+    assert!(ColumnProfile::from_stored(found.rows, 0, 0, Moments::default(), &stored).is_err(), "other counts");
+    for at in 0..stored.quantiles.len().min(200) {
+        let mut bad = stored.clone();
+        bad.quantiles.truncate(at);
+        assert!(ColumnProfile::from_stored(found.rows, 0, 0, found.moments, &bad).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn instants_are_compared_in_one_unit() {
+    let seconds: ArrayRef = Arc::new(TimestampSecondArray::from_iter_values([10, 20]));
+    let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values([10_000_000, 20_000_000]));
+    assert_eq!(profile(&seconds).moments, profile(&micros).moments);
+}
+
+#[test]
+fn the_same_distribution_does_not_drift() {
+    let found = drift(&floats(scattered(20_000)), &floats(scattered(40_000).skip(20_000)));
+    assert!(found.psi.unwrap() < 0.02 && found.ks.unwrap() < 0.05 && found.cohens_d.unwrap().abs() < 0.05, "{found:?}");
+    let same = drift(&texts(&[("a", 500), ("b", 500)]), &texts(&[("a", 510), ("b", 490)]));
+    assert!(same.chi_square_p.unwrap() > 0.05 && same.new_values == Some(0) && same.psi.unwrap() < 0.01, "{same:?}");
+}
+
+#[test]
+fn shifts_scales_new_categories_and_nulls_drift() {
+    let base = floats(scattered(20_000));
+    let shifted = drift(&base, &floats(scattered(20_000).map(|v| v + 0.3)));
+    assert!(shifted.psi.unwrap() > 0.25 && (shifted.ks.unwrap() - 0.3).abs() < 0.05 && shifted.ks_p.unwrap() < 1e-6, "{shifted:?}");
+    assert!((shifted.cohens_d.unwrap() - 0.3 / (1.0_f64 / 12.0).sqrt()).abs() < 0.05, "{shifted:?}");
+    let flipped = drift(&texts(&[("a", 900), ("b", 100)]), &texts(&[("a", 700), ("b", 290), ("c", 10)]));
+    assert!(flipped.chi_square_p.unwrap() < 1e-6 && flipped.cramers_v.unwrap() > 0.1 && flipped.new_values == Some(1), "{flipped:?}");
+    let array: ArrayRef = Arc::new(Int32Array::from((0..1000).map(|i| (i % 4 > 0).then_some(i)).collect::<Vec<_>>()));
+    let nulled = drift(&profile(&(Arc::new(Int32Array::from_iter_values(0..1000)) as ArrayRef)), &profile(&array));
+    assert!((nulled.null_shift - 0.25).abs() < 1e-12 && (nulled.distinct_ratio.unwrap() - 0.75).abs() < 0.1, "{nulled:?}");
+}

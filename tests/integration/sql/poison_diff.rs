@@ -1,0 +1,279 @@
+//! `poison_diff`: every changed row is named with its sealed and its found values, and nothing else is read or said.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::util::display::array_value_to_string;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use lakeseal::clock::{Clock, ManualClock, SharedClock};
+use lakeseal::lake::testing::memory_lake;
+use lakeseal::store::{ErasureStore, Profile};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    RenameOptions,
+};
+
+use super::*;
+
+/// Counts the bytes of data files that are asked for.
+#[derive(Debug)]
+struct Counting {
+    inner: Arc<dyn ObjectStore>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl std::fmt::Display for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "counting {}", self.inner)
+    }
+}
+
+impl Counting {
+    fn count(&self, path: &Path, bytes: u64) {
+        if !path.as_ref().contains("/_") {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.inner.put_opts(path, payload, options).await
+    }
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        let head = options.head;
+        let result = self.inner.get_opts(path, options).await?;
+        if !head {
+            self.count(path, result.range.end - result.range.start);
+        }
+        Ok(result)
+    }
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.count(path, ranges.iter().map(|range| range.end - range.start).sum());
+        self.inner.get_ranges(path, ranges).await
+    }
+    fn delete_stream(&self, paths: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
+        self.inner.rename_opts(from, to, options).await
+    }
+}
+
+/// A lake of three regions, whose objects keep their versions, and a count of the bytes read of data files.
+pub(super) fn erasure_lake() -> (LakeStore, Arc<AtomicU64>) {
+    let (regions, writer, _) = memory_lake(2, 1, 3).unwrap();
+    let profile = Profile::new(2, 1);
+    let store = ErasureStore::new(regions, profile, Some(Arc::new(writer)), Arc::new(SystemClock)).unwrap();
+    let bytes = Arc::new(AtomicU64::new(0));
+    (LakeStore { name: "test".to_owned(), store: Arc::new(Counting { inner: Arc::new(store), bytes: bytes.clone() }) }, bytes)
+}
+
+/// A table of 4000 rows in a file of four row groups, sealed.
+pub(super) async fn sealed_in(lake: LakeStore) -> Fixture {
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("flights.parquet");
+    std::fs::write(&source, parquet_bytes(&[batch(0..4000)])).unwrap();
+    delta::import(&location, Import { sources: vec![source], ..Import::default() }).await.unwrap();
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: directory };
+    fixture.rewrite(&parquet_bytes(&[batch(0..4000)])).await;
+    fixture.seal().await;
+    fixture
+}
+
+impl Fixture {
+    /// The rows of a query as text, cells by `|`; null is empty.
+    pub(super) async fn rows(&self, query: &str) -> Vec<String> {
+        text_rows(&self.session(ReadMode::Latest).await.run(query).await.unwrap())
+    }
+}
+
+pub(super) fn text_rows(batches: &[RecordBatch]) -> Vec<String> {
+    let row = |batch: &RecordBatch, at: usize| {
+        batch.columns().iter().map(|column| array_value_to_string(column, at).unwrap()).collect::<Vec<_>>().join("|")
+    };
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |at| row(batch, at))).collect()
+}
+
+/// The same rows with some delays replaced.
+pub(super) fn with_delays(all: &RecordBatch, changes: &[(usize, f64)]) -> RecordBatch {
+    let mut delay: Vec<f64> = all.column(1).as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
+    changes.iter().for_each(|(row, value)| delay[*row] = *value);
+    let columns = vec![all.column(0).clone(), Arc::new(Float64Array::from(delay)) as Arc<dyn Array>, all.column(2).clone()];
+    RecordBatch::try_new(all.schema(), columns).unwrap()
+}
+
+const CHANGED: &str =
+    "SELECT kind, row_group, row, \"column\", sealed, found, baseline FROM poison_diff('flights') ORDER BY row_group, row";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overwritten_values_are_shown_beside_the_sealed_ones() {
+    let (lake, bytes) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    bytes.store(0, Ordering::Relaxed);
+    assert_eq!(fixture.rows(CHANGED).await, [""; 0]);
+    assert_eq!(bytes.load(Ordering::Relaxed), 0, "an unchanged version is not read");
+    // In place: one value of a plain page, then two by a whole new file with another encoding.
+    let path = fixture.data_file().await;
+    let mut edited = fixture.get(&path).await.to_vec();
+    let metadata = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(edited.clone())).unwrap().metadata().clone();
+    let (start, length) = metadata.row_group(2).column(1).byte_range();
+    let at = usize::try_from(start + length).unwrap() - 8 * 10;
+    edited[at..at + 8].copy_from_slice(&77.25_f64.to_le_bytes());
+    fixture.lake.store.put(&path, edited.into()).await.unwrap();
+    assert_eq!(fixture.rows(CHANGED).await, ["changed|2|990|delay|50.0|77.25|1"]);
+    let located = "SELECT file = sealed_file, sealed_row_group, sealed_row, key FROM poison_diff('flights', 'id')";
+    assert_eq!(fixture.rows(located).await, ["true|2|990|{\"id\":\"2990\"}"]);
+
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(ROWS_PER_GROUP)).build();
+    let changed = with_delays(&batch(0..4000), &[(1234, 59.0), (3999, -1.0)]);
+    let mut writer = ArrowWriter::try_new(Vec::new(), changed.schema(), Some(properties)).unwrap();
+    writer.write(&changed).unwrap();
+    fixture.lake.store.put(&path, writer.into_inner().unwrap().into()).await.unwrap();
+    assert_eq!(fixture.rows(CHANGED).await, ["changed|1|234|delay|34.0|59.0|1", "changed|3|999|delay|39.0|-1.0|1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_moved_are_not_changed_rows() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    // The first row is taken out, one is put in at the end, and one value is changed: every position holds another row.
+    let all = with_delays(&batch(0..4001), &[(2500, 500.0)]).slice(1, 4000);
+    fixture.lake.store.put(&fixture.data_file().await, parquet_bytes(&[all]).into()).await.unwrap();
+    let query = "SELECT kind, \"column\", sealed, found FROM poison_diff('flights') ORDER BY kind";
+    let expected = [
+        "added|||{\"id\":\"4000\",\"delay\":\"40.0\",\"carrier\":\"AA\"}",
+        "changed|delay|40.0|500.0",
+        "removed||{\"id\":\"0\",\"delay\":\"0.0\",\"carrier\":\"AA\"}|",
+    ];
+    assert_eq!(fixture.rows(query).await, expected);
+    assert_eq!(fixture.rows(&query.replace("'flights'", "'flights', 'id'")).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_sealed_bytes_the_place_is_named_and_no_value_is_invented() {
+    let fixture = Fixture::sealed().await;
+    let changed = with_delays(&batch(0..4000), &[(1234, 59.0)]);
+    fixture.lake.store.put(&fixture.data_file().await, parquet_bytes(&[changed]).into()).await.unwrap();
+    let found = fixture.rows("SELECT kind, row_group, \"column\", sealed, found, detail FROM poison_diff('flights')").await;
+    assert!(!found.is_empty() && found.iter().all(|row| row.starts_with("undetermined|") && row.contains("||")), "{found:?}");
+    assert!(found.iter().any(|row| row.contains("the sealed bytes are gone")), "{found:?}");
+    fixture.lake.store.delete(&fixture.data_file().await).await.unwrap();
+    let found = fixture.rows("SELECT kind, detail FROM poison_diff('flights')").await;
+    assert!(matches!(&found[..], [row] if row.starts_with("undetermined|") && row.contains("gone")), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_compared_row_by_row_while_their_files_are_in_history() {
+    let fixture = Fixture::sealed().await;
+    let session = Arc::new(delta::session([&fixture.location]).unwrap().state());
+    let open = async || delta::open(&fixture.location, None).await.unwrap();
+    let update = open().await.update().with_session_state(session.clone()).with_predicate("id = 77 OR id = 3100");
+    update.with_update("delay", "delay * 10").await.unwrap();
+    open().await.delete().with_session_state(session.clone()).with_predicate("id = 5").await.unwrap();
+    let optimized = open().await.optimize().with_session_state(session);
+    optimized.await.unwrap();
+    fixture.session(ReadMode::Latest).await.run("INSERT INTO flights VALUES (9000, 1.5, 'ZZ')").await.unwrap();
+    let query = "SELECT kind, \"column\", sealed, found, commit IS NOT NULL FROM poison_diff('flights') ORDER BY kind, sealed";
+    let expected = [
+        "added|||{\"id\":\"9000\",\"delay\":\"1.5\",\"carrier\":\"ZZ\"}|true",
+        "changed|delay|17.0|170.0|true",
+        "changed|delay|40.0|400.0|true",
+        "removed||{\"id\":\"5\",\"delay\":\"5.0\",\"carrier\":\"UA\"}||false",
+    ];
+    assert_eq!(fixture.rows(query).await, expected);
+    assert_eq!(fixture.rows(&query.replace("'flights'", "'flights', NULL, NULL, 'id'")).await, expected);
+    // At the sealed version nothing has changed; after the first commit the two updated rows have.
+    assert_eq!(fixture.rows("SELECT kind FROM poison_diff('flights', 1, 0)").await, [""; 0]);
+    let keys = "SELECT key, sealed, found FROM poison_diff('flights', 1, 1, 'id') ORDER BY sealed";
+    assert_eq!(fixture.rows(keys).await, ["{\"id\":\"77\"}|17.0|170.0", "{\"id\":\"3100\"}|40.0|400.0"]);
+    // In joins and aggregates it is a table as any other.
+    let joined = "SELECT count(*) FROM poison_diff('flights', 'id') d JOIN flights f ON d.key = concat('{\"id\":\"', f.id, '\"}') WHERE d.kind = 'changed'";
+    assert_eq!(fixture.number(joined).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_row_group_among_a_thousand_costs_its_own_bytes() {
+    let (lake, bytes) = erasure_lake();
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let (files, rows) = (200_i64, 1000_i64);
+    let file = |at: i64, change: &[(usize, f64)]| {
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(200)).set_dictionary_enabled(false).build();
+        let batch = with_delays(&batch(at * rows..(at + 1) * rows), change);
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.into_inner().unwrap()
+    };
+    let path = |at: i64| Path::from(format!("flights/part-{at:03}.parquet"));
+    for at in 0..files {
+        lake.store.put(&path(at), file(at, &[]).into()).await.unwrap();
+    }
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: tempfile::tempdir().unwrap() };
+    fixture.seal().await;
+    let whole = file(77, &[(450, 999.0)]);
+    fixture.lake.store.put(&path(77), whole.clone().into()).await.unwrap();
+    let groups = fixture.rows("SELECT count(DISTINCT concat(file, row_group)) FROM row_groups('flights')").await;
+    assert_eq!(groups, ["1000"]);
+    bytes.store(0, Ordering::Relaxed);
+    let found = fixture.rows("SELECT file, row_group, row, \"column\", sealed, found FROM poison_diff('flights')").await;
+    assert_eq!(found, ["part-077.parquet|2|50|delay|50.0|999.0"]);
+    let (read, limit) = (bytes.load(Ordering::Relaxed), 4 * whole.len() as u64);
+    println!("one of 1000 row groups changed: {read} bytes of data read, of {} in the table", 200 * whole.len());
+    assert!(read > 0 && read < limit, "{read} bytes were read, the changed file has {}", whole.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_partition_values_are_changed_values() {
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("flights.parquet");
+    std::fs::write(&source, parquet_bytes(&[batch(0..100)])).unwrap();
+    let import = Import { sources: vec![source], partition_by: vec!["carrier".to_owned()], ..Import::default() };
+    delta::import(&location, import).await.unwrap();
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: directory };
+    fixture.seal().await;
+    fixture.edit_log(|log| log.replace(r#""partitionValues":{"carrier":"AA"}"#, r#""partitionValues":{"carrier":"UA"}"#)).await;
+    let query = "SELECT kind, \"column\", sealed, found, count(*) FROM poison_diff('flights') GROUP BY 1, 2, 3, 4";
+    assert_eq!(fixture.rows(query).await, ["changed|carrier|AA|UA|50"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_compared_is_refused_with_the_reason() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    let error = async |query: &str| fixture.session(ReadMode::Latest).await.run(query).await.unwrap_err().to_string();
+    assert!(error("SELECT * FROM poison_diff(flights)").await.contains("poison_diff('flights', 3)"));
+    assert!(error("SELECT * FROM poison_diff('flights', 1, 2, 3)").await.contains("poison_diff('flights', 3)"));
+    assert!(error("SELECT * FROM poison_diff('flights', 'nothing')").await.contains("no such column"));
+    assert!(error("SELECT * FROM poison_diff('flights', 7)").await.contains("no such baseline"));
+    assert!(error("SELECT * FROM poison_diff('flights', 1, 9)").await.contains("no such version"));
+    assert!(error("SELECT * FROM poison_diff('other')").await.contains("other"));
+
+    // Sealed bytes are not given out beyond their baseline's term.
+    let changed = with_delays(&batch(0..4000), &[(1234, 59.0)]);
+    fixture.lake.store.put(&fixture.data_file().await, parquet_bytes(&[changed]).into()).await.unwrap();
+    let trust = Trust::new([fixture.key.public()], TrustLevel::Given).unwrap();
+    let clock: SharedClock = Arc::new(ManualClock::new(SystemClock.now_ms() + 400 * 86_400_000));
+    let tables = TableOptions { clock, ..TableOptions::default() };
+    let session = SealedSession::new(SessionOptions { lake: Some(fixture.lake.clone()), trust: Some(trust), tables }).await.unwrap();
+    let found = text_rows(&session.run("SELECT kind, sealed, detail FROM poison_diff('flights')").await.unwrap());
+    assert!(matches!(&found[..], [row] if row.starts_with("undetermined||") && row.contains("expired")), "{found:?}");
+}
