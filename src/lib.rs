@@ -56,4 +56,7 @@ pub mod sql;
 #[cfg(feature = "tables")]
 pub mod cli;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 pub use error::{Error, ErrorKind, Result};

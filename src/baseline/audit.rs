@@ -11,10 +11,12 @@ use super::compare::{self, LogComparison, Place};
 use super::compare_attested::{AttestedBy, Writers};
 use super::compare_data::{FileState, digest_object};
 use super::compare_rows;
+use super::log::{Log, LogPin};
 use super::observe::Observer;
 use super::progress::Progress;
 use super::repository::{Repository, TrustedBaseline};
 use super::sealed::{SealedFile, SealedTable};
+use super::statement::BaselineSummary;
 use super::trust::Trust;
 use super::verdict::{AuditReport, Finding, Verdict};
 use crate::clock::SharedClock;
@@ -33,11 +35,13 @@ pub struct AuditOptions {
     pub pin: Option<(u64, Digest)>,
     /// Whose attestations of later commits count, and whether there must be one.
     pub writers: Writers,
+    /// The state of the log that is known from elsewhere: what comes now must extend it.
+    pub log_pin: Option<LogPin>,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        Self { quick: false, concurrency: 4, pin: None, writers: Writers::default() }
+        Self { quick: false, concurrency: 4, pin: None, log_pin: None, writers: Writers::default() }
     }
 }
 
@@ -49,6 +53,7 @@ pub struct Auditor {
     trust: Trust,
     clock: SharedClock,
     options: AuditOptions,
+    log: Log,
 }
 
 impl Auditor {
@@ -61,7 +66,15 @@ impl Auditor {
         clock: SharedClock,
         options: AuditOptions,
     ) -> Self {
-        Self { repository: Repository::new(store, root), location: location.into(), trust, clock, options }
+        let log = Log::new(store.clone(), root.clone());
+        Self { repository: Repository::new(store, root), location: location.into(), trust, clock, options, log }
+    }
+
+    /// Asks this log, and not the table's own.
+    #[must_use]
+    pub fn with_log(mut self, log: Log) -> Self {
+        self.log = log;
+        self
     }
 
     /// Compares the table with its newest trusted baseline.
@@ -80,6 +93,7 @@ impl Auditor {
             summary: BTreeMap::new(),
             findings: Vec::new(),
             notes: Vec::new(),
+            log: None,
         };
         let intact = self.fill(&mut report, progress).await?;
         report.complete(intact);
@@ -91,12 +105,14 @@ impl Auditor {
         if let Ok(snapshot) = &snapshot {
             report.version = (snapshot.kind == TableKind::Delta).then_some(snapshot.version);
         }
-        let Some(newest) = self.newest(report).await? else {
+        let newest = self.newest(report).await?;
+        let logged = self.consult(newest.as_ref().map(|newest| &newest.summary), report).await;
+        let Some(newest) = newest else {
             // Without a baseline, a table that cannot be read is the caller's mistake rather than a finding.
             return snapshot.map(|_| 0);
         };
         report.baseline = Some(newest.summary.clone());
-        self.check_chain(&newest, report).await;
+        self.check_chain(&newest, logged, report).await;
         let sealed = match self.repository.whole_table(newest).await {
             Ok(sealed) => sealed,
             Err(e) => {
@@ -141,8 +157,26 @@ impl Auditor {
         Ok(newest)
     }
 
-    async fn check_chain(&self, newest: &TrustedBaseline, report: &mut AuditReport) {
-        match self.repository.check_chain(newest, &self.trust, self.options.pin).await {
+    /// Asks the log; returns the baseline that it names for the table.
+    async fn consult(&self, newest: Option<&BaselineSummary>, report: &mut AuditReport) -> Option<(u64, Digest)> {
+        let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
+        match self.log.consult(&self.location, newest, &self.trust, pin, now_ms).await {
+            Ok(consulted) => {
+                report.findings.extend(consulted.findings);
+                report.notes.extend(consulted.notes);
+                report.log = consulted.checkpoint;
+                consulted.logged
+            }
+            Err(e) => {
+                report.findings.push(Finding::new(Verdict::Undetermined, format!("the log of baselines cannot be read: {e}")));
+                None
+            }
+        }
+    }
+
+    async fn check_chain(&self, newest: &TrustedBaseline, logged: Option<(u64, Digest)>, report: &mut AuditReport) {
+        let pins: Vec<_> = self.options.pin.into_iter().chain(logged).collect();
+        match self.repository.check_chain(newest, &self.trust, &pins).await {
             Ok(wrong) => report.findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))),
             Err(e) => report.findings.push(Finding::new(Verdict::Undetermined, format!("the chain of baselines cannot be read: {e}"))),
         }

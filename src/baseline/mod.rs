@@ -16,8 +16,13 @@ mod compare_data;
 mod compare_expectations;
 mod compare_rows;
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+mod inventory;
 mod later;
+pub mod log;
 mod observe;
+mod pins;
 mod progress;
 mod repository;
 mod retained;
@@ -41,6 +46,9 @@ pub use compare_expectations::{Violation, compare_expectations};
 pub use evidence::{Expectation, Profiles};
 pub use later::{Exchange, exchanges};
 pub use observe::GroupProfiles;
+pub use inventory::{Inventory, InventoryRow};
+pub use log::{Log, LogKeys, LogPin, compare_known};
+pub use pins::{PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 pub use progress::Progress;
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};
@@ -57,3 +65,5 @@ pub(crate) use observe::deleted_rows_digest;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::fuzzing_seeds;

@@ -344,9 +344,9 @@ impl Repository {
     /// Follows the chain from `newest` to the first baseline and says what is wrong with it, by number.
     ///
     /// Each predecessor must be there under its digest, be signed by a trusted key, and no other trusted statement may
-    /// claim a number of the chain. The chain must run through `pin`, a number and digest known from elsewhere, unless it ends below it.
+    /// claim a number of the chain. The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
     /// Cost: that of [`Self::baselines`].
-    pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pin: Option<(u64, Digest)>) -> Result<BTreeMap<u64, String>> {
+    pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pins: &[(u64, Digest)]) -> Result<BTreeMap<u64, String>> {
         let all = self.baselines(trust).await?;
         let mut wrong = BTreeMap::new();
         let mut expected = Some((newest.summary.number, newest.summary.digest));
@@ -355,8 +355,8 @@ impl Repository {
             if rivals > 0 {
                 wrong.insert(number, format!("baseline {number} exists {} times with valid signatures: the history forks", rivals + 1));
             }
-            if pin.is_some_and(|(pinned, known)| pinned == number && known != digest) {
-                wrong.insert(number, format!("baseline {number} is not the pinned one: the history forks"));
+            if pins.iter().any(|(pinned, known)| *pinned == number && *known != digest) {
+                wrong.insert(number, format!("baseline {number} is not the one that is pinned or logged: the history forks"));
                 break;
             }
             let Some(found) = all.iter().find(|b| b.summary.number == number && b.summary.digest == digest) else {
@@ -432,7 +432,7 @@ mod tests {
         let found = repository.newest_statement(&trust).await.unwrap().unwrap();
         assert_eq!(found.statement, first);
         assert_eq!(found.summary.signed_by, [key.public().id()]);
-        assert!(repository.check_chain(&found, &trust, None).await.unwrap().is_empty());
+        assert!(repository.check_chain(&found, &trust, &[]).await.unwrap().is_empty());
         let envelope = repository.dsse_envelope(&name, &trust).await.unwrap();
         assert_eq!(envelope["signatures"][0]["keyid"], key.public().id().to_string());
     }
@@ -448,23 +448,23 @@ mod tests {
         repository.sign(&two, &second, &key).await.unwrap();
         let newest = repository.newest_statement(&trust).await.unwrap().unwrap();
         assert_eq!(newest.summary.number, 2);
-        assert!(repository.check_chain(&newest, &trust, None).await.unwrap().is_empty());
+        assert!(repository.check_chain(&newest, &trust, &[]).await.unwrap().is_empty());
 
         // Not only the newest is held against a pin: everything that came after it must descend from it.
-        assert!(repository.check_chain(&newest, &trust, Some((1, one.digest))).await.unwrap().is_empty());
-        let wrong = repository.check_chain(&newest, &trust, Some((1, Digest([7; 32])))).await.unwrap();
+        assert!(repository.check_chain(&newest, &trust, &[(1, one.digest)]).await.unwrap().is_empty());
+        let wrong = repository.check_chain(&newest, &trust, &[(1, Digest([7; 32]))]).await.unwrap();
         assert!(wrong[&1].contains("pinned"), "{wrong:?}");
 
         let rival = Statement { created_ms: 1, ..sample(1) };
         let rival_name = repository.keep_statement(&rival).await.unwrap();
         repository.sign(&rival_name, &rival, &key).await.unwrap();
-        let wrong = repository.check_chain(&newest, &trust, None).await.unwrap();
+        let wrong = repository.check_chain(&newest, &trust, &[]).await.unwrap();
         assert!(wrong[&1].contains("forks"), "{wrong:?}");
         repository.withdraw(&rival_name, key.public().id()).await.unwrap();
-        assert!(repository.check_chain(&newest, &trust, None).await.unwrap().is_empty());
+        assert!(repository.check_chain(&newest, &trust, &[]).await.unwrap().is_empty());
 
         repository.store.delete(&repository.signature_path(one.digest, key.public().id())).await.unwrap();
-        let wrong = repository.check_chain(&newest, &trust, None).await.unwrap();
+        let wrong = repository.check_chain(&newest, &trust, &[]).await.unwrap();
         assert!(wrong[&1].contains("gone"), "{wrong:?}");
     }
 }

@@ -13,6 +13,7 @@ use super::compare::{self, Place, compare_live, normal_live};
 use super::compare_attested::Writers;
 use super::compare_data::FileState;
 use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
+use super::log::{Log, LogKeys, LogPin, LoggedBaseline, Record};
 use super::observe::{GroupProfiles, Observer};
 use super::progress::Progress;
 use super::repository::{BaselineName, Repository, TrustedBaseline};
@@ -59,6 +60,12 @@ pub struct SealOptions {
     /// Predicates that must hold for rows that change from now on; `None` keeps those of the previous baseline. To set others makes a new
     /// baseline only when something else is new, or with `force`.
     pub expectations: Option<Vec<Expectation>>,
+    /// The state of the log that is known from elsewhere: what comes now must extend it.
+    pub log_pin: Option<LogPin>,
+    /// How long the log's inventory holds once it is signed, in milliseconds; `None` is for ever.
+    pub inventory_expires_after_ms: Option<i64>,
+    /// Whether the baseline is recorded in the log; several tables that are sealed as one are recorded afterwards, together.
+    pub record: bool,
 }
 
 impl Default for SealOptions {
@@ -74,6 +81,9 @@ impl Default for SealOptions {
             pin: None,
             writers: Writers::default(),
             expectations: None,
+            log_pin: None,
+            inventory_expires_after_ms: Some(EXPIRES_AFTER_MS),
+            record: true,
         }
     }
 }
@@ -97,6 +107,23 @@ pub struct SealOutcome {
     pub unchanged: bool,
     /// Mismatches that were accepted.
     pub findings: Vec<Finding>,
+    /// The log with the baseline in it; absent when it could not be recorded (see [`Self::notes`]), or was not to be.
+    pub log: Option<LogPin>,
+    /// For people.
+    pub notes: Vec<String>,
+}
+
+impl SealOutcome {
+    /// What the log is to say of the baseline of the table at `location`, which lies at `root`.
+    pub fn to_record(&self, location: &str, log: &Log, root: &Path) -> LoggedBaseline {
+        LoggedBaseline {
+            table: location.to_owned(),
+            path: log.path_of(root).unwrap_or_default(),
+            number: self.baseline.number,
+            digest: self.baseline.digest,
+            restart: !self.findings.is_empty(),
+        }
+    }
 }
 
 /// Seals one table.
@@ -108,6 +135,7 @@ pub struct Sealer {
     trust: Trust,
     clock: SharedClock,
     options: SealOptions,
+    log: Log,
 }
 
 /// What an attempt begins with.
@@ -144,7 +172,15 @@ impl Sealer {
     ) -> Result<Self> {
         let keys = options.trusted.iter().copied().chain([key.public()]);
         let trust = Trust::new(keys, TrustLevel::Given)?;
-        Ok(Self { repository: Repository::new(store, root), location: location.into(), key: Arc::new(key), trust, clock, options })
+        let log = Log::new(store.clone(), root.clone());
+        Ok(Self { repository: Repository::new(store, root), location: location.into(), key: Arc::new(key), trust, clock, options, log })
+    }
+
+    /// Records baselines in this log, and not in the table's own.
+    #[must_use]
+    pub fn with_log(mut self, log: Log) -> Self {
+        self.log = log;
+        self
     }
 
     /// Seals the table as it stands.
@@ -159,13 +195,30 @@ impl Sealer {
     /// [`ErrorKind::Unsupported`] for files outside of the table.
     pub async fn seal(&self, progress: &dyn Progress) -> Result<SealOutcome> {
         for attempt in 0..ATTEMPTS {
-            if let Some(outcome) = self.attempt(progress).await? {
+            if let Some(mut outcome) = self.attempt(progress).await? {
+                if self.options.record {
+                    self.record(&mut outcome).await;
+                }
                 return Ok(outcome);
             }
             let [jitter] = random_bytes::<1>()?;
             tokio::time::sleep(Duration::from_millis(u64::from(jitter) << attempt.min(4))).await;
         }
         Err(Error::new(ErrorKind::Unavailable, "other sealers kept taking the next number; try again"))
+    }
+
+    /// Records the baseline in the log. It is sealed already: what goes wrong here is a note, and sealing again makes up for it.
+    async fn record(&self, outcome: &mut SealOutcome) {
+        let record = Record {
+            baselines: vec![outcome.to_record(&self.location, &self.log, self.repository.root())],
+            now_ms: self.clock.now_ms(),
+            expires_ms: self.options.inventory_expires_after_ms.map(|after| self.clock.now_ms().saturating_add(after)),
+            ..Record::default()
+        };
+        match self.log.append(&record, &*self.key, &LogKeys::of(&self.trust)).await {
+            Ok(appended) => outcome.log = Some(appended.inventory.checkpoint().into()),
+            Err(e) => outcome.notes.push(format!("sealed, but not recorded in the log of baselines; seal again to record it: {e}")),
+        }
     }
 
     /// `None` when another sealer was faster.
@@ -191,6 +244,8 @@ impl Sealer {
             first: ground.first,
             unchanged: false,
             findings: std::mem::take(&mut ground.findings),
+            log: None,
+            notes: Vec::new(),
         }))
     }
 
@@ -209,9 +264,14 @@ impl Sealer {
             findings.push(Finding::new(Verdict::Untrusted, detail));
         }
         findings.extend(compare::compare_pin(previous.as_ref().map(|previous| previous.summary.number), self.options.pin));
+        let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
+        let consulted = self.log.consult(&self.location, previous.as_ref().map(|p| &p.summary), &self.trust, pin, now_ms).await?;
+        // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
+        findings.extend(consulted.findings.into_iter().filter(|f| f.verdict.is_mismatch() && f.verdict != Verdict::Expired));
         let mut sealed = None;
         if let Some(previous) = &previous {
-            let wrong = self.repository.check_chain(previous, &self.trust, self.options.pin).await?;
+            let pins: Vec<_> = self.options.pin.into_iter().chain(consulted.logged).collect();
+            let wrong = self.repository.check_chain(previous, &self.trust, &pins).await?;
             findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
             sealed = match self.repository.whole_table(previous.clone()).await {
                 Ok(sealed) => Some(sealed),
@@ -319,6 +379,8 @@ impl Sealer {
             first: false,
             unchanged: true,
             findings: Vec::new(),
+            log: None,
+            notes: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::canonical;
 use super::sealed::{SealedCommit, SealedFile, SealedTable};
 use super::statement::{CommitsRoot, StateRoot, Totals};
-use crate::digest::{Digest, MerkleTree, MultisetHash};
+use crate::digest::{Digest, InclusionProof, MerkleTree, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, TableKind, TableSnapshot};
 
@@ -37,11 +37,10 @@ fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
     [key.path.as_bytes(), b"\0", vector.as_bytes(), b"\0", &Digest::tagged(LEAF_TAG, &canonical::bytes(value)).0].concat()
 }
 
-fn file_leaf(file: &SealedFile) -> Vec<u8> {
+/// What a leaf of the live files says.
+fn file_value(file: &SealedFile) -> Value {
     let live = &file.live;
-    leaf(
-        &live.key,
-        &json!({
+    json!({
             "deleted": file.deleted.as_ref().map(|d| json!({
                 "digest": d.digest.to_string(),
                 "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
@@ -61,8 +60,25 @@ fn file_leaf(file: &SealedFile) -> Vec<u8> {
             "sha256": hex::encode(file.sha256),
             "size": live.size,
             "stats": live.stats,
-        }),
-    )
+    })
+}
+
+fn file_leaf(file: &SealedFile) -> Vec<u8> {
+    leaf(&file.live.key, &file_value(file))
+}
+
+/// What the live files' root says of one of them, and the path to the root; `None` when no live file has this key.
+pub(super) fn prove_file(table: &SealedTable, key: &FileKey) -> Result<Option<(Value, InclusionProof)>> {
+    let Some(index) = table.files.keys().position(|other| other == key) else { return Ok(None) };
+    let tree = MerkleTree::new(&table.files.values().map(file_leaf).collect::<Vec<_>>())?;
+    Ok(table.files.get(key).map(file_value).zip(tree.prove(index)))
+}
+
+/// Whether `value` is what the live files' root says of a file.
+pub(super) fn verify_file(value: &Value, proof: &InclusionProof, root: &Digest) -> bool {
+    let Some(path) = value.get("path").and_then(Value::as_str) else { return false };
+    let deletion_vector = value.get("deletion_vector_id").and_then(Value::as_str).map(str::to_owned);
+    proof.verifies(&leaf(&FileKey { path: path.to_owned(), deletion_vector }, value), root)
 }
 
 fn tombstone_leaf(key: &FileKey) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::log::LogPin;
 use super::statement::BaselineSummary;
 use super::trust::TrustLevel;
 
@@ -236,6 +237,8 @@ pub struct AuditReport {
     pub findings: Vec<Finding>,
     /// For people: things ignored on purpose, such as baselines that nobody trusted has signed.
     pub notes: Vec<String>,
+    /// The log of baselines as it was found, for pins; absent when nobody trusted signed one.
+    pub log: Option<LogPin>,
 }
 
 impl AuditReport {
@@ -282,6 +285,7 @@ mod tests {
             summary: BTreeMap::new(),
             findings,
             notes: Vec::new(),
+            log: None,
         };
         report.complete(2);
         report

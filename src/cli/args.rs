@@ -185,8 +185,21 @@ Exit codes:
     /// Show the rows that changed since a baseline, with sealed and found values
     #[command(after_help = super::diff::HELP)]
     Diff(super::diff::DiffArgs),
-    /// List a table's baselines
-    #[command(after_help = "Example:\n  lakeseal log flights")]
+    /// List a table's baselines, or the log of all baselines of the lake; check that it was only appended to
+    #[command(after_help = "\
+Examples:
+  lakeseal log flights                                     the table's baselines
+  lakeseal log                                             the lake's log: every seal of every table
+  lakeseal log --checkpoint > checkpoint.txt               its size and root, signed (a C2SP checkpoint)
+  lakeseal log --check-consistency --pin pins.json         nothing was taken away or rewritten since the pin
+  lakeseal log --check-consistency --against theirs.txt    we and they were shown one history
+
+A lake has one log; a table outside of a lake has one of its own (`lakeseal log ./table --check-consistency`). Checking reads every entry.
+
+Exit codes of --check-consistency:
+  0  every entry is as it was signed, and as it was pinned
+  1  entries are gone or changed, or the histories fork
+  2  could not be determined")]
     Log(LogArgs),
     /// Show what each commit of a table was made from, by which statement, and who attested it
     #[command(after_help = "\
@@ -201,6 +214,31 @@ Examples:
 Commits made through Lakeseal record their lineage, signed by the writer's key: `recorded`. Of commits made by others it is made out from what
 their log entries add and remove: `derived`. Recorded lineage is its writer's claim until verify_derivation runs the statement again.")]
     Lineage(LineageArgs),
+    /// Show the signed list of sealed tables; renew its term; give up a table
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
+    /// Prove that a file is in the newest baseline of a table: one JSON document that others verify without the lake
+    #[command(after_help = "\
+Examples:
+  lakeseal prove flights part-00000-….parquet > proof.json
+  lakeseal prove ./folder year=2024/a.parquet --out proof.json
+
+FILE is the file's path in the table, as `SELECT DISTINCT file FROM row_groups('flights')` lists it. The proof holds the signed baseline,
+the path from the file to it, and the baseline's place in the log with a signed checkpoint.")]
+    Prove(ProveArgs),
+    /// Verify a proof and the file that it is of, with public keys alone
+    #[command(after_help = "\
+Examples:
+  lakeseal verify-proof proof.json part-00000.parquet --trust sealer.pem.pub
+  lakeseal verify-proof proof.json copy.parquet --json
+
+No lake and no network are needed.
+
+Exit codes:
+  0  the file is, byte for byte, the one that was sealed
+  1  it is not, or the proof does not hold, or nobody whom you trust signed it, or its term is over
+  2  it is no proof, or a file could not be read")]
+    VerifyProof(VerifyProofArgs),
     /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
     Export(ExportArgs),
@@ -470,6 +508,9 @@ pub struct SqlArgs {
     /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
     #[arg(long, value_name = "FILE")]
     pub writers: Vec<PathBuf>,
+    /// Refuse tables that are older than, or others than, this file or object at a URL remembers
+    #[arg(long, value_name = "FILE|URL")]
+    pub pin: Option<String>,
 }
 
 /// `seal`.
@@ -501,9 +542,15 @@ pub struct SealArgs {
     /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
     #[arg(long)]
     pub accept_changes: bool,
-    /// Continue the baseline that this file remembers, and let it remember the new one
-    #[arg(long, value_name = "FILE")]
-    pub pin: Option<PathBuf>,
+    /// Continue the baseline that this file, or object at a URL, remembers; a file then remembers the new one
+    #[arg(long, value_name = "FILE|URL")]
+    pub pin: Option<String>,
+    /// A further table of the lake, to be sealed as one with this (training set, features, labels); repeat for each
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["expect", "expect_nothing"])]
+    pub together: Vec<String>,
+    /// Days until the signed list of the lake's sealed tables expires; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    pub inventory_days: u32,
 }
 
 /// `audit`.
@@ -529,19 +576,125 @@ pub struct AuditArgs {
     /// Write the findings to this file as SARIF 2.1.0, for code-hosting systems
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
-    /// Hold the table against the newest baseline that this file remembers, and let it remember the one found, unless something is wrong
-    #[arg(long, value_name = "FILE")]
-    pub pin: Option<PathBuf>,
+    /// Hold the table against the newest baseline that this file, or object at a URL (http, s3, …), remembers; a file then remembers the one
+    /// found, unless something is wrong
+    #[arg(long, value_name = "FILE|URL")]
+    pub pin: Option<String>,
 }
 
 /// `log`.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// The table
-    pub table: String,
+    /// The table; without it, the log of the whole lake
+    pub table: Option<String>,
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+    /// Print the newest checkpoint, a signed note
+    #[arg(long, conflicts_with_all = ["check_consistency", "json"])]
+    pub checkpoint: bool,
+    /// Read the whole log: it must be as it was signed, and extend what is pinned
+    #[arg(long)]
+    pub check_consistency: bool,
+    /// Hold the log against what this file, or object at a URL, remembers of it; a file then remembers what was found
+    #[arg(long, value_name = "FILE|URL", requires = "check_consistency")]
+    pub pin: Option<String>,
+    /// Hold the log against the checkpoint in this file, which somebody else was shown; repeat for each
+    #[arg(long, value_name = "FILE", requires = "check_consistency")]
+    pub against: Vec<PathBuf>,
+    /// Print JSON: one object a line, or one for --check-consistency
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `inventory …`.
+#[derive(Debug, Subcommand)]
+pub enum InventoryCommand {
+    /// List the tables that must have a baseline, and whether they have it
+    #[command(after_help = "\
+Examples:
+  lakeseal inventory show
+  lakeseal inventory show --json
+
+Exit codes:
+  0  every listed table has the baseline that the inventory names, or a later one
+  1  a table's seals were taken away, or the inventory's term is over
+  2  could not be determined")]
+    Show {
+        /// A table outside of a lake [default: all tables of the lake]
+        table: Option<String>,
+        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign the inventory anew, for another term
+    #[command(after_help = "\
+Examples:
+  lakeseal inventory renew --expires-days 7       daily, by a job that has a key for it: nobody can then be shown an older lake for longer
+  lakeseal inventory renew --key timestamp.pem
+
+Each seal signs it too. The key is a sealer's, or, where the trust root names timestamp keys, one of these.")]
+    Renew {
+        /// A table outside of a lake [default: the lake]
+        table: Option<String>,
+        /// The private key [default: HOME/keys/sealer.pem]
+        #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
+        key: Option<PathBuf>,
+        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
+        /// Days until it expires; 0 for never
+        #[arg(long, value_name = "DAYS", default_value_t = 365)]
+        expires_days: u32,
+    },
+    /// Give up a table that is no more: nothing is expected of it from here on
+    #[command(after_help = "Example:\n  lakeseal inventory drop flights\n\nIt is an entry of the log like any other; a later seal brings the table back.")]
+    Drop {
+        /// The table
+        table: String,
+        /// The sealer's private key [default: HOME/keys/sealer.pem]
+        #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
+        key: Option<PathBuf>,
+        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
+        /// Days until the inventory expires; 0 for never
+        #[arg(long, value_name = "DAYS", default_value_t = 365)]
+        expires_days: u32,
+    },
+}
+
+/// `prove`.
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// The table
+    pub table: String,
+    /// The file's path in the table
+    pub file: String,
+    /// Write the proof to this new file [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+}
+
+/// `verify-proof`.
+#[derive(Debug, Args)]
+pub struct VerifyProofArgs {
+    /// The proof
+    pub proof: PathBuf,
+    /// The file that it is of, wherever it is now
+    pub file: PathBuf,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `lineage`.

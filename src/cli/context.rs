@@ -136,7 +136,8 @@ impl Context {
     pub async fn table(&self, argument: &str) -> Result<(Option<OpenLake>, Location)> {
         let lake = if self.is_in_lake(argument)? { Some(self.lake().await?) } else { None };
         let location = Location::parse(argument, lake.as_ref().map(|lake| &lake.named))?;
-        Ok((lake, location))
+        let id = lake.as_ref().map(|lake| lake.lake.record.lake);
+        Ok((lake, location.of_lake(id)))
     }
 
     /// Whether `argument` has to be looked up in the lake. A path or a URL of another scheme works without one.

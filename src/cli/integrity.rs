@@ -1,15 +1,21 @@
-//! `seal`, `audit`, `log`.
+//! `seal`, `audit`, `log TABLE`.
 
-use super::Ending;
-use super::args::{AuditArgs, LogArgs, SealArgs};
+use std::path::PathBuf;
+
+use super::{Ending, log};
+use super::args::{AuditArgs, SealArgs};
 use super::context::Context;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
-use super::pins::{Pins, Raised};
+use super::pins::PinFile;
 use super::progress::Bars;
 use super::report;
-use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Repository, SealOptions, Sealer};
+use crate::baseline::log::LoggedBaseline;
+use crate::baseline::{
+    AuditOptions, AuditReport, Auditor, Finding, Outcome, Raised, Repository, SealOptions, SealOutcome, Sealer, Trust, TrustLevel,
+};
+use crate::delta::Location;
 use crate::error::Result;
-use crate::key::{Role, Signer as _};
+use crate::key::{Role, SecretKey, Signer as _};
 use crate::sql::hold_expectations;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -17,26 +23,77 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const SHORT_DIGEST: usize = 16;
 
 pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
+    let mut pins = PinFile::read_if_any(args.pin.as_deref()).await?;
     let key = context.sealer(args.key.as_deref())?;
-    let public = key.public();
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
     let trust = context.trust_if_any(&args.trust)?;
     let trusted = trust.as_ref().map(|trust| trust.keys(Role::Sealer).to_vec()).unwrap_or_default();
     let (lake, location) = context.table(&args.table).await?;
     let options = SealOptions {
         writers: context.writers(&args.writers, trust.as_ref(), lake.as_ref())?,
-        expires_after_ms: (args.expires_days > 0).then(|| DAY_MS * i64::from(args.expires_days)),
+        expires_after_ms: days(args.expires_days),
         rows: !args.no_rows,
         accept_changes: args.accept_changes,
         trusted,
-        pin: pins.as_ref().and_then(|pins| pins.get(location.url().as_str())),
+        inventory_expires_after_ms: days(args.inventory_days),
+        record: args.together.is_empty(),
         ..SealOptions::default()
     };
-    let options = super::expectations::with_expectations(options, &args, &location, public, context).await?;
+    let mut others = Vec::new();
+    for table in &args.together {
+        let (lake, other) = context.table(table).await?;
+        log::same_log(&location, &other)?;
+        others.push((lake, other));
+    }
+    let mut sealed = vec![seal_one(&location, &key, options.clone(), &args, &mut pins, (context, out)).await?];
+    if others.is_empty() {
+        return Ok(Ending::Done);
+    }
+    for (_lake, other) in &others {
+        sealed.push(seal_one(other, &key, options.clone(), &args, &mut pins, (context, out)).await?);
+    }
+    let expires_ms = options.inventory_expires_after_ms.map(|after| context.clock.now_ms().saturating_add(after));
+    let trust = Trust::new(options.trusted.into_iter().chain([key.public()]), TrustLevel::Given)?;
+    let count = sealed.len();
+    let state = log::together(&location.log(), sealed, expires_ms, &key, &trust, context).await?;
+    if let Some(pins) = &mut pins {
+        pins.raise_log(&location.pin_names(), &state)?;
+    }
+    out.line(format_args!("{} {count} tables as one, in the log's first {} entries", styled(GOOD, "sealed"), state.size))?;
+    Ok(Ending::Done)
+}
+
+/// Days as milliseconds; none for 0.
+pub(super) fn days(days: u32) -> Option<i64> {
+    (days > 0).then(|| DAY_MS * i64::from(days))
+}
+
+/// Seals one table, and says so. Returns what the log is to say of it.
+async fn seal_one(
+    location: &Location,
+    key: &SecretKey,
+    options: SealOptions,
+    args: &SealArgs,
+    pins: &mut Option<PinFile>,
+    (context, out): (&Context, &mut Output),
+) -> Result<LoggedBaseline> {
+    let names = location.pin_names();
+    let known = pins.as_ref().map(|file| &file.pins);
+    let (pin, log_pin) = (known.and_then(|pins| pins.table(&names)), known.and_then(|pins| pins.log(&names)).cloned());
+    let options = SealOptions { pin, log_pin, ..options };
+    let options = super::expectations::with_expectations(options, args, location, key.public(), context).await?;
     let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
-    let sealer = Sealer::new(store, root, url, key, context.clock.clone(), options)?;
+    let log = location.log();
+    let sealer = Sealer::new(store, root, url, key.clone(), context.clock.clone(), options)?.with_log(log.clone());
     let sealed = sealer.seal(&Bars::default()).await?;
+    tell_sealed(location, &sealed, key, out)?;
+    if let Some(pins) = pins {
+        tell_raised(pins.raise(&names, &sealed.baseline, sealed.log.as_ref())?, sealed.baseline.number, pins.is_kept(), out)?;
+    }
+    Ok(sealed.to_record(url, &log, location.root()))
+}
+
+fn tell_sealed(location: &Location, sealed: &SealOutcome, key: &SecretKey, out: &mut Output) -> Result<()> {
     let baseline = &sealed.baseline;
     if sealed.unchanged {
         out.line(format_args!("{} is sealed already, by baseline {}: nothing is new", location.name(), baseline.number))?;
@@ -50,20 +107,23 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     out.line(format_args!("  covers    {} rows in {}, {}", count(baseline.rows), output::files(baseline.files), bytes(baseline.bytes)))?;
     let (added, reused) = (output::files(sealed.files_added), count(sealed.files_reused));
     out.line(format_args!("  read      {added}, {}; {reused} sealed before", bytes(sealed.bytes_read)))?;
-    out.line(format_args!("  signed by {public}"))?;
+    out.line(format_args!("  signed by {}", key.public()))?;
     if let Some(expires) = baseline.expires_ms {
         out.line(format_args!("  expires   {}", output::time(expires)))?;
     }
-    if let Some(pins) = &mut pins {
-        tell_raised(pins.raise(location.url().as_str(), baseline)?, baseline.number, out)?;
+    if let Some(log) = &sealed.log {
+        out.line(format_args!("  log       {} entries", count(log.size)))?;
     }
     for line in findings(&sealed.findings) {
         out.line(format_args!("  {line}"))?;
     }
+    for note in &sealed.notes {
+        out.line(format_args!("  {} {note}", styled(NOTE, "note:")))?;
+    }
     if sealed.first {
         out.line(format_args!("  {} this is trust on first use: it says what is there, not that it is true", styled(NOTE, "note:")))?;
     }
-    Ok(Ending::Done)
+    Ok(())
 }
 
 pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) -> Result<Ending> {
@@ -71,9 +131,18 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     let (lake, location) = context.table(&args.table).await?;
     let url = location.url().as_str();
     let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
-    let mut pins = args.pin.as_deref().map(Pins::read).transpose()?;
-    let options = AuditOptions { quick: args.quick, writers, pin: pins.as_ref().and_then(|pins| pins.get(url)), ..AuditOptions::default() };
-    let auditor = Auditor::new(location.store().clone(), location.root().clone(), url, trust.clone(), context.clock.clone(), options);
+    let mut pins = PinFile::read_if_any(args.pin.as_deref()).await?;
+    let names = location.pin_names();
+    let known = pins.as_ref().map(|file| &file.pins);
+    let options = AuditOptions {
+        quick: args.quick,
+        writers,
+        pin: known.and_then(|pins| pins.table(&names)),
+        log_pin: known.and_then(|pins| pins.log(&names)).cloned(),
+        ..AuditOptions::default()
+    };
+    let (store, root) = (location.store().clone(), location.root().clone());
+    let auditor = Auditor::new(store, root, url, trust.clone(), context.clock.clone(), options).with_log(location.log());
     let mut report = auditor.audit(&Bars::default()).await?;
     if !args.quick {
         hold_expectations(&mut report, &location, &trust, context.clock.now_ms()).await;
@@ -92,9 +161,9 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     }
     // What is wrong, or could not be looked at, must not become what later audits go by.
     if let (Some(pins), Some(baseline), Outcome::Intact | Outcome::IntactWithUnsealed) = (&mut pins, &report.baseline, report.outcome()) {
-        let raised = pins.raise(url, baseline)?;
+        let raised = pins.raise(&names, baseline, report.log.as_ref())?;
         if !args.json {
-            tell_raised(raised, baseline.number, out)?;
+            tell_raised(raised, baseline.number, pins.is_kept(), out)?;
         }
     }
     Ok(match report.outcome() {
@@ -105,8 +174,11 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     })
 }
 
-fn tell_raised(raised: Raised, number: u64, out: &mut Output) -> Result<()> {
+fn tell_raised(raised: Raised, number: u64, kept: bool, out: &mut Output) -> Result<()> {
     match raised {
+        Raised::First | Raised::From(_) if !kept => {
+            out.line("  pin       read from a URL: what was found now is not kept there, publish it yourself")
+        }
         Raised::First => out.line(format_args!("  pin       baseline {number}: nothing was pinned before")),
         Raised::From(before) => out.line(format_args!("  pin       baseline {number}, before {before}")),
         Raised::Not => Ok(()),
@@ -173,9 +245,10 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
     lines
 }
 
-pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = context.trust_if_any(&args.trust)?;
-    let (_lake, location) = context.table(&args.table).await?;
+/// Lists the baselines of a table.
+pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context, out: &mut Output) -> Result<Ending> {
+    let trust = context.trust_if_any(trust)?;
+    let (_lake, location) = context.table(table).await?;
     let repository = Repository::new(location.store().clone(), location.root().clone());
     let mut rows = Vec::new();
     for name in repository.names().await? {

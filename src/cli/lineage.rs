@@ -15,7 +15,7 @@ use crate::lineage::{self, CommitLineage, InputKind};
 const SHORT_KEY: usize = 16;
 
 pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let session = super::sql::session(&[], &[], &args.writers, false, context).await?;
+    let session = super::sql::session(&[], &[], &args.writers, false, None, context).await?;
     let (location, commits) = session.lineage(&args.table).await?;
     let commits: Vec<CommitLineage> =
         commits.into_iter().filter(|commit| args.at.is_none_or(|version| commit.version == version)).collect();

@@ -16,6 +16,7 @@ mod integrity;
 mod keys;
 mod lake;
 mod lineage;
+mod log;
 mod membership;
 mod report;
 mod rows;
@@ -107,7 +108,10 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Seal(args) => integrity::seal(args, context, out).await,
         Command::Audit(args) => integrity::audit(args, context, out).await,
         Command::Diff(args) => diff::run(args, context, out).await,
-        Command::Log(args) => integrity::log(args, context, out).await,
+        Command::Log(args) => log::log(args, context, out).await,
+        Command::Inventory(command) => log::inventory(command, context, out).await,
+        Command::Prove(args) => log::prove(args, context, out).await,
+        Command::VerifyProof(args) => log::verify_proof(&args, context, out),
         Command::Lineage(args) => lineage::run(args, context, out).await,
         Command::Export(args) => transfer::export(args, context, out).await,
         Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),

@@ -1,124 +1,131 @@
-//! Pins: the newest baseline of each table that a user has seen, in a file of the user's own.
-//!
-//! ```text
-//! { "format": 1, "pins": { "<the table's URL>": { "baseline": 7, "digest": "<BLAKE3 of its statement>" } } }
-//! ```
+//! Where pins come from and go: a file of the user's own, or an object that is only read.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use futures::StreamExt as _;
+use object_store::ObjectStoreExt as _;
 
-use crate::baseline::BaselineSummary;
-use crate::digest::Digest;
+use crate::baseline::{BaselineSummary, LogPin, PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::write_whole;
 
-const FORMAT: u64 = 1;
-/// Room for several thousand tables.
-const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    format: u64,
-    pins: BTreeMap<String, Pin>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pin {
-    baseline: u64,
-    digest: String,
-}
-
-/// A file of pins.
+/// Pins, and where they were read from.
 #[derive(Debug)]
-pub(super) struct Pins {
-    file: PathBuf,
-    pins: BTreeMap<String, (u64, Digest)>,
+pub(super) struct PinFile {
+    /// What is pinned.
+    pub(super) pins: Pins,
+    /// The file that takes what was seen; absent for pins that are only read.
+    file: Option<PathBuf>,
 }
 
-/// What [`Pins::raise`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Raised {
-    /// The table had no pin yet.
-    First,
-    /// The table's pin was of an older baseline.
-    From(u64),
-    /// The pin is of this baseline already.
-    Not,
-    /// The pin is of this later baseline, and stays.
-    Above(u64),
-}
-
-impl Pins {
-    /// Reads `file`; one that does not exist has no pins.
+impl PinFile {
+    /// Reads a file, or with `scheme://…` an object over HTTP(S) or of any store. A file that does not exist has no pins yet; an object
+    /// must be there, since whoever can take it away must not thereby make the pins vanish.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Config`] when it is no file of pins, or of an unknown format.
-    pub(super) fn read(file: &Path) -> Result<Self> {
-        let mut text = String::new();
+    /// [`ErrorKind::Config`] when it is no file of pins, or of an unknown format; those of reading it.
+    pub(super) async fn read(from: &str) -> Result<Self> {
+        if !from.contains("://") {
+            return Self::from_file(Path::new(from));
+        }
+        let text = if from.starts_with("http://") || from.starts_with("https://") { fetch(from).await? } else { get(from).await? };
+        Ok(Self { pins: Pins::parse(&text).map_err(|e| e.with("url", from))?, file: None })
+    }
+
+    /// As [`Self::read`], where it was asked for.
+    pub(super) async fn read_if_any(from: Option<&str>) -> Result<Option<Self>> {
+        match from {
+            Some(from) => Self::read(from).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn from_file(file: &Path) -> Result<Self> {
+        let failed = failed("could not read a file of pins", file);
+        let mut text = Vec::new();
         match fs::File::open(file) {
             Ok(open) => {
-                open.take(FILE_LIMIT_BYTES + 1).read_to_string(&mut text).map_err(failed("could not read a file of pins", file))?;
+                open.take(PINS_LIMIT_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self { file: file.to_owned(), pins: BTreeMap::new() }),
-            Err(e) => return Err(failed("could not read a file of pins", file)(e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self { pins: Pins::default(), file: Some(file.to_owned()) }),
+            Err(e) => return Err(failed(e)),
         }
-        let unusable = |why: String| {
-            let message = "not a file of pins; give the file that an earlier audit or seal wrote, or a name that does not exist yet";
-            Error::new(ErrorKind::Config, message).with("file", file.display()).with("reason", why)
-        };
-        if text.len() as u64 > FILE_LIMIT_BYTES {
-            return Err(unusable(format!("it is larger than {FILE_LIMIT_BYTES} bytes")));
-        }
-        let document: Document = serde_json::from_str(&text).map_err(|e| unusable(e.to_string()))?;
-        if document.format != FORMAT {
-            return Err(unusable(format!("its format is {}, and this version knows {FORMAT}", document.format)));
-        }
-        let pin = |(table, pin): (String, Pin)| {
-            let digest = pin.digest.parse().map_err(|_| unusable(format!("the digest of {table} is not 64 hexadecimal digits")))?;
-            Ok((table, (pin.baseline, digest)))
-        };
-        Ok(Self { file: file.to_owned(), pins: document.pins.into_iter().map(pin).collect::<Result<_>>()? })
+        Ok(Self { pins: Pins::parse(&text).map_err(|e| e.with("file", file.display()))?, file: Some(file.to_owned()) })
     }
 
-    /// The pin of the table at `url`.
-    pub(super) fn get(&self, url: &str) -> Option<(u64, Digest)> {
-        self.pins.get(url).copied()
+    /// Whether what is seen is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.file.is_some()
     }
 
-    /// Pins `baseline` for the table at `url`, unless the pin is as new already; the file is replaced as a whole.
+    /// Pins a baseline and the state of its log, unless they are pinned already; the file is replaced as a whole.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the file cannot be written; it is then as it was.
-    pub(super) fn raise(&mut self, url: &str, baseline: &BaselineSummary) -> Result<Raised> {
-        let before = self.get(url);
-        match before {
-            Some((number, _)) if number > baseline.number => return Ok(Raised::Above(number)),
-            Some((number, _)) if number == baseline.number => return Ok(Raised::Not),
-            _ => {}
+    pub(super) fn raise(&mut self, names: &PinNames, baseline: &BaselineSummary, log: Option<&LogPin>) -> Result<Raised> {
+        let raised = self.pins.raise(names, baseline);
+        let log = log.is_some_and(|log| self.pins.raise_log(names, log));
+        if log || matches!(raised, Raised::First | Raised::From(_)) {
+            self.write()?;
         }
-        self.pins.insert(url.to_owned(), (baseline.number, baseline.digest));
-        self.write()?;
-        Ok(before.map_or(Raised::First, |(number, _)| Raised::From(number)))
+        Ok(raised)
+    }
+
+    /// Pins the state of a log.
+    ///
+    /// # Errors
+    /// As [`Self::raise`].
+    pub(super) fn raise_log(&mut self, names: &PinNames, log: &LogPin) -> Result<bool> {
+        let news = self.pins.raise_log(names, log);
+        if news {
+            self.write()?;
+        }
+        Ok(news)
     }
 
     fn write(&self) -> Result<()> {
-        let pin = |(table, (baseline, digest)): (&String, &(u64, Digest))| {
-            (table.clone(), Pin { baseline: *baseline, digest: digest.to_string() })
-        };
-        let document = Document { format: FORMAT, pins: self.pins.iter().map(pin).collect() };
-        let text = serde_json::to_string_pretty(&document)
-            .map_err(|e| Error::new(ErrorKind::Internal, "pins cannot be written as JSON").caused_by(e))?;
-        write_whole(&self.file, format!("{text}\n").as_bytes(), true).map_err(failed("could not write a file of pins", &self.file))
+        let Some(file) = &self.file else { return Ok(()) };
+        write_whole(file, self.pins.to_text()?.as_bytes(), true).map_err(failed("could not write a file of pins", file))
     }
 }
 
 fn failed(message: &'static str, file: &Path) -> impl Fn(std::io::Error) -> Error {
     let file = file.display().to_string();
     move |e| Error::new(ErrorKind::Io, message).with("file", &file).caused_by(e)
+}
+
+fn too_large(url: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("not a file of pins: it is larger than {PINS_LIMIT_BYTES} bytes")).with("url", url)
+}
+
+async fn fetch(url: &str) -> Result<Vec<u8>> {
+    let failed = |e: reqwest::Error| Error::new(ErrorKind::Unavailable, "could not fetch pins").with("url", url).caused_by(e.without_url());
+    let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build().map_err(failed)?;
+    let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    let mut chunks = response.bytes_stream();
+    let mut text = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        text.extend_from_slice(&chunk.map_err(failed)?);
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > PINS_LIMIT_BYTES {
+            return Err(too_large(url));
+        }
+    }
+    Ok(text)
+}
+
+async fn get(url: &str) -> Result<Vec<u8>> {
+    let no_object = || Error::new(ErrorKind::InvalidInput, "pins have the URL of an object").with("url", url);
+    let (folder, name) = url.rsplit_once('/').filter(|(folder, name)| !name.is_empty() && folder.contains("://")).ok_or_else(no_object)?;
+    let store = crate::region::open(folder, &crate::region::OpenOptions::default())?;
+    let path = object_store::path::Path::parse(name).map_err(|e| no_object().caused_by(e))?;
+    let got = store.get(&path).await.map_err(|e| Error::from(e).with("url", url))?;
+    if got.meta.size > PINS_LIMIT_BYTES {
+        return Err(too_large(url));
+    }
+    Ok(got.bytes().await.map_err(|e| Error::from(e).with("url", url))?.to_vec())
 }

@@ -1,6 +1,7 @@
 //! `sql`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt as _;
@@ -9,13 +10,16 @@ use super::Ending;
 use super::args::{RowFormat, SqlArgs};
 use super::context::Context;
 use super::output::{NOTE, Output, styled};
+use super::pins::PinFile;
 use super::progress;
 use super::rows::Rows;
+use crate::baseline::Pins;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, to_error};
 
 pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let session = session(&args.tables, &args.trust, &args.writers, args.sealed, context).await?;
+    let pins = PinFile::read_if_any(args.pin.as_deref()).await?.map(|file| Arc::new(file.pins));
+    let session = session(&args.tables, &args.trust, &args.writers, args.sealed, pins, context).await?;
     let Some(query) = &args.query else {
         return super::shell::run(&session, args.format, context, out).await;
     };
@@ -48,7 +52,7 @@ async fn ask(session: &SealedSession, query: &str, format: RowFormat, out: &mut 
 /// # Errors
 /// As [`SealedSession::run`].
 pub(super) async fn collect(query: &str, context: &Context) -> Result<Vec<RecordBatch>> {
-    session(&[], &[], &[], false, context).await?.run(query).await
+    session(&[], &[], &[], false, None, context).await?.run(query).await
 }
 
 /// A session as the arguments describe it.
@@ -57,6 +61,7 @@ pub(super) async fn session(
     trust: &[PathBuf],
     writers: &[PathBuf],
     sealed: bool,
+    pins: Option<Arc<Pins>>,
     context: &Context,
 ) -> Result<SealedSession> {
     let named = tables.iter().map(|text| split(text)).collect::<Result<Vec<_>>>()?;
@@ -64,7 +69,14 @@ pub(super) async fn session(
     let mode = if sealed { ReadMode::Sealed } else { ReadMode::Latest };
     let trust = context.trust_if_any(trust)?;
     let writers = context.writers(writers, trust.as_ref(), lake.as_ref())?;
-    let options = TableOptions { mode, require_sealed: sealed, clock: context.clock.clone(), writers };
+    let options = TableOptions {
+        mode,
+        require_sealed: sealed,
+        clock: context.clock.clone(),
+        writers,
+        lake_id: lake.as_ref().map(|lake| lake.lake.record.lake),
+        pins,
+    };
     let lake = lake.map(|lake| lake.named);
     let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;
     for (name, table) in named {

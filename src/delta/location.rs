@@ -10,7 +10,9 @@ use object_store::path::Path;
 use url::Url;
 
 use super::scheme::{SCHEME, lake_url};
+use crate::baseline::{Log, PinNames};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::LakeId;
 
 /// An open lake's name and store, for table names to be looked up in.
 #[derive(Debug, Clone)]
@@ -30,6 +32,7 @@ pub struct Location {
     engine_url: Url,
     name: String,
     lake: bool,
+    lake_id: Option<LakeId>,
 }
 
 impl Location {
@@ -44,7 +47,7 @@ impl Location {
         }
         let mut url = lake_url(&lake.name)?;
         url.set_path(root.as_ref());
-        Ok(Self { store: lake.store.clone(), engine_url: as_folder(&url), url, name: root.to_string(), root, lake: true })
+        Ok(Self { store: lake.store.clone(), engine_url: as_folder(&url), url, name: root.to_string(), root, lake: true, lake_id: None })
     }
 
     /// A table at `root` of any store. `url` is the name that a baseline is bound to; `name` is what messages call it.
@@ -54,7 +57,7 @@ impl Location {
     pub fn in_store(store: Arc<dyn ObjectStore>, root: Path, url: Url, name: impl Into<String>) -> Result<Self> {
         let root = table_path(root.as_ref())?;
         let engine_url = private_url(&root)?;
-        Ok(Self { store, engine_url, url, name: name.into(), root, lake: false })
+        Ok(Self { store, engine_url, url, name: name.into(), root, lake: false, lake_id: None })
     }
 
     /// What a TABLE argument names.
@@ -174,6 +177,27 @@ impl Location {
     /// What messages call the table.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Says which lake the table belongs to, if it is in one: names and logs of two lakes are then never taken for each other.
+    #[must_use]
+    pub fn of_lake(mut self, id: Option<LakeId>) -> Self {
+        self.lake_id = id.filter(|_| self.lake);
+        self
+    }
+
+    /// The log that the table's baselines are in: its lake's, or its own.
+    pub fn log(&self) -> Log {
+        let log = Log::new(self.store.clone(), if self.lake { Path::default() } else { self.root.clone() });
+        match self.lake_id {
+            Some(id) => log.of_lake(id),
+            None => log,
+        }
+    }
+
+    /// The names that the table and its log have among pins.
+    pub fn pin_names(&self) -> PinNames {
+        PinNames::new(self.url.as_str(), self.lake_id.map(|id| (id, self.root.as_ref())))
     }
 
     /// Whether the table belongs to a lake.

@@ -28,7 +28,7 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     pub(super) fn location(&self, name: &str) -> Result<Location> {
-        Location::parse(name, self.lake.as_ref())
+        Location::parse(name, self.lake.as_ref()).map(|location| location.of_lake(self.options.lake_id))
     }
 
     /// As [`Self::location`], for tables that the session gave a name too.

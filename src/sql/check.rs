@@ -13,8 +13,10 @@ pub(super) fn enforce(table: &str, baseline: u64, findings: &[Finding]) -> Resul
     let Some(first) = exact.or_else(|| with(Outcome::Mismatch).next()).or_else(|| with(Outcome::Undetermined).next()) else {
         return Ok(());
     };
+    // Seals that were taken away leave no baseline to name.
+    let sealed = if baseline == 0 { "was sealed".to_owned() } else { format!("baseline {baseline} sealed") };
     let (kind, what) = if mismatches > 0 {
-        (ErrorKind::Mismatch, format!("the table is not what baseline {baseline} sealed: {}: {}", first.verdict, first.detail))
+        (ErrorKind::Mismatch, format!("the table is not what {sealed}: {}: {}", first.verdict, first.detail))
     } else {
         (ErrorKind::Unavailable, format!("the table could not be held against baseline {baseline}: {}", first.detail))
     };

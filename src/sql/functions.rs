@@ -122,7 +122,13 @@ impl FunctionTable {
             Kind::Audit => {
                 let clock = self.resolver.options.clock.clone();
                 let (store, root) = (location.store().clone(), location.root().clone());
-                let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), clock, AuditOptions::default());
+                let (names, pins) = (location.pin_names(), self.resolver.options.pins.as_deref());
+                let options = AuditOptions {
+                    pin: pins.and_then(|pins| pins.table(&names)),
+                    log_pin: pins.and_then(|pins| pins.log(&names)).cloned(),
+                    ..AuditOptions::default()
+                };
+                let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), clock, options).with_log(location.log());
                 // An audit is long; a thread of its own also spares the runtime's workers.
                 let runtime = tokio::runtime::Handle::current();
                 let (place, keys, now_ms) = (location.clone(), trust.clone(), self.resolver.options.clock.now_ms());

@@ -17,11 +17,12 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::{check, external, insert, to_error};
-use crate::baseline::{self, BaselineSummary, Finding, Outcome, Place, Repository, SealedTable, Trust, Verdict, Writers};
+use crate::baseline::{self, BaselineSummary, Finding, Outcome, Pins, Place, Repository, SealedTable, Trust, Verdict, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::LakeId;
 use crate::table::{self, TableKind, TableSnapshot};
 use crate::verify::VerifiedStore;
 
@@ -50,11 +51,22 @@ pub struct TableOptions {
     pub clock: SharedClock,
     /// Whose attestations of later commits count, and whether there must be one.
     pub writers: Writers,
+    /// The identity of the lake that the session is over, if it is known: pins and logs are then that lake's.
+    pub lake_id: Option<LakeId>,
+    /// What is known from elsewhere of tables and logs: older ones, and others, are a mismatch.
+    pub pins: Option<Arc<Pins>>,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { mode: ReadMode::Latest, require_sealed: false, clock: Arc::new(SystemClock), writers: Writers::default() }
+        Self {
+            mode: ReadMode::Latest,
+            require_sealed: false,
+            clock: Arc::new(SystemClock),
+            writers: Writers::default(),
+            lake_id: None,
+            pins: None,
+        }
     }
 }
 
@@ -115,10 +127,11 @@ impl VerifiedTable {
     pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: Option<u64>) -> Result<Self> {
         let repository = Repository::new(location.store().clone(), location.root().clone());
         let mut notes = Vec::new();
-        let sealed = match (version, trust) {
+        let (sealed, known) = match (version, trust) {
             (None, _) => newest(location, &repository, trust, options, &mut notes).await?,
-            (Some(version), Some(trust)) => newest_until(&repository, trust, version).await?,
-            (Some(_), None) => None,
+            // Pins and the log say what is newest, not what was then.
+            (Some(version), Some(trust)) => (newest_until(&repository, trust, version).await?, Vec::new()),
+            (Some(_), None) => (None, Vec::new()),
         };
         let version = match (&sealed, options.mode) {
             (Some(sealed), ReadMode::Sealed) if version.is_none() => sealed.baseline.version,
@@ -132,6 +145,7 @@ impl VerifiedTable {
         };
         // What a table was does not change when the term of a baseline of that time is over.
         findings.retain(|finding| !(is_old && options.mode == ReadMode::Latest && finding.verdict == Verdict::Expired));
+        findings.extend(known);
         note_unsealed(location, sealed.as_ref(), &findings, &mut notes);
         let snapshot = narrowed(snapshot, sealed.as_ref(), options.mode);
         let store =
@@ -193,19 +207,25 @@ impl VerifiedTable {
     }
 }
 
+/// The newest baseline that is trusted, and what is wrong with it beside pins and the log.
 async fn newest(
     location: &Location,
     repository: &Repository,
     trust: Option<&Trust>,
     options: &TableOptions,
     notes: &mut Vec<String>,
-) -> Result<Option<SealedTable>> {
-    let found = match trust {
-        Some(trust) => repository.newest_baseline(trust).await.map_err(|e| e.with("table", location.name()))?,
-        None => None,
-    };
-    if found.is_some() {
-        return Ok(found);
+) -> Result<(Option<SealedTable>, Vec<Finding>)> {
+    let mut known = Vec::new();
+    if let Some(trust) = trust {
+        let found = repository.newest_baseline(trust).await.map_err(|e| e.with("table", location.name()))?;
+        let place = location.clone().of_lake(options.lake_id);
+        let pins = options.pins.as_deref().map(|pins| (pins, place.pin_names()));
+        let pins = pins.as_ref().map(|(pins, names)| (*pins, names));
+        let now_ms = options.clock.now_ms();
+        known = baseline::compare_known(repository, &place.log(), place.url().as_str(), found.as_ref(), trust, pins, now_ms).await?;
+        if found.is_some() || !known.is_empty() {
+            return Ok((found, known));
+        }
     }
     let stored = repository.names().await?.len();
     let why = match (stored, trust) {
@@ -218,7 +238,7 @@ async fn newest(
         return Err(Error::new(kind, format!("the table has no baseline to be held against: {why}")).with("table", location.name()));
     }
     notes.push(format!("{}: verification: none ({why})", location.name()));
-    Ok(None)
+    Ok((None, known))
 }
 
 /// The newest baseline of `version` or an older one.

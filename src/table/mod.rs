@@ -112,6 +112,7 @@ pub struct TableSnapshot {
 }
 
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
+pub(crate) use json::parse as parse_json;
 pub use load::load;
 pub(crate) use log::{commit_versions, parse_commit_path, read_commit, read_object};
 pub use path::{CanonicalPath, canonical_path};

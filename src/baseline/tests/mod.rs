@@ -2,8 +2,13 @@
 
 mod attacks;
 mod attested;
+mod fuzz;
+mod log;
+mod proof;
 mod seals;
 mod table;
+
+pub(crate) use fuzz::seeds as fuzzing_seeds;
 
 use std::sync::Arc;
 

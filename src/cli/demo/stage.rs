@@ -131,7 +131,7 @@ impl Stage {
         let key = context.sealer(None)?;
         let (_lake, at) = context.table(TABLE).await?;
         let options = SealOptions::default();
-        let sealer = Sealer::new(at.store().clone(), at.root().clone(), at.url().as_str(), key, clock, options)?;
+        let sealer = Sealer::new(at.store().clone(), at.root().clone(), at.url().as_str(), key, clock, options)?.with_log(at.log());
         let sealed = sealer.seal(&()).await?;
         context.finish().await;
         Ok(sealed)
@@ -149,7 +149,8 @@ impl Stage {
         let trust = context.trust(&[])?;
         let (_lake, at) = context.table(TABLE).await?;
         let options = AuditOptions::default();
-        Auditor::new(at.store().clone(), at.root().clone(), at.url().as_str(), trust, clock, options).audit(&()).await
+        let auditor = Auditor::new(at.store().clone(), at.root().clone(), at.url().as_str(), trust, clock, options).with_log(at.log());
+        auditor.audit(&()).await
     }
 
     /// Opens the lake anew, with no memory of what was read before.

@@ -2,7 +2,7 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 25] = [
     &["init"],
     &["status"],
     &["region", "list"],
@@ -20,6 +20,11 @@ const COMMANDS: [&[&str]; 20] = [
     &["audit"],
     &["diff"],
     &["log"],
+    &["inventory", "show"],
+    &["inventory", "renew"],
+    &["inventory", "drop"],
+    &["prove"],
+    &["verify-proof"],
     &["export"],
     &["demo"],
     &[],

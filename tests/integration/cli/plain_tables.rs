@@ -16,14 +16,14 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A Delta table in a directory, as deltalake writes it.
-fn delta_directory(place: &Place) {
+pub fn delta_directory(place: &Place) {
     std::fs::create_dir(place.path("delta")).unwrap();
     append_to_delta_directory(place);
     place.run(&["keys", "new", "--role", "sealer"]).expect(0);
 }
 
 /// A commit of the sample's rows; the first makes the table.
-fn append_to_delta_directory(place: &Place) {
+pub fn append_to_delta_directory(place: &Place) {
     let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
     let import = Import { sources: vec![sample("airports.csv")], ..Import::default() };
     tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
@@ -141,7 +141,7 @@ fn a_pin_makes_taken_away_and_forked_seals_a_mismatch() {
     assert!(place.run(&["audit", "./delta", "--pin", "pins.json"]).expect(1).out.contains("forks"));
     place.run(&["seal", "./delta", "--pin", "pins.json"]).expect(1);
 
-    for (text, says) in [("junk", "not a file of pins"), ("{\"format\": 2, \"pins\": {}}", "format is 2"), ("[1]", "not a file of pins")] {
+    for (text, says) in [("junk", "not a file of pins"), ("{\"format\": 3, \"pins\": {}}", "format is 3"), ("[1]", "not a file of pins")] {
         std::fs::write(place.path("bad.json"), text).unwrap();
         place.run(&["audit", "./delta", "--pin", "bad.json"]).expect(2).says(&[says, "bad.json"]);
         assert_eq!(std::fs::read_to_string(place.path("bad.json")).unwrap(), text);

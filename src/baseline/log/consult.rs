@@ -1,0 +1,205 @@
+//! What the log says of one table, held against the newest baseline that is there.
+
+use object_store::path::Path;
+
+use super::tree::{self, Hash};
+use super::{Checkpoint, Log, LogKeys, Newest};
+use crate::baseline::inventory::{InventoryRow, table_name};
+use crate::baseline::compare::compare_pin;
+use crate::baseline::pins::{PinNames, Pins};
+use crate::baseline::repository::{Repository, TrustedBaseline};
+use crate::baseline::sealed::SealedTable;
+use crate::baseline::statement::BaselineSummary;
+use crate::baseline::trust::Trust;
+use crate::baseline::verdict::{Finding, Verdict};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Result};
+
+/// The state of a log that is known from elsewhere: what comes now must extend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPin {
+    /// Which log.
+    pub origin: String,
+    /// Number of entries.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: Hash,
+}
+
+impl From<Checkpoint> for LogPin {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self { origin: checkpoint.origin, size: checkpoint.size, root: checkpoint.root }
+    }
+}
+
+/// What asking the log came to.
+#[derive(Debug, Clone, Default)]
+pub struct Consulted {
+    /// Mismatches, and what could not be determined.
+    pub findings: Vec<Finding>,
+    /// For people.
+    pub notes: Vec<String>,
+    /// The log as it is; absent when nobody trusted signed one.
+    pub checkpoint: Option<LogPin>,
+    /// The baseline that the log names for the table: the newest one's history must run through it.
+    pub logged: Option<(u64, Digest)>,
+}
+
+impl Consulted {
+    fn find(&mut self, verdict: Verdict, detail: impl Into<String>) {
+        self.findings.push(Finding::new(verdict, detail));
+    }
+}
+
+impl Log {
+    /// Holds the table at `location`, whose newest trusted baseline is `newest`, against the log, and the log against `pin`.
+    ///
+    /// Cost: as [`Log::newest`]; with a pin of an earlier state, as [`Log::hashes`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn consult(
+        &self,
+        location: &str,
+        newest: Option<&BaselineSummary>,
+        trust: &Trust,
+        pin: Option<&LogPin>,
+        now_ms: i64,
+    ) -> Result<Consulted> {
+        let mut consulted = Consulted::default();
+        let keys = LogKeys::of(trust);
+        let Some(log) = self.newest(&keys).await? else {
+            if let Some(pin) = pin {
+                let detail = format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
+                consulted.find(Verdict::RolledBack, detail);
+            }
+            return Ok(consulted);
+        };
+        if log.signed.size == 0 {
+            let detail = "the log has entries but no signed inventory: it was taken away, or the first seal was interrupted; seal again";
+            consulted.find(Verdict::Undetermined, detail);
+        }
+        if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
+            consulted.find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
+        }
+        if let Some(pin) = pin {
+            consulted.findings.extend(self.extends(&log, pin).await?);
+        }
+        consulted.checkpoint = Some(log.inventory.checkpoint().into());
+        let name = table_name(location);
+        match log.inventory.tables.get(name) {
+            Some(row) if row.retired => consulted.notes.push("the log says that this table was given up".to_owned()),
+            Some(row) => {
+                compare_row(row, newest, &mut consulted);
+                self.compare_set(&log, name, trust, &mut consulted).await?;
+            }
+            None if newest.is_some() => consulted.notes.push("the log does not name this table: seal it to have it recorded".to_owned()),
+            None => {}
+        }
+        Ok(consulted)
+    }
+
+    /// Whether the log extends what is pinned; what is wrong, if not.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn extends(&self, log: &Newest, pin: &LogPin) -> Result<Option<Finding>> {
+        let size = log.inventory.frontier.size();
+        if log.inventory.log != pin.origin {
+            let detail = format!("the log is {}, but {} is pinned: another log lies in its place", log.inventory.log, pin.origin);
+            return Ok(Some(Finding::new(Verdict::Forged, detail)));
+        }
+        if size < pin.size {
+            let detail = format!("the log has {size} entries, but {} are pinned: later ones were taken away", pin.size);
+            return Ok(Some(Finding::new(Verdict::RolledBack, detail)));
+        }
+        let forks = || {
+            let detail = format!("the log's first {} entries are not those that are pinned: the log forks", pin.size);
+            Some(Finding::new(Verdict::Forged, detail))
+        };
+        if size == pin.size {
+            return Ok(if log.inventory.frontier.root() == pin.root { None } else { forks() });
+        }
+        match self.hashes(size, &log.inventory.frontier.root()).await {
+            Ok(hashes) => {
+                let first = usize::try_from(pin.size).ok().and_then(|first| hashes.get(..first));
+                Ok(if first.is_some_and(|first| tree::root(first) == pin.root) { None } else { forks() })
+            }
+            Err(e) if e.kind() == ErrorKind::Mismatch => Ok(Some(Finding::new(Verdict::Forged, e.to_string()))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The other tables that were sealed as one with this one must be there as they were sealed, or later.
+    async fn compare_set(&self, log: &Newest, name: &str, trust: &Trust, consulted: &mut Consulted) -> Result<()> {
+        for (other, row) in log.inventory.together(name) {
+            consulted.notes.push(format!("sealed as one with {other}, baseline {}", row.number));
+            if let Some(what) = self.missing(row, trust).await? {
+                consulted.find(Verdict::RolledBack, format!("{other}, which was sealed as one with this table: {what}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the newest baseline of a listed table, beside its row.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn missing(&self, row: &InventoryRow, trust: &Trust) -> Result<Option<String>> {
+        let below = Path::from(row.path.as_str());
+        let root = self.root.parts().chain(below.parts()).collect();
+        let newest = Repository::new(self.store.clone(), root).newest_statement(trust).await?;
+        let mut consulted = Consulted::default();
+        compare_row(row, newest.as_ref().map(|newest| &newest.summary), &mut consulted);
+        Ok(consulted.findings.into_iter().next().map(|finding| finding.detail))
+    }
+}
+
+fn compare_row(row: &InventoryRow, newest: Option<&BaselineSummary>, consulted: &mut Consulted) {
+    let listed = row.number;
+    consulted.logged = Some((row.number, row.digest));
+    let Some(newest) = newest else {
+        let detail = format!("the inventory lists baseline {listed} of this table, but none that you trust is there: the seals were taken away");
+        return consulted.find(Verdict::RolledBack, detail);
+    };
+    if newest.number < listed {
+        let detail = format!("the inventory lists baseline {listed} of this table, but the newest is {}: later ones were taken away", newest.number);
+        consulted.find(Verdict::RolledBack, detail);
+    } else if newest.number == listed && newest.digest != row.digest {
+        consulted.find(Verdict::Forged, format!("baseline {listed} is not the one that the inventory lists: the history forks"));
+    } else if newest.number > listed {
+        consulted.notes.push(format!("baseline {} is not in the log yet: to seal again records it", newest.number));
+    }
+}
+
+/// What is wrong with `newest`, a table's newest trusted baseline, beside what is pinned and what the log says. Empty when all is well.
+///
+/// Cost: as [`Log::consult`]; the whole chain of baselines is read only when a later one than the pinned or logged is there.
+///
+/// # Errors
+/// Those of the store.
+pub async fn compare_known(
+    repository: &Repository,
+    log: &Log,
+    location: &str,
+    newest: Option<&SealedTable>,
+    trust: &Trust,
+    pins: Option<(&Pins, &PinNames)>,
+    now_ms: i64,
+) -> Result<Vec<Finding>> {
+    let (pin, log_pin) = pins.map_or((None, None), |(pins, names)| (pins.table(names), pins.log(names)));
+    let summary = newest.map(|newest| &newest.baseline);
+    let consulted = log.consult(location, summary, trust, log_pin, now_ms).await?;
+    let mut findings: Vec<Finding> = compare_pin(summary.map(|summary| summary.number), pin).into_iter().collect();
+    findings.extend(consulted.findings);
+    let known: Vec<_> = pin.into_iter().chain(consulted.logged).collect();
+    if let Some(newest) = newest
+        && known.iter().any(|(number, digest)| *number < newest.baseline.number || *digest != newest.baseline.digest)
+        && findings.is_empty()
+    {
+        let newest = TrustedBaseline { statement: newest.statement.clone(), summary: newest.baseline.clone() };
+        let wrong = repository.check_chain(&newest, trust, &known).await?;
+        findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
+    }
+    Ok(findings)
+}

@@ -1,0 +1,157 @@
+//! The entries of a log: who sealed what, as signed notes of canonical JSON.
+
+use serde_json::{Value, json};
+
+use super::note;
+use crate::baseline::canonical;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::key::{KeyId, Signer, VerifyingKey};
+
+const TYPE: &str = "urn:lakeseal:log-entry:v1";
+/// A larger object under an entry's name counts as an empty leaf, in bytes.
+pub(super) const ENTRY_LIMIT_BYTES: u64 = 64 * 1024;
+/// Tables that one entry may name.
+pub(super) const TABLES_LIMIT: usize = 128;
+
+/// A baseline of one table, as an entry names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedBaseline {
+    /// The table's canonical URL.
+    pub table: String,
+    /// The table's folder below the folder that the log lies in; empty for the log of one table.
+    pub path: String,
+    /// The baseline's number.
+    pub number: u64,
+    /// Plain BLAKE3 of its statement.
+    pub digest: Digest,
+    /// The history of this table begins anew here: a person accepted that what came before no longer counts.
+    pub restart: bool,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The log's origin.
+    pub log: String,
+    /// When it was made, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Baselines; several tables in one entry were sealed as one.
+    pub baselines: Vec<LoggedBaseline>,
+    /// Tables (by URL) that are given up: they need no baselines from here on.
+    pub retired: Vec<String>,
+}
+
+/// An entry that a known key signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedEntry {
+    /// What it says.
+    pub entry: Entry,
+    /// The known keys that signed it.
+    pub signers: Vec<KeyId>,
+}
+
+impl Entry {
+    fn to_text(&self) -> String {
+        let baseline = |b: &LoggedBaseline| {
+            json!({"digest": b.digest.to_string(), "number": b.number, "path": b.path, "restart": b.restart, "table": b.table})
+        };
+        let value = json!({
+            "baselines": self.baselines.iter().map(baseline).collect::<Vec<_>>(),
+            "log": self.log,
+            "retired": self.retired,
+            "time_ms": self.time_ms,
+            "type": TYPE,
+        });
+        canonical::text(&value) + "\n"
+    }
+
+    /// The bytes that are stored; they are the leaf.
+    pub(in crate::baseline) async fn sign(&self, signer: &dyn Signer) -> Result<Vec<u8>> {
+        note::sign(&self.log, &self.to_text(), signer).await.map(String::into_bytes)
+    }
+
+    /// Reads a leaf. `None` for what no known key signed, or what is no entry: anybody can put such bytes into the log.
+    pub(in crate::baseline) fn open(leaf: &[u8], keys: &[VerifyingKey]) -> Option<SignedEntry> {
+        let note = note::open(leaf, keys)?;
+        let entry = parse(&serde_json::from_str(note.text).ok()?)?;
+        let fits = entry.to_text() == note.text && entry.log == note.name;
+        fits.then_some(SignedEntry { entry, signers: note.signers })
+    }
+}
+
+fn parse(value: &Value) -> Option<Entry> {
+    let baselines = value.get("baselines")?.as_array()?;
+    if value.get("type")?.as_str()? != TYPE || baselines.len() > TABLES_LIMIT {
+        return None;
+    }
+    let baseline = |value: &Value| {
+        Some(LoggedBaseline {
+            table: value.get("table")?.as_str()?.to_owned(),
+            path: value.get("path")?.as_str()?.to_owned(),
+            number: value.get("number")?.as_u64()?,
+            digest: value.get("digest")?.as_str()?.parse().ok()?,
+            restart: value.get("restart")?.as_bool()?,
+        })
+    };
+    Some(Entry {
+        log: value.get("log")?.as_str()?.to_owned(),
+        time_ms: value.get("time_ms")?.as_i64()?,
+        baselines: baselines.iter().map(baseline).collect::<Option<_>>()?,
+        retired: value.get("retired")?.as_array()?.iter().map(|table| table.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::key::PrivateKey;
+
+    pub(in crate::baseline) fn sample(number: u64) -> Entry {
+        Entry {
+            log: "lakeseal.log/x".into(),
+            time_ms: 1_800_000_000_000,
+            baselines: vec![LoggedBaseline {
+                table: "memory:///t".into(),
+                path: "t".into(),
+                number,
+                digest: Digest([7; 32]),
+                restart: false,
+            }],
+            retired: vec!["memory:///old".into()],
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_reads_back_and_every_byte_counts() {
+        let key = PrivateKey::from_seed(&[1; 32]);
+        let keys = [Signer::public(&key)];
+        let leaf = sample(3).sign(&key).await.unwrap();
+        assert_eq!(Entry::open(&leaf, &keys).unwrap().entry, sample(3));
+        assert_eq!(Entry::open(&leaf, &[]), None);
+        for at in 0..leaf.len() {
+            let mut changed = leaf.clone();
+            changed[at] ^= 1;
+            assert_eq!(Entry::open(&changed, &keys), None, "byte {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_signed_but_no_entry_is_none() {
+        let key = PrivateKey::from_seed(&[1; 32]);
+        let keys = [Signer::public(&key)];
+        let text = sample(3).to_text();
+        for (from, to) in [
+            ("\"number\":3", "\"number\":3.0"),
+            ("\"time_ms\"", "\"more\":1,\"time_ms\""),
+            (":v1", ":v2"),
+            ("\"log\":\"lakeseal.log/x\"", "\"log\":\"lakeseal.log/y\""),
+            ("[", "[ "),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            let leaf = note::sign("lakeseal.log/x", &changed, &key).await.unwrap();
+            assert_eq!(Entry::open(leaf.as_bytes(), &keys), None, "{to}");
+        }
+    }
+}
