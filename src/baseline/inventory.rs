@@ -89,13 +89,8 @@ impl Inventory {
             if known.is_some_and(|row| row.number > logged.number || (row.number == logged.number && !moves(row))) {
                 continue;
             }
-            let row = InventoryRow {
-                path: logged.path.clone(),
-                number: logged.number,
-                digest: logged.digest,
-                entry: index,
-                retired: false,
-            };
+            let row =
+                InventoryRow { path: logged.path.clone(), number: logged.number, digest: logged.digest, entry: index, retired: false };
             self.tables.insert(name, row);
         }
         for table in &entry.retired {

@@ -109,9 +109,8 @@ impl Pins {
         if document.format != FORMAT && (document.format != FORMAT_WITHOUT_LOGS || !document.logs.is_empty()) {
             return Err(unusable(format!("its format is {}, and this version knows {FORMAT_WITHOUT_LOGS} and {FORMAT}", document.format)));
         }
-        let digest = |text: &str, of: &str| {
-            text.parse::<Digest>().map_err(|_| unusable(format!("the digest of {of} is not 64 hexadecimal digits")))
-        };
+        let digest =
+            |text: &str, of: &str| text.parse::<Digest>().map_err(|_| unusable(format!("the digest of {of} is not 64 hexadecimal digits")));
         let tables = document.pins.into_iter().map(|(table, pin)| {
             let digest = digest(&pin.digest, &table)?;
             Ok((table, (pin.baseline, digest)))
@@ -212,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_pin_of_the_first_format_counts_until_it_is_raised() {
-        let text = format!("{{\"format\": 1, \"pins\": {{\"lakeseal://lake/t\": {{\"baseline\": 3, \"digest\": \"{}\"}}}}}}", Digest([1; 32]));
+        let text =
+            format!("{{\"format\": 1, \"pins\": {{\"lakeseal://lake/t\": {{\"baseline\": 3, \"digest\": \"{}\"}}}}}}", Digest([1; 32]));
         let mut pins = Pins::parse(text.as_bytes()).unwrap();
         let names = PinNames::new("lakeseal://lake/t", Some((LakeId([1; 16]), "t")));
         assert_eq!(pins.table(&names).unwrap().0, 3);
@@ -223,7 +223,13 @@ mod tests {
 
     #[test]
     fn what_is_no_file_of_pins_is_refused() {
-        for text in ["", "[]", "{\"format\":3,\"pins\":{}}", "{\"format\":2}", "{\"format\":1,\"pins\":{},\"logs\":{\"x\":{\"origin\":\"\",\"size\":1,\"root\":\"\"}}}"] {
+        for text in [
+            "",
+            "[]",
+            "{\"format\":3,\"pins\":{}}",
+            "{\"format\":2}",
+            "{\"format\":1,\"pins\":{},\"logs\":{\"x\":{\"origin\":\"\",\"size\":1,\"root\":\"\"}}}",
+        ] {
             assert_eq!(Pins::parse(text.as_bytes()).unwrap_err().kind(), ErrorKind::Config, "{text}");
         }
         assert!(Pins::parse(&vec![b' '; PINS_LIMIT_BYTES as usize + 1]).unwrap_err().to_string().contains("larger"));

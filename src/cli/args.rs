@@ -651,7 +651,9 @@ Each seal signs it too. The key is a sealer's, or, where the trust root names ti
         expires_days: u32,
     },
     /// Give up a table that is no more: nothing is expected of it from here on
-    #[command(after_help = "Example:\n  lakeseal inventory drop flights\n\nIt is an entry of the log like any other; a later seal brings the table back.")]
+    #[command(
+        after_help = "Example:\n  lakeseal inventory drop flights\n\nIt is an entry of the log like any other; a later seal brings the table back."
+    )]
     Drop {
         /// The table
         table: String,

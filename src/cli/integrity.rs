@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{Ending, log};
 use super::args::{AuditArgs, SealArgs};
 use super::context::Context;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use super::progress::Bars;
 use super::report;
+use super::{Ending, log};
 use crate::baseline::log::LoggedBaseline;
 use crate::baseline::{
     AuditOptions, AuditReport, Auditor, Finding, Outcome, Raised, Repository, SealOptions, SealOutcome, Sealer, Trust, TrustLevel,

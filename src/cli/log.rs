@@ -124,9 +124,7 @@ fn entry_rows(entry: &LogEntry) -> Vec<Vec<String>> {
 
 fn entry_json(entry: &LogEntry) -> Value {
     let signed = entry.signed.as_ref();
-    let baseline = |b: &LoggedBaseline| {
-        json!({"table": b.table, "number": b.number, "digest": b.digest.to_string(), "restart": b.restart})
-    };
+    let baseline = |b: &LoggedBaseline| json!({"table": b.table, "number": b.number, "digest": b.digest.to_string(), "restart": b.restart});
     json!({
         "entry": entry.index,
         "leaf": hex::encode(entry.hash),
@@ -189,9 +187,7 @@ async fn check(args: LogArgs, context: &Context, out: &mut Output) -> Result<End
 
 fn given_checkpoint(file: &Path, keys: &LogKeys) -> Result<LogPin> {
     let note = read_limited(file, CHECKPOINT_FILE_LIMIT_BYTES)?;
-    let unsigned = || {
-        Error::new(ErrorKind::Unauthentic, "not a checkpoint that a key you trust has signed").with("file", file.display())
-    };
+    let unsigned = || Error::new(ErrorKind::Unauthentic, "not a checkpoint that a key you trust has signed").with("file", file.display());
     Checkpoint::open(&note, &keys.newest).map(|(checkpoint, _)| checkpoint.into()).ok_or_else(unsigned)
 }
 
@@ -292,7 +288,10 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
         out.line(format_args!("  expires   {}{}", until, if expired { styled(BAD, " its term is over") } else { String::new() }))?;
         out.line(output::aligned(&["table", "baseline", "entry", "digest", "state"], &[1, 2], rows))?;
         if newest.signed.size < newest.inventory.frontier.size() {
-            out.line(format_args!("  {} the last entries are in no signed inventory yet: `lakeseal inventory renew` signs one", styled(NOTE, "note:")))?;
+            out.line(format_args!(
+                "  {} the last entries are in no signed inventory yet: `lakeseal inventory renew` signs one",
+                styled(NOTE, "note:")
+            ))?;
         }
     }
     Ok(if wrong { Ending::Mismatch } else { Ending::Done })
@@ -380,7 +379,9 @@ fn read_limited(file: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
     let mut read = Vec::new();
     std::fs::File::open(file).map_err(failed)?.take(limit_bytes.saturating_add(1)).read_to_end(&mut read).map_err(failed)?;
     if u64::try_from(read.len()).unwrap_or(u64::MAX) > limit_bytes {
-        return Err(Error::new(ErrorKind::InvalidInput, "larger than anything of its kind").with("file", file.display()).with("limit", limit_bytes));
+        return Err(Error::new(ErrorKind::InvalidInput, "larger than anything of its kind")
+            .with("file", file.display())
+            .with("limit", limit_bytes));
     }
     Ok(read)
 }

@@ -62,7 +62,9 @@ impl Log {
         let own = signer.public();
         let (seals, renews) = (keys.entries.contains(&own), keys.newest.contains(&own));
         if !(seals || record.is_empty()) || !(renews || seals) {
-            return Err(Error::new(ErrorKind::Permission, "this key has no part in the log: it is of no sealer that you trust").with("key", own));
+            return Err(
+                Error::new(ErrorKind::Permission, "this key has no part in the log: it is of no sealer that you trust").with("key", own)
+            );
         }
         let newest = self.newest(keys).await?;
         let due = newest.as_ref().is_some_and(|newest| {
@@ -92,13 +94,7 @@ impl Log {
     }
 
     /// Puts the entry at the first free place; `None` when all of it is known already.
-    async fn place(
-        &self,
-        record: &Record,
-        signer: &dyn Signer,
-        keys: &[VerifyingKey],
-        inventory: &mut Inventory,
-    ) -> Result<Option<u64>> {
+    async fn place(&self, record: &Record, signer: &dyn Signer, keys: &[VerifyingKey], inventory: &mut Inventory) -> Result<Option<u64>> {
         for attempt in 0..ATTEMPTS {
             let Some(entry) = missing(record, inventory) else { return Ok(None) };
             let leaf = Bytes::from(entry.sign(signer).await?);
@@ -111,7 +107,9 @@ impl Log {
                     let what = "this store has no create-if-absent, without which a log cannot be kept";
                     return Err(Error::new(ErrorKind::Unsupported, what).caused_by(e));
                 }
-                Err(e @ (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. })) => return Err(e.into()),
+                Err(e @ (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. })) => {
+                    return Err(e.into());
+                }
                 Err(_) => self.leaf(index).await?,
             };
             match found {

@@ -32,7 +32,9 @@ impl Log {
         for (from, pin) in known {
             let wrong = match &newest {
                 Some(newest) => self.extends(newest, pin).await?,
-                None => Some(Finding::new(Verdict::RolledBack, format!("nothing is there of a log of {} entries: it was taken away", pin.size))),
+                None => {
+                    Some(Finding::new(Verdict::RolledBack, format!("nothing is there of a log of {} entries: it was taken away", pin.size)))
+                }
             };
             findings.extend(wrong.map(|finding| Finding { detail: format!("{from}: {}", finding.detail), ..finding }));
         }

@@ -4,8 +4,8 @@ use object_store::path::Path;
 
 use super::tree::{self, Hash};
 use super::{Checkpoint, Log, LogKeys, Newest};
-use crate::baseline::inventory::{InventoryRow, table_name};
 use crate::baseline::compare::compare_pin;
+use crate::baseline::inventory::{InventoryRow, table_name};
 use crate::baseline::pins::{PinNames, Pins};
 use crate::baseline::repository::{Repository, TrustedBaseline};
 use crate::baseline::sealed::SealedTable;
@@ -70,7 +70,8 @@ impl Log {
         let keys = LogKeys::of(trust);
         let Some(log) = self.newest(&keys).await? else {
             if let Some(pin) = pin {
-                let detail = format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
+                let detail =
+                    format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
                 consulted.find(Verdict::RolledBack, detail);
             }
             return Ok(consulted);
@@ -80,7 +81,8 @@ impl Log {
             consulted.find(Verdict::Undetermined, detail);
         }
         if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
-            consulted.find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
+            consulted
+                .find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
         }
         if let Some(pin) = pin {
             consulted.findings.extend(self.extends(&log, pin).await?);
@@ -159,11 +161,13 @@ fn compare_row(row: &InventoryRow, newest: Option<&BaselineSummary>, consulted: 
     let listed = row.number;
     consulted.logged = Some((row.number, row.digest));
     let Some(newest) = newest else {
-        let detail = format!("the inventory lists baseline {listed} of this table, but none that you trust is there: the seals were taken away");
+        let detail =
+            format!("the inventory lists baseline {listed} of this table, but none that you trust is there: the seals were taken away");
         return consulted.find(Verdict::RolledBack, detail);
     };
     if newest.number < listed {
-        let detail = format!("the inventory lists baseline {listed} of this table, but the newest is {}: later ones were taken away", newest.number);
+        let detail =
+            format!("the inventory lists baseline {listed} of this table, but the newest is {}: later ones were taken away", newest.number);
         consulted.find(Verdict::RolledBack, detail);
     } else if newest.number == listed && newest.digest != row.digest {
         consulted.find(Verdict::Forged, format!("baseline {listed} is not the one that the inventory lists: the history forks"));

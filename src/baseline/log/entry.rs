@@ -53,9 +53,7 @@ pub struct SignedEntry {
 
 impl Entry {
     fn to_text(&self) -> String {
-        let baseline = |b: &LoggedBaseline| {
-            json!({"digest": b.digest.to_string(), "number": b.number, "path": b.path, "restart": b.restart, "table": b.table})
-        };
+        let baseline = |b: &LoggedBaseline| json!({"digest": b.digest.to_string(), "number": b.number, "path": b.path, "restart": b.restart, "table": b.table});
         let value = json!({
             "baselines": self.baselines.iter().map(baseline).collect::<Vec<_>>(),
             "log": self.log,

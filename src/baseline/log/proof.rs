@@ -73,8 +73,11 @@ impl Log {
     /// the log contradicts its checkpoint; those of the store.
     pub async fn prove(&self, sealed: &SealedTable, path: &str, repository: &Repository, trust: &Trust) -> Result<Vec<u8>> {
         let baseline = &sealed.baseline;
-        let not_live =
-            || Error::new(ErrorKind::NotFound, "no such file is live in the newest baseline").with("file", path).with("baseline", baseline.number);
+        let not_live = || {
+            Error::new(ErrorKind::NotFound, "no such file is live in the newest baseline")
+                .with("file", path)
+                .with("baseline", baseline.number)
+        };
         let key = sealed.file_at(path).map(|file| &file.live.key).ok_or_else(not_live)?;
         let (value, proof) = state::prove_file(sealed, key)?.ok_or_else(not_live)?;
         let name = BaselineName { number: baseline.number, digest: baseline.digest };
@@ -122,8 +125,7 @@ pub fn verify(proof: &[u8], file: &FileHasher, trust: &Trust, now_ms: i64) -> Re
     if u64::try_from(proof.len()).unwrap_or(u64::MAX) > PROOF_LIMIT_BYTES {
         return Err(Error::new(ErrorKind::InvalidInput, "too large for a proof").with("limit", PROOF_LIMIT_BYTES));
     }
-    let value =
-        parse_json(proof).map_err(|e| Error::new(ErrorKind::InvalidInput, "not a proof: it is not JSON").caused_by(e))?;
+    let value = parse_json(proof).map_err(|e| Error::new(ErrorKind::InvalidInput, "not a proof: it is not JSON").caused_by(e))?;
     if value.get("type").and_then(Value::as_str) != Some(TYPE) {
         return Err(Error::new(ErrorKind::InvalidInput, "not a proof of a kind that this version knows").with("wanted", TYPE));
     }
@@ -133,7 +135,10 @@ pub fn verify(proof: &[u8], file: &FileHasher, trust: &Trust, now_ms: i64) -> Re
     }
     let (log, entry) = logged(&value, &baseline, trust)?;
     let proven = sealed_file(&value, &statement, baseline, log, entry)?;
-    if file.size != proven.size || Digest(*file.blake3.finalize().as_bytes()) != proven.digest || file.sha256.clone().finalize()[..] != proven.sha256 {
+    if file.size != proven.size
+        || Digest(*file.blake3.finalize().as_bytes()) != proven.digest
+        || file.sha256.clone().finalize()[..] != proven.sha256
+    {
         return Err(mismatch("the file is not the one that was sealed")
             .with("sealed", format!("{} bytes, BLAKE3 {}", proven.size, proven.digest))
             .with("found", format!("{} bytes, BLAKE3 {}", file.size, Digest(*file.blake3.finalize().as_bytes()))));
@@ -176,7 +181,8 @@ fn logged(proof: &Value, baseline: &BaselineSummary, trust: &Trust) -> Result<(C
     let unsigned = || Error::new(ErrorKind::Unauthentic, "no key that you trust signed the checkpoint of this proof");
     let (checkpoint, _) = Checkpoint::open(note.as_bytes(), &keys.newest).ok_or_else(unsigned)?;
     let entry = proof.get("entry").ok_or_else(|| malformed("entry"))?;
-    let leaf = entry.get("leaf").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| malformed("entry's leaf"))?;
+    let leaf =
+        entry.get("leaf").and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| malformed("entry's leaf"))?;
     let index = entry.get("index").and_then(Value::as_u64).ok_or_else(|| malformed("entry's index"))?;
     let path = path(entry.get("path")).ok_or_else(|| malformed("entry's path"))?;
     if !tree::verify_inclusion(&tree::leaf_hash(&leaf), index, checkpoint.size, &path, &checkpoint.root) {

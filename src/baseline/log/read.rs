@@ -124,7 +124,8 @@ impl Log {
     async fn hashes_by(&self, size: u64, tiles: bool) -> Result<Vec<Hash>> {
         let mut hashes = Vec::new();
         let whole = if tiles { size / TILE_LEAVES } else { 0 };
-        let reads = stream::iter(0..whole).map(|tile| async move { read_object(&*self.store, &self.tile_path(tile), TILE_LEAVES * 32).await });
+        let reads =
+            stream::iter(0..whole).map(|tile| async move { read_object(&*self.store, &self.tile_path(tile), TILE_LEAVES * 32).await });
         let mut reads = reads.buffered(CONCURRENCY);
         while let Some(tile) = reads.try_next().await? {
             let (parts, rest) = tile.as_chunks::<32>();

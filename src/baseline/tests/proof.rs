@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::log::Lake;
 use super::*;
-use crate::clock::Clock as _;
 use crate::baseline::log::proof::{FileHasher, Proven, verify};
+use crate::clock::Clock as _;
 
 async fn proved(lake: &Lake, path: &str) -> Vec<u8> {
     let repository = lake.t.repository();
@@ -85,10 +85,13 @@ async fn a_proof_that_was_changed_anywhere_proves_nothing() {
 
 fn leaves(at: &str, value: &Value) -> Vec<String> {
     match value {
-        Value::Object(members) if !members.is_empty() => {
-            members.iter().flat_map(|(name, member)| leaves(&format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), member)).collect()
+        Value::Object(members) if !members.is_empty() => members
+            .iter()
+            .flat_map(|(name, member)| leaves(&format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), member))
+            .collect(),
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().flat_map(|(i, item)| leaves(&format!("{at}/{i}"), item)).collect()
         }
-        Value::Array(items) if !items.is_empty() => items.iter().enumerate().flat_map(|(i, item)| leaves(&format!("{at}/{i}"), item)).collect(),
         _ => vec![at.to_owned()],
     }
 }

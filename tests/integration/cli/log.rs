@@ -235,7 +235,8 @@ fn an_independent_program_checks_a_whole_baseline() {
     place.run(&["seal", "./delta"]).expect(0);
     let check = |table: &str| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/check_baseline.py");
-        let output = std::process::Command::new(&python).arg(script).arg(place.path(table)).arg(place.path("home/keys/sealer.pem.pub")).output();
+        let output =
+            std::process::Command::new(&python).arg(script).arg(place.path(table)).arg(place.path("home/keys/sealer.pem.pub")).output();
         super::Run::from(output.unwrap())
     };
     for (table, says) in [("folder", "baseline 3 of"), ("delta", "baseline 1 of")] {
