@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::path::Path;
+use tokio::sync::Notify;
 
 use super::core::{Log, Record};
 use crate::digest::Digest;
@@ -28,6 +29,8 @@ pub(super) struct SlotName {
     pub(super) regions: Arc<RegionSet>,
     pub(super) path: Path,
     pub(super) slot: u64,
+    /// Told when a region answers that there was an entry where one's own should go.
+    pub(super) taken: Notify,
 }
 
 /// Whether the log let a record in.
@@ -141,7 +144,11 @@ impl Acceptor {
                     self.complete = true;
                     return Ok(Appended::At(self.log.len() - 1));
                 }
-                Ok(Created::Exists) => self.read(0).await?,
+                Ok(Created::Exists) => {
+                    self.name.taken.notify_one();
+                    // One entry is there; that it is the last is learned in the same round trip.
+                    self.read(seq.saturating_add(1)).await?;
+                }
                 Err(error) => {
                     // Whoever votes fast does not wait for the log of a region that may be down: a classic ballot finds the vote, if it is there.
                     if matches!(body, EntryBody::Accept(ballot, _) if ballot.is_fast()) {
@@ -165,7 +172,7 @@ impl Acceptor {
     }
 
     fn place(&self, seq: u32) -> EntryPlace<'_> {
-        let SlotName { regions, path, slot } = &*self.name;
+        let SlotName { regions, path, slot, .. } = &*self.name;
         EntryPlace {
             lake: *regions.lake(),
             configuration: regions.configuration(),

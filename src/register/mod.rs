@@ -19,12 +19,14 @@ mod tasks;
 mod teach;
 mod walk;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use futures::stream::BoxStream;
 use object_store::path::Path;
+use tokio::sync::Notify;
 
 pub use list::Listed;
 pub use teach::{Inspected, Taught, is_unreadable};
@@ -148,6 +150,46 @@ impl Registers {
     /// [`ErrorKind::Permission`] without a writer's key, [`ErrorKind::InvalidInput`] for a path or value over its limit,
     /// [`ErrorKind::Unavailable`] when the lake's regions have changed since it was opened: nothing was sent.
     pub async fn propose(&self, path: &Path, slot: Slot, value: Bytes) -> Result<Proposed> {
+        self.propose_at(self.slot_name(path, slot), value).await
+    }
+
+    /// As [`Registers::propose`]. As soon as a region shows that the slot is taken, it is also looked which version is the newest, in the
+    /// same round trip in which is learned who took the slot: whoever lost it knows where to go on.
+    ///
+    /// The newest version is given only beside a slot that was lost, and only if it is plainly decided.
+    ///
+    /// Cost: as [`Registers::propose`]; when the slot is taken, that of [`Registers::newest`] on top, beside it.
+    pub async fn propose_looking(&self, path: &Path, slot: Slot, value: Bytes) -> (Result<Proposed>, Option<Decided>) {
+        let own = Digest::of(&value);
+        let name = self.slot_name(path, slot);
+        let taken = Arc::clone(&name);
+        let proposing = pin!(self.propose_at(name, value));
+        let looking = pin!(async {
+            taken.taken.notified().await;
+            // Without an answer, whoever needs one asks again.
+            self.look(path, slot == 0).await.ok().flatten().filter(|newest| newest.slot >= slot)
+        });
+        match select(proposing, looking).await {
+            Either::Left((outcome, looking)) => {
+                let lost = match &outcome {
+                    Ok(Proposed::Won) => false,
+                    Ok(Proposed::Lost(_)) => true,
+                    Err(error) => is_collected(error),
+                };
+                // It may have been lost without a region that said so at once.
+                taken.taken.notify_one();
+                (outcome, if lost { looking.await } else { None })
+            }
+            // The slot itself is decided: what is still under way changes nothing about it.
+            Either::Right((Some(newest), _)) if newest.slot == slot => {
+                (Ok(if newest.digest == own { Proposed::Won } else { Proposed::Lost(newest.clone()) }), Some(newest))
+            }
+            Either::Right((newest, proposing)) => (proposing.await, newest),
+        }
+    }
+
+    async fn propose_at(&self, name: Arc<SlotName>, value: Bytes) -> Result<Proposed> {
+        let path = &name.path;
         let writer = self.writer_key(path)?;
         layout::register_folder(path)?;
         if value.len() > VALUE_LIMIT_BYTES {
@@ -157,7 +199,7 @@ impl Registers {
         }
         self.regions.confirm().await?;
         let own = Digest::of(&value);
-        let proposer = Proposer::new(self.slot_name(path, slot), self.rules, writer, self.tasks.clone(), Some(value.clone()));
+        let proposer = Proposer::new(Arc::clone(&name), self.rules, writer, self.tasks.clone(), Some(value.clone()));
         let decided = proposer.propose(value).await?;
         // What was counted is believed only while the regions it was counted of are known to be the lake's.
         self.regions.confirm().await.map_err(|error| {
@@ -227,7 +269,7 @@ impl Registers {
     }
 
     fn slot_name(&self, path: &Path, slot: Slot) -> Arc<SlotName> {
-        Arc::new(SlotName { regions: Arc::clone(&self.regions), path: path.clone(), slot })
+        Arc::new(SlotName { regions: Arc::clone(&self.regions), path: path.clone(), slot, taken: Notify::new() })
     }
 }
 

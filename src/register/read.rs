@@ -66,6 +66,21 @@ impl Registers {
         Err(Error::new(ErrorKind::Unavailable, "too many slots without a decision; a region may be making them up").with("path", path))
     }
 
+    /// The newest version, if what regions hold shows it at once: nothing is resolved.
+    pub(super) async fn look(&self, path: &Path, speculate: bool) -> Result<Option<Decided>> {
+        let began = tokio::time::Instant::now();
+        let Some(mut reading) = self.newest_slot(path, None, speculate).await? else { return Ok(None) };
+        let outcome = match reading.judge(self, true)? {
+            Some(outcome) => outcome,
+            None => self.read_on(&mut reading).await?,
+        };
+        self.regions.confirm_since(began).await?;
+        match outcome {
+            Outcome::Decided(decided) => Ok(Some(decided)),
+            Outcome::Undecided | Outcome::Open => Ok(None),
+        }
+    }
+
     pub(super) async fn find_at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
         layout::register_folder(path)?;
         self.settle(Reading::new(self.slot_name(path, slot))).await

@@ -74,13 +74,28 @@ pub(super) struct Draft {
 
 pub(super) enum Attempt {
     Won(Arc<Version>),
-    Lost,
+    /// The slot is another's; with the version that is the newest, if that was learned on the way.
+    Lost(Option<Arc<Version>>),
 }
 
 impl Inner {
     /// The version that a write may follow, asked of the regions.
     pub(super) async fn admitted(&self, path: &Path, condition: &Condition) -> Result<Option<Arc<Version>>> {
         let newest = self.newest(path).await?;
+        condition.admits(path, newest.as_deref())?;
+        Ok(newest)
+    }
+
+    /// The version that a write may follow that lost its slot, and perhaps learned the newest version by that.
+    pub(super) async fn admitted_behind(
+        &self,
+        path: &Path,
+        condition: &Condition,
+        newest: Option<Arc<Version>>,
+    ) -> Result<Option<Arc<Version>>> {
+        if newest.is_none() {
+            return self.admitted(path, condition).await;
+        }
         condition.admits(path, newest.as_deref())?;
         Ok(newest)
     }
@@ -116,14 +131,15 @@ impl Inner {
         };
         let value = bytes::Bytes::from(manifest.encode()?);
         failpoint!("decide.before-vote");
-        let proposed = self.registers.propose(path, manifest.slot, value.clone()).await;
+        let (proposed, newest) = self.registers.propose_looking(path, manifest.slot, value.clone()).await;
+        let newest = newest.and_then(|newest| self.open(path, newest).ok());
         #[cfg(test)]
         if crate::register::mutant::is_on(crate::register::mutant::Mutant::ErrorIsLost) && proposed.is_err() {
             return Err(Error::new(ErrorKind::AlreadyExists, "taken for lost"));
         }
         let proposed = match proposed {
             // The slot was decided for another write so long ago that it was collected.
-            Err(error) if is_collected(&error) => return Ok(Attempt::Lost),
+            Err(error) if is_collected(&error) => return Ok(Attempt::Lost(newest)),
             proposed => proposed?,
         };
         failpoint!("decide.after-vote");
@@ -139,7 +155,7 @@ impl Inner {
             Proposed::Lost(decided) => {
                 // A manifest that cannot be read here is still somebody else's version.
                 let _ = self.open(path, decided);
-                Ok(Attempt::Lost)
+                Ok(Attempt::Lost(newest))
             }
         }
     }

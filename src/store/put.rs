@@ -45,12 +45,12 @@ pub(super) async fn put_inline(
         let attempt = inner.propose(path, before.as_deref(), WriteId::random()?, draft.clone()).await;
         #[cfg(test)]
         let attempt = match attempt {
-            Err(_) if crate::register::mutant::is_on(crate::register::mutant::Mutant::RepeatUnknown) => Ok(Attempt::Lost),
+            Err(_) if crate::register::mutant::is_on(crate::register::mutant::Mutant::RepeatUnknown) => Ok(Attempt::Lost(None)),
             attempt => attempt,
         };
         match attempt? {
             Attempt::Won(version) => return Ok(version),
-            Attempt::Lost => before = inner.admitted(path, condition).await?,
+            Attempt::Lost(newest) => before = inner.admitted_behind(path, condition, newest).await?,
         }
     }
     Err(contended(path))
@@ -64,8 +64,8 @@ async fn put_sharded(
     attributes: Attributes,
     condition: &Condition,
 ) -> Result<Arc<Version>> {
+    let mut before = inner.admitted(path, condition).await?;
     for _ in 0..LOST_LIMIT {
-        let before = inner.admitted(path, condition).await?;
         let write_id = WriteId::random()?;
         let mut upload = Uploader::new(Arc::clone(inner), path, write_id, next_slot(before.as_deref())?)?;
         let (content, digest) = match send(&mut upload, payload.iter().cloned()).await {
@@ -80,7 +80,10 @@ async fn put_sharded(
         match inner.propose(path, before.as_deref(), write_id, draft).await? {
             Attempt::Won(version) => return Ok(version),
             // Another value is decided in the slot that these shards are named after: nothing can refer to them any more.
-            Attempt::Lost => upload.discard(),
+            Attempt::Lost(newest) => {
+                upload.discard();
+                before = inner.admitted_behind(path, condition, newest).await?;
+            }
         }
     }
     Err(contended(path))

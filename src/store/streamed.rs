@@ -43,10 +43,11 @@ pub(super) async fn decide(
                 return Err(error);
             }
         }
-        if let Attempt::Won(version) = inner.propose(path, before.as_deref(), write_id, draft.clone()).await? {
-            return Ok(version);
-        }
-        before = match inner.admitted(path, condition).await {
+        let newest = match inner.propose(path, before.as_deref(), write_id, draft.clone()).await? {
+            Attempt::Won(version) => return Ok(version),
+            Attempt::Lost(newest) => newest,
+        };
+        before = match inner.admitted_behind(path, condition, newest).await {
             Ok(before) => before,
             Err(error) => {
                 upload.discard();

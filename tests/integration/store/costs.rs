@@ -165,6 +165,25 @@ async fn a_commit_takes_one_round_trip_and_without_a_fast_quorum_three() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_create_that_is_too_late_is_told_so_in_three_round_trips_at_most() {
+    for (k, m) in LAKES {
+        let (store, faults) = lake(k, m);
+        for body in ["x", "y"] {
+            store.put(&small(), body.into()).await.unwrap();
+        }
+        store.quiesce().await;
+        store.forget();
+        faults.iter().for_each(|fault| fault.slow_ms(LATENCY_MS));
+        let begun = Instant::now();
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let refused = store.put_opts(&small(), "z".into(), options).await;
+        assert!(matches!(refused, Err(object_store::Error::AlreadyExists { .. })), "{refused:?}");
+        // The version that is the newest has to be read in a third one when it is not the first.
+        assert!(begun.elapsed() <= Duration::from_millis(3 * LATENCY_MS + 20), "{k}+{m}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_range_of_a_gibibyte_like_object_touches_one_region_and_its_own_bytes() {
     let (regions, writer, faults) = memory_lake(3, 2, 5).unwrap();
     let profile = Profile { segment_bytes: 1024 * 1024 * 3, ..Profile::new(3, 2) };
