@@ -166,10 +166,48 @@ impl BlockHasher {
     }
 }
 
-fn block_value(index: u64, bytes: &[u8]) -> ChainingValue {
+/// The value of block `index` of a string of several blocks; they can be hashed in any order, and joined by a [`BlockJoiner`].
+pub fn block_value(index: u64, bytes: &[u8]) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(index * BLOCK_BYTES_U64);
     hasher.update(bytes).finalize_non_root()
+}
+
+/// Joins the values of a string's blocks, hashed apart, to plain BLAKE3 of the whole string. Holds a logarithm of them.
+///
+/// The reference for the order of joining is the one of BLAKE3 itself, section 5.1.2: a subtree is joined once it is known not to be the
+/// right end of the tree.
+#[derive(Debug, Clone, Default)]
+pub struct BlockJoiner {
+    last: Option<ChainingValue>,
+    /// Blocks in `stack`.
+    joined: u64,
+    /// Complete subtrees, largest first.
+    stack: Vec<ChainingValue>,
+}
+
+impl BlockJoiner {
+    /// Adds the next block's value: its [`block_value`]; of a string of one block only, its digest.
+    pub fn push(&mut self, value: ChainingValue) {
+        let Some(mut left) = self.last.replace(value) else { return };
+        self.joined += 1;
+        for _ in 0..self.joined.trailing_zeros() {
+            if let Some(before) = self.stack.pop() {
+                left = merge_subtrees_non_root(&before, &left, Mode::Hash);
+            }
+        }
+        self.stack.push(left);
+    }
+
+    /// The digest of the whole; of an empty string when there was no block.
+    pub fn finish(mut self) -> Digest {
+        let Some(mut right) = self.last else { return Digest::of(&[]) };
+        let Some(root_left) = (!self.stack.is_empty()).then(|| self.stack.remove(0)) else { return Digest(right) };
+        while let Some(left) = self.stack.pop() {
+            right = merge_subtrees_non_root(&left, &right, Mode::Hash);
+        }
+        Digest(*merge_subtrees_root(&root_left, &right, Mode::Hash).as_bytes())
+    }
 }
 
 /// BLAKE3 puts the largest power of two of blocks that leaves at least one for the right into the left subtree.
@@ -219,6 +257,19 @@ mod tests {
             let mut hasher = BlockHasher::new();
             bytes.chunks(step).for_each(|piece| hasher.update(piece));
             assert_eq!(hasher.finish(), BlockList::of(&bytes), "step {step}");
+        }
+    }
+
+    #[test]
+    fn blocks_hashed_apart_are_joined_to_plain_blake3_at_every_boundary() {
+        for len in sizes().into_iter().chain([100 * BLOCK_BYTES, 127 * BLOCK_BYTES + 5, 128 * BLOCK_BYTES, 129 * BLOCK_BYTES]) {
+            let bytes = sample(len);
+            let mut joiner = BlockJoiner::default();
+            for (index, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+                joiner.push(if len <= BLOCK_BYTES { Digest::of(block).0 } else { block_value(index as u64, block) });
+            }
+            assert!(joiner.stack.len() <= 8, "length {len}");
+            assert_eq!(joiner.finish(), Digest::of(&bytes), "length {len}");
         }
     }
 

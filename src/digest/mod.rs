@@ -7,7 +7,7 @@ pub mod multiset;
 use std::fmt;
 use std::str::FromStr;
 
-pub use blocks::{BLOCK_BYTES, BlockHasher, BlockList};
+pub use blocks::{BLOCK_BYTES, BlockHasher, BlockJoiner, BlockList, block_value};
 pub use merkle::{InclusionProof, MerkleTree};
 pub use multiset::{MultisetHash, MultisetHasher};
 

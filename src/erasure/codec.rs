@@ -6,8 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::erasure::engine::{Engine, engine};
-use crate::erasure::{EngineKind, MAX_SHARDS, SegmentShape};
+use crate::erasure::{Buffers, EngineKind, MAX_SHARDS, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of every shard that are computed, and looked at, before the next ones: with those of all others they stay in a core's cache.
+pub const STRIPE_BYTES: usize = 64 * 1024;
+
+/// Buffers that are kept while they are not in use, in bytes: those of a few segments of a common size.
+const IDLE_BYTES: usize = 32 * 1024 * 1024;
 
 /// The field in which a code computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,7 @@ impl CodecId {
 #[derive(Debug, Clone)]
 pub struct Codec {
     id: CodecId,
+    buffers: Buffers,
     // A code without parity computes nothing.
     engine: Option<Arc<dyn Engine>>,
 }
@@ -95,7 +102,12 @@ impl Codec {
             0 => None,
             parity => Some(Arc::from(engine(kind, usize::from(id.data), usize::from(parity))?)),
         };
-        Ok(Self { id, engine })
+        Ok(Self { id, buffers: Buffers::new(IDLE_BYTES), engine })
+    }
+
+    /// The buffers that decoded shards come in: callers that code much may use them too.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Which code it is.
@@ -105,25 +117,30 @@ impl Codec {
 
     /// The parity shards of `segment`, whose shape is `shape`. The segment is read in place; only ragged ends are copied.
     pub fn encode(&self, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.encode_between(0, 0, shape, segment)
+        let width = length(shape.shard_len(shape.data))?;
+        // Not `vec![vec![0; width]; parity]`, which copies the first.
+        let mut parity: Vec<Vec<u8>> = (0..shape.parity).map(|_| vec![0; width]).collect();
+        let mut out: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+        self.encode_columns(shape, segment, 0, &mut out)?;
+        Ok(parity)
     }
 
-    /// As [`Codec::encode`], with `before` zero bytes in front of each shard and `after` behind it, for what is stored around it without
-    /// copying the shard.
-    pub fn encode_between(&self, before: usize, after: usize, shape: SegmentShape, segment: &[u8]) -> Result<Vec<Vec<u8>>> {
+    /// As [`Codec::encode`], but the columns from `start` on only, as many as each slice of `parity` has bytes: one slice a parity shard.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when segment or `parity` do not have the shape.
+    pub fn encode_columns(&self, shape: SegmentShape, segment: &[u8], start: usize, parity: &mut [&mut [u8]]) -> Result<()> {
         self.check(shape, segment.len())?;
-        let Some(engine) = &self.engine else { return Ok(Vec::new()) };
-        let width = length(shape.shard_len(shape.data))?;
-        let end = before.checked_add(width);
-        let size = end
-            .and_then(|end| end.checked_add(after))
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "a shard does not fit into memory"))?;
-        // Not `vec![vec![0; size]; parity]`, which copies the first: zeroed memory comes from the system as it is.
-        let mut parity: Vec<Vec<u8>> = (0..shape.parity).map(|_| vec![0; size]).collect();
-        let slices: Vec<&[u8]> = (0..shape.data).map(|shard| slice(segment, shape.data_range(shard))).collect();
-        let mut out: Vec<&mut [u8]> = parity.iter_mut().filter_map(|parity| parity.get_mut(before..size - after)).collect();
-        engine.encode(&slices, &mut out)?;
-        Ok(parity)
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let width = parity.first().map_or(0, |parity| parity.len());
+        let end = start.saturating_add(width);
+        let fits = parity.len() == shape.parity && parity.iter().all(|parity| parity.len() == width);
+        if !fits || end > length(shape.shard_len(shape.data))? {
+            return Err(Error::new(ErrorKind::Internal, "parity is to be computed of columns that a segment does not have"));
+        }
+        let column = |shard| columns(slice(segment, shape.data_range(shard)), start, end);
+        let slices: Vec<&[u8]> = (0..shape.data).map(column).collect();
+        engine.encode(&slices, parity)
     }
 
     /// Computes bytes `columns` of the shards `wanted`, data or parity, from the same columns of any k shards. Copies no given shard.
@@ -134,6 +151,22 @@ impl Codec {
     /// [`ErrorKind::Internal`] when fewer than k distinct shards, or bytes of a wrong length, are given. Whether they are the *right*
     /// bytes cannot be seen here: callers verify them first.
     pub fn decode(&self, shape: SegmentShape, columns: Range<u64>, given: &[(usize, Bytes)], wanted: &[usize]) -> Result<Vec<Bytes>> {
+        self.decode_seen(shape, columns, given, wanted, |_, _| {})
+    }
+
+    /// As [`Codec::decode`], and shows what it computes to `seen`, piece by piece and in order, while it is near: the place of the shard in
+    /// `wanted`, and the next of its bytes.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub fn decode_seen(
+        &self,
+        shape: SegmentShape,
+        columns: Range<u64>,
+        given: &[(usize, Bytes)],
+        wanted: &[usize],
+        mut seen: impl FnMut(usize, &[u8]),
+    ) -> Result<Vec<Bytes>> {
         let width = length(columns.end.saturating_sub(columns.start))?;
         let known = known(shape, &columns, given)?;
         let missing: Vec<usize> = wanted
@@ -145,9 +178,13 @@ impl Codec {
         let mut recovered = if missing.is_empty() || width == 0 {
             vec![Vec::new(); missing.len()]
         } else {
-            let engine = self.engine.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "a code without parity cannot decode"))?;
             let enough: Vec<(usize, &[u8])> = known.iter().take(shape.data).map(|(shard, bytes)| (*shard, bytes.as_ref())).collect();
-            engine.recover(width, &enough, &missing)?
+            let kept = missing.iter().map(|shard| Ok((place(wanted, *shard), length(sum(&stored(shape, *shard, &columns)))?)));
+            let kept: Vec<(usize, usize)> = kept.collect::<Result<_>>()?;
+            self.recover(width, &enough, &missing, |at, start, bytes| {
+                let Some((place, len)) = kept.get(at) else { return };
+                seen(*place, bytes.get(..len.saturating_sub(start).min(bytes.len())).unwrap_or_default());
+            })?
         };
         let mut take = |shard: &usize| {
             if let Some((_, bytes)) = known.iter().find(|(known, _)| known == shard) {
@@ -157,21 +194,53 @@ impl Codec {
             let found = place.and_then(|place| recovered.get_mut(place)).map(std::mem::take);
             let mut bytes =
                 found.ok_or_else(|| Error::new(ErrorKind::Internal, "there is no such shard to decode").with("shard", shard))?;
-            let held = stored(shape, *shard, &columns);
-            let len = length(held.end - held.start)?;
+            let len = length(sum(&stored(shape, *shard, &columns)))?;
             if bytes.len() < len {
                 return Err(Error::new(ErrorKind::Internal, "a shard is to be decoded twice").with("shard", shard));
             }
             bytes.truncate(len);
-            Ok(Bytes::from(bytes))
+            Ok(self.buffers.lend(bytes))
         };
         wanted.iter().map(&mut take).collect()
+    }
+
+    /// `width` bytes of each of `missing`; shows each piece of each, with its place and where in the shard it begins.
+    fn recover(
+        &self,
+        width: usize,
+        given: &[(usize, &[u8])],
+        missing: &[usize],
+        mut seen: impl FnMut(usize, usize, &[u8]),
+    ) -> Result<Vec<Vec<u8>>> {
+        let engine = self.engine.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "a code without parity cannot decode"))?;
+        let mut recovered: Vec<Vec<u8>> = missing.iter().map(|_| self.buffers.take(width)).collect();
+        for start in (0..width).step_by(STRIPE_BYTES) {
+            let end = width.min(start + STRIPE_BYTES);
+            let given: Vec<(usize, &[u8])> = given.iter().map(|(shard, bytes)| (*shard, columns(bytes, start, end))).collect();
+            let mut out: Vec<&mut [u8]> = recovered.iter_mut().filter_map(|shard| shard.get_mut(start..end)).collect();
+            engine.recover(&given, missing, &mut out)?;
+            out.iter().enumerate().for_each(|(place, bytes)| seen(place, start, bytes));
+        }
+        Ok(recovered)
     }
 
     fn check(&self, shape: SegmentShape, len: usize) -> Result<()> {
         let fits = shape.data == usize::from(self.id.data) && shape.parity == usize::from(self.id.parity) && shape.len == len as u64;
         if fits { Ok(()) } else { Err(Error::new(ErrorKind::Internal, "a segment does not have the shape of its codec")) }
     }
+}
+
+fn sum(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+fn place(wanted: &[usize], shard: usize) -> usize {
+    wanted.iter().position(|wanted| *wanted == shard).unwrap_or(usize::MAX)
+}
+
+/// Bytes `start..end` of a shard that may end before.
+fn columns(shard: &[u8], start: usize, end: usize) -> &[u8] {
+    shard.get(start.min(shard.len())..end.min(shard.len())).unwrap_or_default()
 }
 
 /// The part of `columns` that shard `shard` stores.
@@ -191,7 +260,7 @@ fn known(shape: SegmentShape, columns: &Range<u64>, given: &[(usize, Bytes)]) ->
     for (shard, bytes) in given {
         let held = stored(shape, *shard, columns);
         let repeated = known.iter().any(|(known, _)| known == shard);
-        if *shard >= shape.shards() || repeated || length(held.end - held.start)? != bytes.len() {
+        if *shard >= shape.shards() || repeated || length(sum(&held))? != bytes.len() {
             return Err(Error::new(ErrorKind::Internal, "a shard given for decoding has a wrong length or number").with("shard", shard));
         }
         known.push((*shard, bytes.clone()));

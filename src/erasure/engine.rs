@@ -22,8 +22,8 @@ pub(super) trait Engine: std::fmt::Debug + Send + Sync {
     /// Computes all parity shards; `parity` has the right count, and one length.
     fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<()>;
 
-    /// Computes `width` bytes of each of the shards `wanted` from any k others, each with its number.
-    fn recover(&self, width: usize, given: &[(usize, &[u8])], wanted: &[usize]) -> Result<Vec<Vec<u8>>>;
+    /// Computes the shards `wanted` from any k others, each with its number; `out` has one of each, of one length.
+    fn recover(&self, given: &[(usize, &[u8])], wanted: &[usize], out: &mut [&mut [u8]]) -> Result<()>;
 }
 
 pub(super) fn engine(kind: EngineKind, data: usize, parity: usize) -> Result<Box<dyn Engine>> {
@@ -110,14 +110,12 @@ impl Engine for Fast {
         Ok(())
     }
 
-    fn recover(&self, width: usize, given: &[(usize, &[u8])], wanted: &[usize]) -> Result<Vec<Vec<u8>>> {
+    fn recover(&self, given: &[(usize, &[u8])], wanted: &[usize], out: &mut [&mut [u8]]) -> Result<()> {
         let points = given.iter().map(|(shard, _)| point(*shard)).collect::<Result<Vec<u8>>>()?;
         let rows = wanted.iter().map(|shard| Ok(factors(&points, point(*shard)?))).collect::<Result<Vec<_>>>()?;
         let inputs: Vec<&[u8]> = given.iter().map(|(_, bytes)| *bytes).collect();
-        let mut found: Vec<Vec<u8>> = wanted.iter().map(|_| vec![0; width]).collect();
-        let mut outputs: Vec<&mut [u8]> = found.iter_mut().map(Vec::as_mut_slice).collect();
-        combine(&rows, &inputs, &mut outputs);
-        Ok(found)
+        combine(&rows, &inputs, out);
+        Ok(())
     }
 }
 
@@ -146,7 +144,8 @@ impl Engine for Portable {
         self.codec.encode_sep(&data, parity).map_err(refused)
     }
 
-    fn recover(&self, width: usize, given: &[(usize, &[u8])], wanted: &[usize]) -> Result<Vec<Vec<u8>>> {
+    fn recover(&self, given: &[(usize, &[u8])], wanted: &[usize], out: &mut [&mut [u8]]) -> Result<()> {
+        let width = out.iter().map(|out| out.len()).max().unwrap_or(0);
         let mut shards: Vec<Option<Vec<u8>>> = vec![None; self.codec.total_shard_count()];
         for (shard, bytes) in given {
             *shards.get_mut(*shard).ok_or_else(|| refused("there is no such shard"))? = Some(padded(bytes, width));
@@ -154,8 +153,11 @@ impl Engine for Portable {
         let parity_too = wanted.iter().any(|shard| *shard >= self.data);
         let done = if parity_too { self.codec.reconstruct(&mut shards) } else { self.codec.reconstruct_data(&mut shards) };
         done.map_err(refused)?;
-        let take = |shard: &usize| shards.get(*shard).cloned().flatten().ok_or_else(|| refused("a shard was not computed"));
-        wanted.iter().map(take).collect()
+        for (shard, out) in wanted.iter().zip(out) {
+            let found = shards.get(*shard).and_then(Option::as_ref).filter(|found| found.len() == out.len());
+            out.copy_from_slice(found.ok_or_else(|| refused("a shard was not computed"))?);
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 //!           parity shard 0 … m-1                                    computed over the slices, zero-padded to one length
 //! ```
 
+mod buffers;
 mod codec;
 mod engine;
 mod geometry;
@@ -14,7 +15,8 @@ mod profile;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{Codec, CodecId, Field, Matrix};
+pub use buffers::Buffers;
+pub use codec::{Codec, CodecId, Field, Matrix, STRIPE_BYTES};
 pub use engine::EngineKind;
 pub use geometry::{Geometry, SLICE_BYTES, SegmentShape};
 pub use profile::{MAX_INLINE_BYTES, MAX_SEGMENT_BYTES, MAX_SHARDS, Placement, Profile};

@@ -11,7 +11,8 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 
 use super::Inner;
-use super::read::{Held, Segment, Wanted};
+use super::held::{Held, Wanted};
+use super::read::Segment;
 use super::resolve::Version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Content;

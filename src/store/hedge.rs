@@ -10,7 +10,7 @@ const BURST_SEGMENTS: u64 = 4;
 /// What reads of a store did since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadStatistics {
-    /// Bytes of shards that regions delivered, verified.
+    /// Bytes of shards that regions delivered.
     pub bytes: u64,
     /// Times that others were asked because a region was late.
     pub hedges: u64,

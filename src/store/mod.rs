@@ -10,14 +10,17 @@
 mod census;
 mod census_shards;
 mod clocks;
+mod code;
 mod collect;
 mod collect_version;
 mod copy;
 mod decide;
+mod decode;
 mod delete;
 mod get;
 mod handover;
 mod hedge;
+mod held;
 mod hints;
 mod list;
 mod multipart;

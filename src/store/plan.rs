@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::read::{Segment, Wanted, clip, whole_blocks};
+use super::held::{Wanted, clip, whole_blocks};
+use super::read::Segment;
 use crate::region::Health;
 
 /// What to ask of which shard, in whole blocks.

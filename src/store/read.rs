@@ -12,59 +12,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
 use super::hedge::Hedging;
+use super::held::{BLOCK, Held, Unverified, Wanted, clip, whole_blocks};
 use super::hints::RepairReason;
 use super::resolve::Version;
 use super::segment::{compute, shard_key};
-use crate::digest::{BLOCK_BYTES, BlockList, Digest};
+use crate::digest::{BlockList, Digest};
 use crate::erasure::{Codec, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Content, Sharded};
 use crate::region::Region;
-
-const BLOCK: u64 = BLOCK_BYTES as u64;
-
-/// Ranges of one shard, by shard.
-pub(super) type Wanted = BTreeMap<usize, Vec<Range<u64>>>;
-
-/// Verified bytes of one shard: sorted pieces that do not touch.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Held(Vec<(Range<u64>, Bytes)>);
-
-impl Held {
-    /// Adds verified pieces; pieces that meet become one, so that a range across them is found.
-    fn add(&mut self, pieces: Held) {
-        let mut all = std::mem::take(&mut self.0);
-        all.extend(pieces.0);
-        all.sort_by_key(|(range, _)| range.start);
-        for (range, bytes) in all {
-            match self.0.last_mut() {
-                Some((last, held)) if range.start <= last.end => {
-                    // Both were verified against one digest: where they overlap they are equal.
-                    let overlap = usize::try_from(last.end - range.start).unwrap_or(usize::MAX);
-                    if let Some(rest) = bytes.get(overlap..).filter(|rest| !rest.is_empty()) {
-                        *held = [held.as_ref(), rest].concat().into();
-                        last.end = range.end;
-                    }
-                }
-                _ => self.0.push((range, bytes)),
-            }
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|(range, _)| range.end - range.start).sum()
-    }
-
-    /// The bytes of `range`, if they are held in one piece.
-    pub(super) fn get(&self, range: &Range<u64>) -> Option<Bytes> {
-        if range.is_empty() {
-            return Some(Bytes::new());
-        }
-        let (held, bytes) = self.0.iter().find(|(held, _)| held.start <= range.start && range.end <= held.end)?;
-        let (start, end) = (usize::try_from(range.start - held.start).ok()?, usize::try_from(range.end - held.start).ok()?);
-        Some(bytes.slice(start..end))
-    }
-}
 
 /// One segment of a version, as a reader sees it.
 #[derive(Clone)]
@@ -75,7 +31,14 @@ pub(super) struct Segment {
     shape: SegmentShape,
 }
 
-type Fetch = BoxFuture<'static, (usize, Result<Held>)>;
+/// What a region delivered of a shard.
+struct Fetched {
+    held: Held,
+    /// By which it is to be verified before it is used, if it was not.
+    unverified: Option<Arc<BlockList>>,
+}
+
+type Fetch = BoxFuture<'static, (usize, Result<Fetched>)>;
 
 /// A request that is under way.
 struct Asked {
@@ -88,39 +51,19 @@ struct Asked {
 }
 
 /// What a read of a segment knows so far.
-struct Reading {
-    segment: Segment,
+pub(super) struct Reading {
+    pub(super) segment: Segment,
     wanted: Wanted,
     requests: FuturesUnordered<Fetch>,
-    held: BTreeMap<usize, Held>,
+    pub(super) held: BTreeMap<usize, Held>,
+    /// Parity shards among those that are held: they are never given out, and verified by what is decoded from them.
+    pub(super) unverified: Unverified,
     failed: BTreeMap<usize, Error>,
     asked: BTreeMap<usize, Asked>,
     /// Shards that the plan goes around; they are asked when all others do not suffice.
     avoided: BTreeSet<usize>,
     /// Once something is to be decoded: the columns that are needed of k shards.
     columns: Option<Range<u64>>,
-}
-
-/// Ranges widened to whole blocks of a string of `len` bytes, sorted and joined.
-pub(super) fn whole_blocks(ranges: &[Range<u64>], len: u64) -> Vec<Range<u64>> {
-    let mut wide: Vec<Range<u64>> = ranges
-        .iter()
-        .filter(|range| range.start < range.end.min(len))
-        .map(|range| range.start / BLOCK * BLOCK..range.end.div_ceil(BLOCK).saturating_mul(BLOCK).min(len))
-        .collect();
-    wide.sort_unstable_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::with_capacity(wide.len());
-    for range in wide {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-pub(super) fn clip(columns: &Range<u64>, len: u64) -> Range<u64> {
-    columns.start.min(len)..columns.end.min(len)
 }
 
 impl Segment {
@@ -139,7 +82,7 @@ impl Segment {
         }
     }
 
-    fn root_and_region(&self, shard: usize) -> Result<(Digest, u8)> {
+    pub(super) fn root_and_region(&self, shard: usize) -> Result<(Digest, u8)> {
         self.sharded()
             .and_then(|sharded| sharded.shard(self.index, shard))
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest lacks a shard").with("shard", shard))
@@ -147,6 +90,14 @@ impl Segment {
 
     pub(super) fn shape(&self) -> SegmentShape {
         self.shape
+    }
+
+    /// The codec that the object was written with.
+    pub(super) fn codec(&self) -> Result<Codec> {
+        match self.sharded().map(|sharded| sharded.codec) {
+            Some(id) if id != self.inner.codec.id() => Codec::new(id),
+            _ => Ok(self.inner.codec.clone()),
+        }
     }
 
     pub(super) fn hedging(&self) -> &Hedging {
@@ -166,6 +117,7 @@ impl Segment {
             wanted,
             requests: FuturesUnordered::new(),
             held: BTreeMap::new(),
+            unverified: Unverified::new(),
             failed: BTreeMap::new(),
             asked: BTreeMap::new(),
             avoided: plan.avoided,
@@ -190,8 +142,8 @@ impl Segment {
         }
     }
 
-    /// Fetches and verifies whole blocks of one shard: the block list and the ranges in one request.
-    async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Held> {
+    /// Fetches whole blocks of one shard, the block list and the ranges in one request. Data shards are verified; of parity, the list.
+    async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Fetched> {
         let (root, region) = self.root_and_region(shard)?;
         let region = self
             .inner
@@ -215,38 +167,31 @@ impl Segment {
         let mut parts = region.get_ranges(&key, &request).await?.into_iter();
         let stored_list = if known.is_none() { parts.next() } else { None };
         let parts: Vec<Bytes> = parts.collect();
-        let (list, held) = compute(move || verify(known, stored_list, len, root, ranges, parts)).await?;
-        if list.count() > 1 {
-            self.inner.lists.lock().put(root, list);
+        if parts.len() != ranges.len() {
+            return Err(Error::new(ErrorKind::Corrupt, "a region answered with another number of ranges"));
         }
-        Ok(held)
+        let held = Held(ranges.into_iter().zip(parts).collect());
+        let is_data = shard < self.shape.data;
+        let (list, held) = compute(move || {
+            let list = match known {
+                Some(list) => list,
+                None => Arc::new(BlockList::from_bytes(&stored_list.unwrap_or_default(), len, root)?),
+            };
+            match if is_data { held.first_bad_block(&list) } else { None } {
+                Some(bad) => Err(bad_block(bad)),
+                None => Ok((list, held)),
+            }
+        })
+        .await?;
+        if list.count() > 1 {
+            self.inner.lists.lock().put(root, Arc::clone(&list));
+        }
+        Ok(Fetched { held, unverified: (!is_data).then_some(list) })
     }
 }
 
-fn verify(
-    known: Option<Arc<BlockList>>,
-    stored: Option<Bytes>,
-    len: u64,
-    root: Digest,
-    ranges: Vec<Range<u64>>,
-    parts: Vec<Bytes>,
-) -> Result<(Arc<BlockList>, Held)> {
-    let list = match known {
-        Some(list) => list,
-        None => Arc::new(BlockList::from_bytes(&stored.unwrap_or_default(), len, root)?),
-    };
-    if parts.len() != ranges.len() {
-        return Err(Error::new(ErrorKind::Corrupt, "a region answered with another number of ranges"));
-    }
-    let pieces: Vec<(Range<u64>, Bytes)> = ranges.into_iter().zip(parts).collect();
-    for (range, bytes) in &pieces {
-        let first = usize::try_from(range.start / BLOCK).unwrap_or(usize::MAX);
-        let whole = range.end - range.start == bytes.len() as u64;
-        if let Some(bad) = if whole { list.first_bad_block(first, bytes) } else { Some(first) } {
-            return Err(Error::new(ErrorKind::Corrupt, "a block of a shard contradicts its digest").with("block", bad));
-        }
-    }
-    Ok((list, Held(pieces)))
+pub(super) fn bad_block(block: usize) -> Error {
+    Error::new(ErrorKind::Corrupt, "a block of a shard contradicts its digest").with("block", block)
 }
 
 impl Reading {
@@ -261,19 +206,30 @@ impl Reading {
         self.requests.push(Box::pin(async move { (shard, segment.fetch(shard, ranges).await) }));
     }
 
-    fn take(&mut self, shard: usize, outcome: Result<Held>) {
+    fn take(&mut self, shard: usize, outcome: Result<Fetched>) {
         self.asked.remove(&shard);
         match outcome {
             // A shard may be asked twice, for its own ranges and for the columns of others.
-            Ok(held) => {
+            Ok(Fetched { held, unverified }) => {
                 self.segment.hedging().read(held.bytes());
                 self.held.entry(shard).or_default().add(held);
+                self.unverified.extend(unverified.map(|list| (shard, list)));
             }
-            Err(error) => {
-                self.note(shard, RepairReason::of(error.kind()));
-                self.failed.insert(shard, error);
-            }
+            Err(error) => self.fail(shard, error),
         }
+    }
+
+    /// Nothing that came of this shard is used.
+    pub(super) fn fail(&mut self, shard: usize, error: Error) {
+        self.note(shard, RepairReason::of(error.kind()));
+        self.held.remove(&shard);
+        self.unverified.remove(&shard);
+        self.failed.insert(shard, error);
+    }
+
+    /// Whether a region was given up on that may still answer.
+    pub(super) fn is_late(&self, shard: usize) -> bool {
+        self.asked.get(&shard).is_some_and(|asked| asked.late)
     }
 
     /// When the next request is late.
@@ -314,7 +270,7 @@ impl Reading {
         u64::try_from(lacking).unwrap_or(u64::MAX).saturating_mul(columns.end - columns.start)
     }
 
-    fn note(&self, shard: usize, why: RepairReason) {
+    pub(super) fn note(&self, shard: usize, why: RepairReason) {
         let segment = &self.segment;
         let region = segment.root_and_region(shard).ok().map(|(_, region)| region);
         segment.inner.note(&segment.version.manifest.path, segment.version.manifest.write_id, segment.index, shard, region, why);
@@ -334,24 +290,30 @@ impl Reading {
         self.failed.contains_key(&shard) || self.asked.get(&shard).is_none_or(|asked| asked.late)
     }
 
-    /// Takes the next step. The held bytes, when they are all there is to read.
+    /// Takes the next steps. The held bytes, when they are all there is to read.
     async fn advance(&mut self) -> Result<Option<BTreeMap<usize, Held>>> {
-        let missing = self.missing();
-        if missing.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.held)));
+        loop {
+            let missing = self.missing();
+            if missing.is_empty() {
+                return Ok(Some(std::mem::take(&mut self.held)));
+            }
+            let lost: Vec<usize> = missing.iter().copied().filter(|shard| self.is_lost(*shard)).collect();
+            let Some(columns) = (if lost.is_empty() { None } else { self.span(lost.iter().copied()) }) else { return Ok(None) };
+            // Once the columns grow, all that was held for less is asked again.
+            self.columns = Some(columns.clone());
+            let shape = self.segment.shape;
+            let covering: Vec<(usize, Bytes)> =
+                (0..shape.shards()).filter_map(|shard| Some((shard, self.part(shard, &columns)?))).take(shape.data).collect();
+            if covering.len() < shape.data {
+                self.ask_others(&columns, covering.len())?;
+                return Ok(None);
+            }
+            if self.decode(&columns, covering, &lost).await? {
+                // The others of the missing shards are still under way.
+                let done = missing.iter().all(|shard| lost.contains(shard));
+                return Ok(done.then(|| std::mem::take(&mut self.held)));
+            }
         }
-        let lost: Vec<usize> = missing.iter().copied().filter(|shard| self.is_lost(*shard)).collect();
-        let Some(columns) = (if lost.is_empty() { None } else { self.span(lost.iter().copied()) }) else { return Ok(None) };
-        // Once the columns grow, all that was held for less is asked again.
-        self.columns = Some(columns.clone());
-        let shape = self.segment.shape;
-        let covering: Vec<(usize, Bytes)> =
-            (0..shape.shards()).filter_map(|shard| Some((shard, self.part(shard, &columns)?))).take(shape.data).collect();
-        if covering.len() >= shape.data {
-            return self.decode(&columns, covering, &missing, &lost).await;
-        }
-        self.ask_others(&columns, covering.len())?;
-        Ok(None)
     }
 
     /// The columns to decode for `lost`, those that were decided on before included.
@@ -397,46 +359,6 @@ impl Reading {
         Ok(())
     }
 
-    async fn decode(
-        &mut self,
-        columns: &Range<u64>,
-        covering: Vec<(usize, Bytes)>,
-        missing: &[usize],
-        lost: &[usize],
-    ) -> Result<Option<BTreeMap<usize, Held>>> {
-        let shape = self.segment.shape;
-        let id = self.segment.sharded().map(|sharded| sharded.codec);
-        let codec = match id {
-            Some(id) if id != self.segment.inner.codec.id() => Codec::new(id)?,
-            _ => self.segment.inner.codec.clone(),
-        };
-        let roots: Vec<Digest> = lost.iter().map(|shard| Ok(self.segment.root_and_region(*shard)?.0)).collect::<Result<_>>()?;
-        let (wanted, range) = (lost.to_vec(), columns.clone());
-        let decoded = compute(move || {
-            let decoded = codec.decode(shape, range.clone(), &covering, &wanted)?;
-            for ((shard, bytes), root) in wanted.iter().zip(&decoded).zip(&roots) {
-                let whole = range.start == 0 && bytes.len() as u64 == shape.shard_len(*shard);
-                if whole && Digest::of(bytes) != *root {
-                    return Err(
-                        Error::new(ErrorKind::Corrupt, "verified shards decode to something else than was written").with("shard", *shard)
-                    );
-                }
-            }
-            Ok(decoded)
-        })
-        .await?;
-        self.segment.hedging().decoded();
-        for (shard, bytes) in lost.iter().zip(decoded) {
-            if self.asked.get(shard).is_some_and(|asked| asked.late) {
-                self.note(*shard, RepairReason::Slow);
-            }
-            self.held.insert(*shard, Held(vec![(clip(columns, shape.shard_len(*shard)), bytes)]));
-        }
-        // The others of the missing shards are still under way.
-        let done = missing.iter().all(|shard| lost.contains(shard));
-        Ok(done.then(|| std::mem::take(&mut self.held)))
-    }
-
     fn exhausted(&mut self, covered: usize) -> Error {
         let manifest = &self.segment.version.manifest;
         let damaged = self.failed.values().all(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound));
@@ -456,24 +378,5 @@ impl Reading {
             let name = region.map(|region| region.name().to_string()).unwrap_or_default();
             error.with("region", format!("{name}, shard {shard}: {why}"))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_that_meet_or_overlap_are_held_as_one() {
-        let all = Bytes::from_static(b"0123456789");
-        let piece = |range: Range<usize>| (range.start as u64..range.end as u64, all.slice(range));
-        let mut held = Held::default();
-        held.add(Held(vec![piece(6..8)]));
-        held.add(Held(vec![piece(0..3)]));
-        assert_eq!(held.get(&(2..7)), None);
-        held.add(Held(vec![piece(2..6), piece(1..2)]));
-        assert_eq!(held.get(&(0..8)).unwrap(), "01234567");
-        assert_eq!(held.get(&(1..9)), None);
-        assert_eq!(held.0.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Writing one segment: code it, hash its shards once, send them to their regions.
+//! Writing one segment: code it, send its shards to their regions.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use object_store::PutPayload;
 use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
+use super::code::{Coded, ObjectBlocks, Shard, code};
 use super::hints::{RepairHint, RepairReason};
-use crate::digest::{BLOCK_BYTES, BlockList, Digest};
-use crate::erasure::{Codec, SegmentShape};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::WriteId;
@@ -29,14 +29,6 @@ pub(super) struct Upload {
     pub(super) trailer: Bytes,
 }
 
-struct Shard {
-    root: Digest,
-    /// Bytes of the shard itself.
-    len: usize,
-    /// What is stored: the block list, the shard, the trailer.
-    payload: PutPayload,
-}
-
 /// Runs `work`, which takes CPU time, where it does not hold up requests.
 pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     // A simulation has one thread, and a clock that stands still while it works.
@@ -50,39 +42,23 @@ pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T> 
     }
 }
 
-/// Codes, hashes and sends a segment; returns the root of each shard once enough of them are durable.
-pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: Bytes) -> Result<Vec<Digest>> {
+/// What writing a segment gives.
+pub(super) struct Written {
+    /// The root of each shard.
+    pub(super) roots: Vec<Digest>,
+    /// The values of the object's blocks, if they were asked for.
+    pub(super) blocks: Vec<[u8; 32]>,
+}
+
+/// Codes, hashes and sends a segment; returns once enough of its shards are durable.
+pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: Bytes, object: ObjectBlocks) -> Result<Written> {
     let shape = inner.profile.geometry().segment(bytes.len() as u64);
     let codec = inner.codec.clone();
     let trailer = upload.trailer.clone();
-    let shards = compute(move || code(&codec, shape, &bytes, &trailer)).await?;
+    let Coded { shards, blocks } = compute(move || code(&codec, shape, &bytes, &trailer, object)).await?;
     let roots = shards.iter().map(|shard| shard.root).collect();
     send(&inner, &upload, index, shards).await?;
-    Ok(roots)
-}
-
-fn code(codec: &Codec, shape: SegmentShape, segment: &Bytes, trailer: &Bytes) -> Result<Vec<Shard>> {
-    let width = shape.shard_len(shape.data);
-    // One digest a block, as the list of the shard will have.
-    let room = usize::try_from(width.div_ceil(BLOCK_BYTES as u64).max(1)).unwrap_or(usize::MAX).saturating_mul(Digest::LEN);
-    let parity = codec.encode_between(room, trailer.len(), shape, segment)?;
-    let data = (0..shape.data).map(|shard| {
-        let range = shape.data_range(shard);
-        let (start, end) = (usize::try_from(range.start).unwrap_or(usize::MAX), usize::try_from(range.end).unwrap_or(usize::MAX));
-        let bytes = segment.slice(start..end);
-        let list = BlockList::of(&bytes);
-        Shard { root: list.root(), len: bytes.len(), payload: PutPayload::from_iter([list.to_bytes().into(), bytes, trailer.clone()]) }
-    });
-    let parity = parity.into_iter().map(|mut stored| {
-        let at = room.min(stored.len());
-        let (front, rest) = stored.split_at_mut(at);
-        let (bytes, back) = rest.split_at_mut(rest.len().saturating_sub(trailer.len()));
-        let (list, len) = (BlockList::of(bytes), bytes.len());
-        front.copy_from_slice(&list.to_bytes());
-        back.copy_from_slice(trailer);
-        Shard { root: list.root(), len, payload: stored.into() }
-    });
-    Ok(data.chain(parity).collect())
+    Ok(Written { roots, blocks })
 }
 
 /// Where a shard lies. The key's segment number has 32 bits, which manifests never exceed.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use object_store::path::Path;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Inner;
+use super::code::ObjectBlocks;
 use super::decide::refuse_system;
-use super::segment::{Upload, compute, shard_key, write};
-use crate::digest::Digest;
+use super::segment::{Upload, Written, compute, shard_key, write};
+use crate::digest::{BLOCK_BYTES, BlockJoiner, Digest};
 use crate::erasure::{Placement, SegmentShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -34,22 +34,63 @@ pub(super) struct Uploader {
     buffered: usize,
     size: u64,
     segments: u64,
-    in_flight: VecDeque<JoinHandle<Result<Vec<Digest>>>>,
+    in_flight: VecDeque<JoinHandle<Result<Written>>>,
     roots: Vec<Digest>,
-    /// Hands the hasher of the whole object from segment to segment.
-    hasher: oneshot::Receiver<blake3::Hasher>,
+    digest: ObjectDigest,
+}
+
+/// How the digest of the whole object comes about.
+enum ObjectDigest {
+    /// From its blocks, which are hashed with the segments, in whatever order.
+    Blocks(BlockJoiner),
+    /// Segment after segment: blocks do not begin where segments do.
+    Bytes(Box<blake3::Hasher>),
+}
+
+impl ObjectDigest {
+    fn of_segments(segment_bytes: u64) -> Self {
+        let block = BLOCK_BYTES as u64;
+        if segment_bytes > block && segment_bytes.is_multiple_of(block) {
+            Self::Blocks(BlockJoiner::default())
+        } else {
+            Self::Bytes(Box::default())
+        }
+    }
+
+    /// Adds a segment, or says how the blocks of segment `index` are to be hashed.
+    async fn add(&mut self, index: u64, segment_bytes: u64, bytes: &Bytes) -> Result<ObjectBlocks> {
+        match self {
+            // Only the last segment is shorter than others, and others are longer than a block.
+            Self::Blocks(_) if index == 0 && bytes.len() <= BLOCK_BYTES => Ok(ObjectBlocks::Only),
+            Self::Blocks(_) => Ok(ObjectBlocks::From(index.saturating_mul(segment_bytes / BLOCK_BYTES as u64))),
+            Self::Bytes(hasher) => {
+                let (mut taken, bytes) = (std::mem::take(hasher), bytes.clone());
+                *hasher = compute(move || {
+                    taken.update(&bytes);
+                    Ok(taken)
+                })
+                .await?;
+                Ok(ObjectBlocks::No)
+            }
+        }
+    }
+
+    fn finish(self) -> Digest {
+        match self {
+            Self::Blocks(joiner) => joiner.finish(),
+            Self::Bytes(hasher) => Digest(*hasher.finalize().as_bytes()),
+        }
+    }
 }
 
 impl Uploader {
     pub(super) fn new(inner: Arc<Inner>, path: &Path, write_id: WriteId, shard_slot: u64) -> Result<Self> {
-        let (first, hasher) = oneshot::channel();
-        // The receiver is held: this cannot fail.
-        let _ = first.send(blake3::Hasher::new());
         refuse_system(path)?;
         let trailer = inner.trailer(path, write_id, shard_slot)?;
         let upload = Upload { path: path.to_string(), write_id, shard_slot, placement: inner.place(write_id).into(), trailer };
         let inline_limit = inner.inline_limit(path);
         Ok(Self {
+            digest: ObjectDigest::of_segments(inner.profile.segment_bytes),
             inner,
             upload,
             inline_limit,
@@ -59,7 +100,6 @@ impl Uploader {
             segments: 0,
             in_flight: VecDeque::new(),
             roots: Vec::new(),
-            hasher,
         })
     }
 
@@ -88,14 +128,9 @@ impl Uploader {
                 .with("path", &self.upload.path));
         }
         let bytes = self.take_pieces();
-        let (pass_on, next) = oneshot::channel();
-        let previous = std::mem::replace(&mut self.hasher, next);
         let (inner, upload, index) = (Arc::clone(&self.inner), self.upload.clone(), self.segments);
-        self.in_flight.push_back(tokio::spawn(async move {
-            let hashed = hash_on(previous, bytes.clone(), pass_on);
-            let (roots, hashed) = tokio::join!(write(inner, upload, index, bytes), hashed);
-            hashed.and(roots)
-        }));
+        let blocks = self.digest.add(index, inner.profile.segment_bytes, &bytes).await?;
+        self.in_flight.push_back(tokio::spawn(write(inner, upload, index, bytes, blocks)));
         self.segments += 1;
         Ok(())
     }
@@ -115,8 +150,11 @@ impl Uploader {
 
     async fn settle_one(&mut self) -> Result<()> {
         let Some(oldest) = self.in_flight.pop_front() else { return Ok(()) };
-        let roots = oldest.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of a segment was stopped").caused_by(e))?;
-        self.roots.extend(roots?);
+        let written = oldest.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of a segment was stopped").caused_by(e))??;
+        self.roots.extend(written.roots);
+        if let ObjectDigest::Blocks(joiner) = &mut self.digest {
+            written.blocks.into_iter().for_each(|value| joiner.push(value));
+        }
         Ok(())
     }
 
@@ -132,7 +170,7 @@ impl Uploader {
         while !self.in_flight.is_empty() {
             self.settle_one().await?;
         }
-        let hasher = (&mut self.hasher).await.map_err(|e| Error::new(ErrorKind::Internal, "hashing was stopped").caused_by(e))?;
+        let digest = std::mem::replace(&mut self.digest, ObjectDigest::of_segments(0)).finish();
         let profile = &self.inner.profile;
         let sharded = Sharded {
             size: self.size,
@@ -142,7 +180,7 @@ impl Uploader {
             placement: self.upload.placement.to_vec(),
             roots: std::mem::take(&mut self.roots),
         };
-        Ok((Content::Shards(sharded), Digest(*hasher.finalize().as_bytes())))
+        Ok((Content::Shards(sharded), digest))
     }
 
     /// Deletes what was written, best effort, in the background. Only when no manifest can ever refer to it.
@@ -172,20 +210,6 @@ impl Uploader {
                 .await;
         });
     }
-}
-
-/// Adds a segment to the object's hash, in its turn.
-async fn hash_on(previous: oneshot::Receiver<blake3::Hasher>, bytes: Bytes, next: oneshot::Sender<blake3::Hasher>) -> Result<()> {
-    let mut hasher =
-        previous.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of an earlier segment was stopped").caused_by(e))?;
-    let hasher = compute(move || {
-        hasher.update(&bytes);
-        Ok(hasher)
-    })
-    .await?;
-    // Nobody waits for it when the upload was given up.
-    let _ = next.send(hasher);
-    Ok(())
 }
 
 impl Inner {

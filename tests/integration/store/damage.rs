@@ -105,3 +105,35 @@ async fn sixteen_racing_creates_have_one_winner() {
     assert!(outcomes.iter().all(|o| !matches!(o, Err(e) if !matches!(e, object_store::Error::AlreadyExists { .. }))));
     assert_eq!(store.get(&Path::from("race")).await.unwrap().bytes().await.unwrap(), won);
 }
+
+/// Parity is not hashed when it comes: what is decoded from it shows whether it was right, and then which of it was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_parity_that_is_decoded_from_is_told_and_gone_around() {
+    use lakeseal::store::RepairReason;
+    for whole in [true, false] {
+        let (regions, writer, faults) = lakeseal::lake::testing::memory_lake(3, 3, 6).unwrap();
+        let clock = Arc::new(lakeseal::clock::SystemClock);
+        let profile = Profile { segment_bytes: 1024 * 1024, ..Profile::new(3, 3) };
+        let store = lakeseal::store::ErasureStore::new(regions, profile, Some(Arc::new(writer)), clock).unwrap();
+        let (path, bytes) = (Path::from("t/a.bin"), sample(2_500_000));
+        store.put(&path, bytes.clone().into()).await.unwrap();
+        store.quiesce().await;
+        faults[1].set_down(true);
+        faults[3].corrupt(|key| key.as_ref().starts_with("d/"));
+        if whole {
+            assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), bytes);
+        } else {
+            // A part of the shard that is lost: nothing says what it should hash to.
+            assert_eq!(store.get_range(&path, 500_000..600_000).await.unwrap(), bytes[500_000..600_000]);
+        }
+        let hints = store.take_repair_hints();
+        let corrupt: Vec<usize> = hints.iter().filter(|hint| hint.why == RepairReason::Damaged).map(|hint| hint.shard).collect();
+        assert!(!corrupt.is_empty() && corrupt.iter().all(|shard| *shard == 3), "whole {whole}: {hints:?}");
+        // One more is too many for neither; two more are.
+        faults[4].corrupt(|key| key.as_ref().starts_with("d/"));
+        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), bytes);
+        faults[5].corrupt(|key| key.as_ref().starts_with("d/"));
+        let refused = async { store.get(&path).await?.bytes().await };
+        assert!(refused.await.is_err());
+    }
+}
