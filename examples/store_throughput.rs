@@ -53,9 +53,8 @@ fn sample(len: usize, seed: u64) -> Bytes {
 }
 
 async fn put_small(store: &dyn ObjectStore, count: u64) -> Outcome<()> {
-    let puts = (0..count).map(|i| async move {
-        store.put(&Path::from(format!("t/small/{i}")), sample(SMALL_BYTES, i).into()).await.map(drop)
-    });
+    let puts =
+        (0..count).map(|i| async move { store.put(&Path::from(format!("t/small/{i}")), sample(SMALL_BYTES, i).into()).await.map(drop) });
     Ok(stream::iter(puts).buffer_unordered(AT_ONCE).try_collect().await?)
 }
 

@@ -39,9 +39,8 @@ impl Reading {
     /// Decodes the columns of the `lost` shards from k that cover them. False if some of these turned out to be bad: they have failed then.
     pub(super) async fn decode(&mut self, columns: &Range<u64>, covering: Vec<(usize, Bytes)>, lost: &[usize]) -> Result<bool> {
         let shape = self.segment.shape();
-        let unverified = covering.iter().filter_map(|(shard, _)| {
-            Some((*shard, self.unverified.get(shard)?.clone(), self.held.get(shard)?.clone()))
-        });
+        let unverified =
+            covering.iter().filter_map(|(shard, _)| Some((*shard, self.unverified.get(shard)?.clone(), self.held.get(shard)?.clone())));
         let work = Work {
             codec: self.segment.codec()?,
             shape,
