@@ -70,7 +70,7 @@ Examples:
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
 Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.")]
     Init(InitArgs),
-    /// Show, check or replace the regions
+    /// Show, check, add, replace or retire regions
     #[command(subcommand)]
     Region(RegionCommand),
     /// Show the lake: regions, budgets, margins, versions, orphans, bytes and overhead
@@ -270,6 +270,20 @@ pub struct InitArgs {
     pub no_fsync: bool,
 }
 
+/// What every change of the regions takes.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// The lake's root key [default: HOME/lakes/LAKE_ID/root.pem]
+    #[arg(long, value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+    /// Nobody else has the lake open: do not wait until other clients' leases have ended
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print one JSON object when it is done
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `region replace`.
 #[derive(Debug, Args)]
 pub struct ReplaceArgs {
@@ -281,15 +295,36 @@ pub struct ReplaceArgs {
     /// You made sure that nobody can reach the old location any more: its credentials are revoked, or it is gone
     #[arg(long)]
     pub fenced: bool,
-    /// The lake's root key [default: HOME/lakes/LAKE_ID/root.pem]
-    #[arg(long, value_name = "FILE")]
-    pub root_key: Option<PathBuf>,
-    /// Nobody else has the lake open: do not wait until other clients' leases have ended
-    #[arg(long)]
-    pub no_wait: bool,
     /// Do not wait for a directory to reach the disk (for trying out)
     #[arg(long)]
     pub no_fsync: bool,
+    /// Keys, waiting, output.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// `region add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The new region's name, and an empty directory or prefix
+    #[arg(value_name = "NAME=LOCATION")]
+    pub region: String,
+    /// Do not wait for a directory to reach the disk (for trying out)
+    #[arg(long)]
+    pub no_fsync: bool,
+    /// Keys, waiting, output.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// `region retire`.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// The region's name
+    pub name: String,
+    /// Keys, waiting, output.
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// `status`.
@@ -399,6 +434,27 @@ read back and verified, and only then votes. First make sure that no client can 
 remove it), and say so with --fenced: what is written there afterwards would be lost. When it is broken off, the same command goes on.
 The lake's configuration is rewritten; other users of the lake need the new file.")]
     Replace(ReplaceArgs),
+    /// Give the lake one region more, while it is read and written
+    #[command(after_help = "\
+Examples:
+  lakeseal region add f=./r/f
+  lakeseal region add asia=s3://new-bucket/lake
+
+DATA and PARITY stay: new objects are spread over one region more, and what is there stays where it is. The place must be empty. When it is broken
+off, the same command goes on. It takes half a minute at least: clients that have the lake open are waited for. The lake's configuration is rewritten; other users of the
+lake need the new file, and are told so. Options of the new region (endpoint, timeout_ms, …) can be added to the file afterwards; an S3 endpoint that the
+environment does not name has to be there before: write the region into lakeseal.toml, and run the same command.")]
+    Add(AddArgs),
+    /// Take a region out of the lake, while it is read and written
+    #[command(after_help = "\
+Examples:
+  lakeseal region retire b
+  lakeseal region retire b --json
+
+Every shard that the region holds is given to another region that holds no other shard of the same version: copied, or rebuilt if the region cannot be
+reached any more. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
+regions, and three, must be left. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
+    Retire(RetireArgs),
 }
 
 /// Whose credentials `region check --as` is about.

@@ -39,7 +39,7 @@ pub(super) async fn init(args: InitArgs, context: &Context, clock: SharedClock) 
 }
 
 /// `NAME=LOCATION`.
-fn parse_region(text: &str, fsync: bool) -> Result<RegionConfig> {
+pub(super) fn parse_region(text: &str, fsync: bool) -> Result<RegionConfig> {
     let shape = || {
         Error::new(ErrorKind::InvalidInput, "a region reads NAME=LOCATION, as in `a=./regions/a` or `eu=s3://bucket/lake`")
             .with("region", text)
@@ -57,6 +57,8 @@ pub(super) async fn region(command: RegionCommand, context: &Context, out: &mut 
         RegionCommand::List => list(context, out).await,
         RegionCommand::Check { regions, role } => check(regions, role, context, out).await,
         RegionCommand::Replace(args) => super::membership::replace(args, context, out).await,
+        RegionCommand::Add(args) => super::membership::add(args, context, out).await,
+        RegionCommand::Retire(args) => super::membership::retire(args, context, out).await,
     }
 }
 

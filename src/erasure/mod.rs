@@ -8,6 +8,7 @@
 
 mod buffers;
 mod codec;
+mod departure;
 mod engine;
 mod geometry;
 mod profile;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use buffers::Buffers;
 pub use codec::{Codec, CodecId, Field, Matrix, STRIPE_BYTES};
+pub use departure::Departure;
 pub use engine::EngineKind;
 pub use geometry::{Geometry, SLICE_BYTES, SegmentShape};
 pub use profile::{MAX_INLINE_BYTES, MAX_SEGMENT_BYTES, MAX_SHARDS, Placement, Profile};

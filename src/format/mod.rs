@@ -1,6 +1,7 @@
 //! Persisted bytes to types and back: pure, checked, versioned.
 
 pub mod binding;
+pub mod configuration;
 pub mod entry;
 pub mod manifest;
 pub mod trailer;

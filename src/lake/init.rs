@@ -125,7 +125,8 @@ async fn write_records<'a>(
     for region in regions {
         let record = RegionRecord { lake: config.id, name: region.name().clone(), incarnation: IncarnationId::random()?, created_ms };
         create(region, layout::id_key(), record.seal(root)?, made).await?;
-        places.push(RegionPlace { name: record.name, incarnation: record.incarnation, since: 0, state: RegionState::Voting });
+        let (since, added, left) = (0, 0, 0);
+        places.push(RegionPlace { name: record.name, incarnation: record.incarnation, since, state: RegionState::Voting, added, left });
     }
     let record = LakeRecord {
         lake: config.id,

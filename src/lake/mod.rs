@@ -14,7 +14,7 @@ pub(crate) use init::check_empty;
 pub use init::{InitPlan, init};
 pub(crate) use open::region_over;
 pub use open::{Budgets, Lake, OpenOptions, open};
-pub(crate) use record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES};
+pub(crate) use record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, MAX_PLACES};
 pub use record::{LakeRecord, RegionPlace, RegionRecord, RegionState};
 
 #[cfg(test)]

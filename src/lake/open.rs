@@ -43,6 +43,8 @@ pub struct Lake {
     pub clock: SharedClock,
     /// Regions that may not be used, and why.
     pub down: Vec<(RegionName, String)>,
+    /// What the user's file should say otherwise.
+    pub notes: Vec<String>,
 }
 
 /// How much may fail, and a warning when that is little.
@@ -116,7 +118,7 @@ impl Claims {
 
     /// Why the region may not be used in the place that the lake has for it, if so.
     fn objection(&self, record: &LakeRecord, place: &RegionPlace) -> Option<String> {
-        if self.id.incarnation != place.incarnation && place.since > 0 {
+        if self.id.incarnation != place.incarnation && place.since > place.added {
             return Some(format!(
                 "the lake has replaced this region: write the new location of `{}` in lakeseal.toml (its `url` and options)",
                 place.name
@@ -153,34 +155,18 @@ pub(crate) fn region_over(config: &RegionConfig, index: u8, store: Arc<dyn Objec
 /// [`ErrorKind::Permission`] when the writer's key is not one of the lake's writers.
 pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     config.check()?;
-    let quorums = config.profile.quorums(config.regions.len())?;
     let began = Instant::now();
     let asked = (0..).zip(&config.regions).map(|(index, region)| show(config, region, index));
     let shown = futures::future::join_all(asked).await;
-    let record = agreed(config, &shown, quorums)?;
+    let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
     compare(config, &record)?;
     supported(&record)?;
+    let quorums = record.quorums()?;
     if options.writer.is_some() {
         publish_further(&shown, &record).await;
     }
-    let places: BTreeMap<&RegionName, &RegionPlace> = record.regions.iter().map(|place| (&place.name, place)).collect();
-    let (mut regions, mut down) = (Vec::new(), Vec::new());
-    for Shown { region, outcome } in shown {
-        let reason = match (outcome, places.get(region.name())) {
-            (Ok(claims), Some(place)) => claims.objection(&record, place),
-            (Ok(_), None) => Some("the lake has no such region".to_owned()),
-            (Err(error), _) => Some(reason(&error)),
-        };
-        regions.push(Arc::new(match reason {
-            None => region,
-            Some(reason) => {
-                down.push((region.name().clone(), reason.clone()));
-                Region::down(region.name().clone(), region.index(), reason)
-            }
-        }));
-    }
-    let silent: Vec<u8> =
-        (0..).zip(&record.regions).filter(|(_, place)| place.state == RegionState::Replacing).map(|(index, _)| index).collect();
+    let Usable { regions, down, notes } = usable(shown, &record);
+    let silent: Vec<u8> = record.indexed().filter(|(_, place)| place.state == RegionState::Replacing).map(|(index, _)| index).collect();
     let good = regions.iter().filter(|region| region.down_reason().is_none() && !silent.contains(&region.index())).count();
     if good < usize::from(quorums.classic()) {
         return Err(too_few(good, quorums, &down));
@@ -191,9 +177,14 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
         return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
     }
+    let (mut leaving, departures): (Vec<_>, Vec<_>) =
+        record.departures().into_iter().partition(|departure| Some(departure.region) == record.leaving());
     let region_set = RegionSet::new(config.id, regions, quorums, record.writers.clone(), record.number)?
         .with_collectors(record.collectors.clone())
         .with_since(record.regions.iter().map(|place| place.since).collect())
+        .with_root(config.root_key)
+        .with_departures(departures)
+        .with_leaving(leaving.pop())
         .looked_at(began)
         .with_retention(record.profile.retention_seconds);
     let reason = "it takes another region's place and has not been told everything yet";
@@ -205,7 +196,43 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         writer: options.writer.map(Arc::new),
         clock: options.clock,
         down,
+        notes,
     })
+}
+
+/// The lake's regions, as they may be used.
+struct Usable {
+    regions: Vec<Arc<Region>>,
+    down: Vec<(RegionName, String)>,
+    notes: Vec<String>,
+}
+
+/// Gives every region its place in the lake's configuration, which the file need not have in full.
+fn usable(shown: Vec<Shown>, record: &LakeRecord) -> Usable {
+    let (mut found, mut notes) = (BTreeMap::new(), Vec::new());
+    for shown in shown {
+        match record.place(shown.region.name()) {
+            Some((index, _)) => drop(found.insert(index, shown)),
+            None => notes.push(format!("the lake has retired the region `{}`: remove it from lakeseal.toml", shown.region.name())),
+        }
+    }
+    let (mut regions, mut down) = (Vec::new(), Vec::new());
+    for (index, place) in record.indexed() {
+        let usable = match found.remove(&index) {
+            Some(Shown { region, outcome }) => match outcome {
+                Ok(claims) => claims.objection(record, place).map_or_else(|| Ok(region.at(index)), Err),
+                Err(error) => Err(reason(&error)),
+            },
+            None => {
+                Err(format!("the lake has been given the region `{}`: add it to lakeseal.toml, with its `url` and options", place.name))
+            }
+        };
+        regions.push(Arc::new(usable.unwrap_or_else(|reason| {
+            down.push((place.name.clone(), reason.clone()));
+            Region::down(place.name.clone(), index, reason)
+        })));
+    }
+    Usable { regions, down, notes }
 }
 
 async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
@@ -256,9 +283,8 @@ async fn newest_configurations(config: &LakeConfig, region: &Region) -> Result<V
 
 /// Refuses a lake that is in a state which this version does not know how to use.
 fn supported(record: &LakeRecord) -> Result<()> {
-    let known = |place: &RegionPlace| matches!(place.state, RegionState::Voting | RegionState::Replacing);
-    if record.writes_paused || !record.regions.iter().all(known) {
-        let what = "the number of the lake's regions is being changed, which this version cannot follow; use a newer lakeseal";
+    if record.writes_paused {
+        let what = "the lake's writes are paused, which this version cannot follow; use a newer lakeseal";
         return Err(Error::new(ErrorKind::Unsupported, what).with("lake", &record.name));
     }
     Ok(())
@@ -331,11 +357,15 @@ fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
         let what = format!("the configuration calls the lake `{}`, but it is `{}`; correct the file", config.name, record.name);
         return Err(Error::new(ErrorKind::Config, what));
     }
-    let names = |names: Vec<&RegionName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let own: Vec<_> = config.regions.iter().map(|region| &region.name).collect();
-    let lake: Vec<_> = record.regions.iter().map(|place| &place.name).collect();
-    if own != lake {
-        let what = format!("the configuration lists the regions {}, but the lake has {}, in this order", names(own), names(lake));
+    let is_named = |name: &RegionName| config.regions.iter().any(|region| region.name == *name);
+    // What was added or retired since the file was written is no contradiction: `usable` says what to write.
+    let lacks = record.counted().any(|place| place.added == 0 && !is_named(&place.name));
+    let invents = config.regions.iter().any(|region| !record.regions.iter().any(|place| place.name == region.name));
+    if lacks || invents {
+        let names = |names: Vec<&RegionName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let own = names(config.regions.iter().map(|region| &region.name).collect());
+        let lake = names(record.counted().map(|place| &place.name).collect());
+        let what = format!("the configuration lists the regions {own}, but the lake has {lake}; correct the file");
         return Err(Error::new(ErrorKind::Config, what).with("lake", &config.name));
     }
     Ok(())

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use futures::future::join_all;
+use object_store::path::Path;
 
 use super::{Key, MembershipKeys};
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
-use crate::id::IncarnationId;
+use crate::id::{IncarnationId, RegionName};
 use crate::key::PrivateKey;
 use crate::lake::{
     CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, Lake, LakeConfig, LakeRecord, OpenOptions, RegionPlace, RegionRecord, RegionState,
@@ -23,52 +25,84 @@ use crate::register::{Proposed, Registers};
 pub(super) struct Change {
     /// The lake's file as it will be.
     pub(super) config: LakeConfig,
-    /// What the new region is.
-    pub(super) newcomer: RegionRecord,
-    index: u8,
-    region: Region,
+    name: RegionName,
+    newcomer: Option<Newcomer>,
     root: Key,
     writer: Key,
     clock: SharedClock,
 }
 
+/// The region that the lake is given.
+struct Newcomer {
+    record: RegionRecord,
+    region: Region,
+}
+
 impl Change {
-    /// Gives the new region its identity, unless an earlier attempt has.
-    pub(super) async fn begin(config: LakeConfig, index: u8, keys: &MembershipKeys, clock: SharedClock, is_moved: bool) -> Result<Self> {
-        let missing = || Error::new(ErrorKind::Internal, "the region's position is not in the file");
-        let place = config.regions.get(usize::from(index)).ok_or_else(missing)?;
-        if is_moved && let Some(directory) = location_directory(&place.url, Some(&config.directory))? {
+    /// A change of the region `name` without any new one.
+    pub(super) fn of(config: LakeConfig, name: RegionName, keys: &MembershipKeys, clock: SharedClock) -> Self {
+        let (root, writer) = (Arc::new(keys.root.clone()), Arc::new(keys.writer.clone()));
+        Self { config, name, newcomer: None, root, writer, clock }
+    }
+
+    /// Gives the new region, which the file names already, its identity, unless an earlier attempt has.
+    pub(super) async fn begin(mut self, is_moved: bool) -> Result<Self> {
+        let missing = || Error::new(ErrorKind::Internal, "the new region is not in the file");
+        let place = self.config.regions.iter().find(|region| region.name == self.name).ok_or_else(missing)?;
+        if is_moved && let Some(directory) = location_directory(&place.url, Some(&self.config.directory))? {
             DirectoryStore::new(directory, place.fsync).make_root().map_err(|e| e.with("region", &place.name))?;
         }
-        let region = region_over(place, index, place.open(&config.directory)?);
-        let newcomer = identify(&config, &region, &keys.root, &clock, is_moved).await?;
-        let (root, writer) = (Arc::new(keys.root.clone()), Arc::new(keys.writer.clone()));
-        Ok(Self { config, newcomer, index, region, root, writer, clock })
+        let region = region_over(place, 0, place.open(&self.config.directory)?);
+        let record = identify(&self.config, &region, &self.root, &self.clock, is_moved).await?;
+        self.newcomer = Some(Newcomer { record, region });
+        Ok(self)
     }
 
-    /// Opens the lake as it is now; before the new region has its place, that place is down.
+    /// Opens the lake as it is now, by the file as it will be; before the new region has its place, that place is down.
     pub(super) async fn open(&self) -> Result<Lake> {
+        self.open_by(&self.config).await
+    }
+
+    /// Opens the lake as it is now, by another file.
+    pub(super) async fn open_by(&self, config: &LakeConfig) -> Result<Lake> {
         let options = OpenOptions { writer: Some(PrivateKey::clone(&self.writer)), clock: Arc::clone(&self.clock) };
-        open(&self.config, options).await
+        open(config, options).await
     }
 
-    /// The place that is changed.
-    pub(super) fn place<'a>(&self, lake: &'a Lake) -> Result<&'a RegionPlace> {
-        let place = lake.record.regions.get(usize::from(self.index));
-        place.ok_or_else(|| Error::new(ErrorKind::Internal, "the lake's configuration lacks the region's position"))
+    /// The region's index, and its place.
+    pub(super) fn place<'a>(&self, lake: &'a Lake) -> Result<(u8, &'a RegionPlace)> {
+        let place = lake.record.place(&self.name);
+        place.ok_or_else(|| Error::new(ErrorKind::Internal, "the lake's configuration lacks the region").with("region", &self.name))
     }
 
-    /// The configuration after `record`, in which the place is the new region's.
-    pub(super) fn next(&self, record: &LakeRecord, state: RegionState, since: u64) -> Result<LakeRecord> {
+    /// Which life of the new region is meant.
+    pub(super) fn incarnation(&self) -> Result<IncarnationId> {
+        let none = || Error::new(ErrorKind::Internal, "this change has no new region");
+        self.newcomer.as_ref().map(|newcomer| newcomer.record.incarnation).ok_or_else(none)
+    }
+
+    /// Refuses a new region that holds more than its identity: what is left of an earlier life would be taken for what it says now.
+    pub(super) async fn check_fresh(&self) -> Result<()> {
+        let Some(Newcomer { region, .. }) = &self.newcomer else { return Ok(()) };
+        let mut keys = region.list(&Path::default(), None);
+        while let Some(meta) = keys.try_next().await? {
+            if meta.location != layout::id_key() {
+                let what = "the location holds what is left of a region that was replaced or retired; empty it, or name another";
+                return Err(Error::new(ErrorKind::InvalidInput, what).with("region", &self.name).with("object", meta.location));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration after `record`, with the regions that `change` makes of its own; it is given the new number.
+    pub(super) fn next(&self, record: &LakeRecord, change: impl FnOnce(&mut Vec<RegionPlace>, u64)) -> Result<LakeRecord> {
         let mut next = record.clone();
         next.number = record
             .number
             .checked_add(1)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the lake has no numbers for configurations left"))?;
         next.created_ms = self.clock.now_ms();
-        if let Some(place) = next.regions.get_mut(usize::from(self.index)) {
-            *place = RegionPlace { name: place.name.clone(), incarnation: self.newcomer.incarnation, since, state };
-        }
+        change(&mut next.regions, next.number);
         Ok(next)
     }
 
@@ -92,24 +126,30 @@ impl Change {
         };
         registers.quiesce().await;
         failpoint!("membership.after-decision");
-        self.publish_bytes(lake, record.number, &bytes).await.map(|_| ())
+        self.publish_bytes(lake, record.number, &bytes, lake.region_set.quorums().classic()).await.map(|_| ())
     }
 
     /// Publishes the lake's configuration where it is missing. How many regions hold it.
     pub(super) async fn publish(&self, lake: &Lake) -> Result<usize> {
-        self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into()).await
+        // Every quorum of the configuration *before* has to meet it.
+        let (quorums, states) = (lake.region_set.quorums(), || lake.record.regions.iter().map(|place| place.state));
+        let before =
+            if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.least_classic() };
+        self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into(), before).await
     }
 
-    /// A configuration is published once the new region has it, and so many others that every quorum meets one of them.
-    async fn publish_bytes(&self, lake: &Lake, number: u64, bytes: &Bytes) -> Result<usize> {
-        self.give(&self.region, number, bytes).await?;
-        failpoint!("membership.after-newcomer-publication");
-        let others = lake.region_set.regions().iter().filter(|region| region.index() != self.index);
+    /// A configuration is published once the new region has it, and so many others that every quorum of the one before meets one of them.
+    async fn publish_bytes(&self, lake: &Lake, number: u64, bytes: &Bytes, needed: u8) -> Result<usize> {
+        if let Some(newcomer) = &self.newcomer {
+            self.give(&newcomer.region, number, bytes).await?;
+            failpoint!("membership.after-newcomer-publication");
+        }
+        let others = lake.region_set.regions().iter().filter(|region| self.newcomer.is_none() || *region.name() != self.name);
         let outcomes = join_all(others.map(|region| self.give(region, number, bytes))).await;
         let held = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         failpoint!("membership.after-publication");
-        if held >= usize::from(lake.region_set.quorums().classic()) {
-            return Ok(held + 1);
+        if held >= usize::from(needed) {
+            return Ok(held + usize::from(self.newcomer.is_some()));
         }
         let what = "too few regions took the lake's new configuration; do the same again when they can be reached";
         let error = Error::new(ErrorKind::Unavailable, what).with("configuration", number);

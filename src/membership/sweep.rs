@@ -1,4 +1,4 @@
-//! Handing everything over to a region that took another's place.
+//! Going through all slots of all registers: to tell a new region everything, or to take everything over from one that leaves.
 
 use std::sync::Arc;
 
@@ -25,15 +25,15 @@ pub struct SweepReport {
     pub names: u64,
     /// Slots of them.
     pub slots: u64,
-    /// Slots that the region was told of in this sweep.
+    /// Slots that the new region (where one leaves: the others) was told of in this sweep, or was given shards of.
     pub told: u64,
-    /// Slots that it knew before.
+    /// Slots of which there was nothing left to hand over.
     pub known: u64,
     /// Slots that nothing was decided in, closed to whoever had begun.
     pub undecided: u64,
     /// Slots whose version was collected.
     pub collected: u64,
-    /// Shards that were rebuilt, written, read back and verified.
+    /// Shards that were copied or rebuilt, written, read back and verified.
     pub shards: u64,
     /// Their bytes.
     pub shard_bytes: u64,
@@ -57,6 +57,15 @@ impl SweepReport {
     }
 }
 
+/// For whom slots are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The region at this index is told.
+    Told(u8),
+    /// The region at this index leaves; the others are told what they would not know without it.
+    Leaving(u8),
+}
+
 /// One slot to hand over.
 struct Work {
     path: Path,
@@ -68,8 +77,8 @@ struct Work {
     is_newest: bool,
 }
 
-/// Hands every slot of every register over to the region at `index`, and does again what failed once.
-pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgress) -> Result<SweepReport> {
+/// Hands every slot of every register over.
+pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProgress) -> Result<SweepReport> {
     let store = ErasureStore::new(Arc::clone(&lake.region_set), lake.profile()?, lake.writer.clone(), Arc::clone(&lake.clock))?;
     let registers = Registers::new(Arc::clone(&lake.region_set), lake.writer.clone());
     let mut report = SweepReport::default();
@@ -79,7 +88,10 @@ pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgr
     let works = registers_of_all.map_ok(|register| {
         let path = register.path;
         let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
-            let known = slot.in_region(index).is_some_and(|region| region.entries > 0);
+            let known = match part {
+                Part::Told(index) => slot.in_region(index).is_some_and(|region| region.entries > 0),
+                Part::Leaving(_) => false,
+            };
             Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, known, is_newest: at == 0 })
         });
         futures::stream::iter(works)
@@ -93,7 +105,10 @@ pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgr
                 let handed = if work.known {
                     Ok(HandedOver::Already)
                 } else {
-                    store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await
+                    match part {
+                        Part::Told(index) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
+                        Part::Leaving(_) => store.take_over(&work.path, work.slot).await,
+                    }
                 };
                 Ok::<_, Error>((work.is_newest, handed))
             }
@@ -120,7 +135,7 @@ pub(super) async fn sweep(lake: &Lake, index: u8, progress: &dyn MembershipProgr
     if failed == 0 {
         return Ok(report);
     }
-    let what = "not everything could be handed over to the new region yet; do the same again";
+    let what = "not everything could be handed over yet; do the same again";
     let error = Error::new(ErrorKind::Unavailable, what).with("failed", failed).with("slots", report.slots);
     Err(failures.into_iter().fold(error, |error, failure| error.with("failure", failure)))
 }

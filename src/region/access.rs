@@ -94,6 +94,12 @@ impl Region {
         Self { names: Semaphore::new(limit), shards: Semaphore::new(limit), ..self }
     }
 
+    /// At another index, before it is used.
+    #[must_use]
+    pub fn at(self, index: u8) -> Self {
+        Self { index, ..self }
+    }
+
     /// A region that keeps its place but may not be used: every request fails with `reason`.
     pub fn down(name: RegionName, index: u8, reason: impl Into<String>) -> Self {
         let reason = reason.into();

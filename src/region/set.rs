@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Region;
 use super::watch::Watch;
+use crate::erasure::Departure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::EntryKeys;
 use crate::id::LakeId;
@@ -20,6 +21,8 @@ pub struct Quorums {
     liars: u8,
     classic: u8,
     fast: u8,
+    least_classic: u8,
+    least_fast: u8,
 }
 
 impl Quorums {
@@ -35,12 +38,32 @@ impl Quorums {
         let classic = (wide_n + b) / 2 + 1;
         let fast = classic.max((2 * wide_n + 2 * b + 1).saturating_sub(classic).div_ceil(2));
         match (u8::try_from(classic), u8::try_from(fast)) {
-            (Ok(classic), Ok(fast)) if fast <= n => Ok(Self { n, liars, classic, fast }),
+            (Ok(classic), Ok(fast)) if fast <= n => Ok(Self { n, liars, classic, fast, least_classic: classic, least_fast: fast }),
             _ => Err(Error::new(
                 ErrorKind::Config,
                 format!("{n} regions cannot withstand {liars} that forget or lie about registers: use fewer `liars` or more regions"),
             )),
         }
+    }
+
+    /// The quorums while one of `n` regions leaves: whatever is decided by them is decided by the quorums of all n *and* by those of the
+    /// n - 1 that stay, whichever of the n leaves. Others may still count by the quorums of n.
+    ///
+    /// # Errors
+    /// As [`Quorums::new`], of n and of n - 1.
+    pub fn leaving(n: u8, liars: u8) -> Result<Self> {
+        let (now, then) = (Self::new(n, liars)?, Self::new(n.saturating_sub(1), liars)?);
+        let classic = now.classic.max(then.classic.saturating_add(1));
+        let fast = now.fast.max(then.fast.saturating_add(1));
+        Ok(Self { classic, fast, ..now })
+    }
+
+    /// The quorums of those that stay when one region leaves.
+    ///
+    /// # Errors
+    /// As [`Quorums::new`], of n - 1.
+    pub fn without_one(&self) -> Result<Self> {
+        Self::new(self.n.saturating_sub(1), self.liars)
     }
 
     /// Number of regions.
@@ -62,6 +85,16 @@ impl Quorums {
     pub fn fast(&self) -> u8 {
         self.fast
     }
+
+    /// So many votes of a classic ballot somebody else may have taken for a decision: the classic quorum, but while a region leaves.
+    pub fn least_classic(&self) -> u8 {
+        self.least_classic
+    }
+
+    /// The same of the fast ballot.
+    pub fn least_fast(&self) -> u8 {
+        self.least_fast
+    }
 }
 
 /// The regions of a lake under one configuration.
@@ -79,6 +112,12 @@ pub struct RegionSet {
     since: Vec<u64>,
     pub(super) watch: Watch,
     retention_seconds: u64,
+    /// The region that is leaving, and who will have its shards.
+    leaving: Option<Departure>,
+    /// Regions that have left, in order, and where their shards are.
+    departures: Vec<Departure>,
+    /// Signs the lake's configurations.
+    root: Option<PublicKey>,
 }
 
 impl RegionSet {
@@ -90,17 +129,14 @@ impl RegionSet {
         if regions.len() != usize::from(quorums.n) {
             return Err(Error::new(ErrorKind::Config, format!("{} regions were given for quorums of {}", regions.len(), quorums.n)));
         }
-        for (position, region) in regions.iter().enumerate() {
-            if usize::from(region.index()) != position {
-                return Err(Error::new(ErrorKind::Config, "a region stands at another position than the configuration says")
-                    .with("region", region.name()));
-            }
+        if !regions.is_sorted_by(|one, next| one.index() < next.index()) {
+            return Err(Error::new(ErrorKind::Config, "regions do not stand in the order of the configuration"));
         }
         let names: BTreeSet<_> = regions.iter().map(|region| region.name()).collect();
         if names.len() != regions.len() {
             return Err(Error::new(ErrorKind::Config, "two regions have the same name"));
         }
-        let (voters, since) = (regions.clone(), vec![0; regions.len()]);
+        let voters = regions.clone();
         Ok(Self {
             lake,
             regions,
@@ -110,8 +146,11 @@ impl RegionSet {
             configuration,
             retention_seconds: u64::MAX,
             voters,
-            since,
+            since: Vec::new(),
             watch: Watch::new(),
+            leaving: None,
+            departures: Vec::new(),
+            root: None,
         })
     }
 
@@ -141,10 +180,53 @@ impl RegionSet {
     /// With the region at `index` silent in registers for `reason`: it takes shards, markers and what it is told, and is asked for no vote.
     #[must_use]
     pub fn with_silent(mut self, index: u8, reason: &str) -> Self {
-        if let Some(region) = self.voters.get_mut(usize::from(index)) {
+        if let Some(region) = self.voters.iter_mut().find(|region| region.index() == index) {
             *region = Arc::new(Region::down(region.name().clone(), index, reason));
         }
         self
+    }
+
+    /// With a region leaving: it votes as ever, is given no further shards, and counts for nothing that is to last.
+    #[must_use]
+    pub fn with_leaving(self, leaving: Option<Departure>) -> Self {
+        Self { leaving, ..self }
+    }
+
+    /// With the regions that have left, in the order in which they did.
+    #[must_use]
+    pub fn with_departures(self, departures: Vec<Departure>) -> Self {
+        Self { departures, ..self }
+    }
+
+    /// With the key that signs the lake's configurations: what it did not sign is none. Without it, whatever lies in the place of one is.
+    #[must_use]
+    pub fn with_root(self, root: PublicKey) -> Self {
+        Self { root: Some(root), ..self }
+    }
+
+    /// The key that signs the lake's configurations, if it is known.
+    pub fn root(&self) -> Option<&PublicKey> {
+        self.root.as_ref()
+    }
+
+    /// The index of the region that is leaving, if any.
+    pub fn leaving(&self) -> Option<u8> {
+        self.leaving.as_ref().map(|departure| departure.region)
+    }
+
+    /// The region that is leaving, if any, and who will have its shards.
+    pub fn departing(&self) -> Option<&Departure> {
+        self.leaving.as_ref()
+    }
+
+    /// The regions that have left, in order, and who has their shards.
+    pub fn departures(&self) -> &[Departure] {
+        &self.departures
+    }
+
+    /// The regions that will be there when the one that is leaving has left.
+    pub fn staying(&self) -> impl Iterator<Item = &Arc<Region>> {
+        self.regions.iter().filter(|region| Some(region.index()) != self.leaving())
     }
 
     /// The lake.
@@ -152,7 +234,7 @@ impl RegionSet {
         &self.lake
     }
 
-    /// The regions; a region's index is its position.
+    /// The regions, in the order of the configuration. A region's index is its position there, and stays when others leave.
     pub fn regions(&self) -> &[Arc<Region>] {
         &self.regions
     }
@@ -169,7 +251,7 @@ impl RegionSet {
 
     /// The region at `index`.
     pub fn region(&self, index: u8) -> Option<&Arc<Region>> {
-        self.regions.get(usize::from(index))
+        self.regions.iter().find(|region| region.index() == index)
     }
 
     /// Number of regions.

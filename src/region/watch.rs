@@ -1,9 +1,9 @@
 //! Whether the lake's regions are still those that it was opened with.
 //!
-//! A replaced region's votes are seen by nobody but those who opened the lake before. What such a client counts is right as long as no
-//! second region is replaced meanwhile. So a client that writes looks for a later configuration whenever its last look is older than
-//! [`CONFIGURATION_LEASE`], before it sends anything and again before it believes what it counted; and a change of the regions is
-//! completed only when every lease that was running at its beginning has ended.
+//! A replaced region's votes are seen by nobody but those who opened the lake before, and a retired one may be asked by those who did for ever.
+//! What such a client counts is right as long as no second change is made meanwhile. So whoever reads or writes looks for a later
+//! configuration whenever its last look is older than [`CONFIGURATION_LEASE`]: a writer before it sends anything, and everybody before it
+//! believes what it counted. A change of the regions is completed only when every lease that was running at its beginning has ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{RegionSet, layout};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::configuration::is_configuration;
 
 /// How long a look at the lake's configuration lasts. Clocks serve safety here and nowhere else: the clocks of two clients may run at
 /// different speeds by a quarter at most.
@@ -57,35 +58,39 @@ impl RegionSet {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when there is a later one, or too few regions answer to know.
     pub async fn confirm(&self) -> Result<()> {
-        let looked = *self.watch.looked.lock();
-        self.confirm_since(looked).await
-    }
-
-    /// Makes sure, when `began` is a lease ago, that there is no later configuration now.
-    ///
-    /// # Errors
-    /// As [`RegionSet::confirm`].
-    pub async fn confirm_since(&self, began: Instant) -> Result<()> {
         if self.is_changed() {
             return Err(self.changed());
         }
-        if began.elapsed() < CONFIGURATION_LEASE {
-            return Ok(());
+        let looked = *self.watch.looked.lock();
+        if looked.elapsed() < CONFIGURATION_LEASE { Ok(()) } else { self.look().await }
+    }
+
+    /// Looks for a later configuration when half of the lease is over, so that [`RegionSet::confirm`] seldom has to. Cost: as there.
+    pub async fn renew(&self) {
+        let looked = *self.watch.looked.lock();
+        if !self.is_changed()
+            && looked.elapsed() >= CONFIGURATION_LEASE / 2
+            && let Err(error) = self.look().await
+        {
+            tracing::debug!(%error, "the lake's configuration could not be looked for");
         }
-        self.look().await
     }
 
     async fn look(&self) -> Result<()> {
         let began = Instant::now();
-        let key = layout::configuration_key(self.configuration().saturating_add(1));
+        let next = self.configuration().saturating_add(1);
+        let key = layout::configuration_key(next);
         let mut answers: FuturesUnordered<_> = self.voters().iter().map(|region| region.get(&key, LIMIT_BYTES)).collect();
         let (mut without, mut failures) = (0, Vec::new());
         while let Some(answer) = answers.next().await {
             match answer {
                 // A configuration is published in so many regions that any quorum meets it.
-                Ok(Some(_)) => {
+                Ok(Some(bytes)) if self.root().is_none_or(|root| is_configuration(&bytes, self.lake(), next, root)) => {
                     self.note_change();
                     return Err(self.changed());
+                }
+                Ok(Some(_)) => {
+                    failures.push(Error::new(ErrorKind::Unauthentic, "a region shows a configuration that the lake does not have"))
                 }
                 Ok(None) => without += 1,
                 Err(error) => failures.push(error),

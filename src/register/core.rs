@@ -6,6 +6,7 @@
 //! Background: Howard and Mortier, *A Generalised Solution to Distributed Consensus*; Lamport, *Fast Paxos*; Gafni and Lamport, *Disk Paxos*.
 
 pub use crate::format::entry::Ballot;
+use crate::region::Quorums;
 
 /// How many regions make a quorum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,26 @@ pub struct Rules {
     pub classic: usize,
     /// Equal votes at the fast ballot that decide, Qf.
     pub fast: usize,
+    /// So many votes of a classic ballot somebody else may have taken for a decision: as `classic`, but while the regions change.
+    pub least_classic: usize,
+    /// The same of the fast ballot.
+    pub least_fast: usize,
+}
+
+impl Rules {
+    /// Rules that everybody counts by.
+    pub const fn new(regions: usize, liars: usize, classic: usize, fast: usize) -> Self {
+        Self { regions, liars, classic, fast, least_classic: classic, least_fast: fast }
+    }
+}
+
+impl From<Quorums> for Rules {
+    fn from(quorums: Quorums) -> Self {
+        let [regions, liars, classic, fast, least_classic, least_fast] =
+            [quorums.n(), quorums.liars(), quorums.classic(), quorums.fast(), quorums.least_classic(), quorums.least_fast()]
+                .map(usize::from);
+        Self { regions, liars, classic, fast, least_classic, least_fast }
+    }
 }
 
 /// One entry of an acceptor's log.
@@ -202,8 +223,8 @@ pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
     }
     // What is not seen may all be votes, and so may what `liars` of the seen regions forgot.
     let hidden = rules.regions.saturating_sub(seen.len()) + rules.liars;
-    let completable = tally.iter().any(|(ballot, _, votes)| votes + hidden >= needed(rules, *ballot));
-    if completable || hidden >= rules.classic { Standing::Open } else { Standing::Undecided }
+    let completable = tally.iter().any(|(ballot, _, votes)| votes + hidden >= least(rules, *ballot));
+    if completable || hidden >= rules.least_classic { Standing::Open } else { Standing::Undecided }
 }
 
 /// The logs that count: all but those of acceptors that took another's place after an entry of this slot was made, and were told nothing.
@@ -217,6 +238,23 @@ fn counted<'a, V: Copy + Eq>(seen: &[&'a Log<V>]) -> Vec<&'a Log<V>> {
 
 fn needed(rules: &Rules, ballot: Ballot) -> usize {
     if ballot.is_fast() { rules.fast } else { rules.classic }
+}
+
+fn least(rules: &Rules, ballot: Ballot) -> usize {
+    if ballot.is_fast() { rules.least_fast } else { rules.least_classic }
+}
+
+/// Whether every quorum of `rules` learns what is decided from the regions whose logs are `seen`: by the votes alone, or because each of
+/// them meets one that was told.
+pub fn is_established<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> bool {
+    let told = seen.iter().filter(|log| log.is_closed()).count();
+    let voted = tally(&counted(seen)).iter().any(|(ballot, _, votes)| *votes >= needed(rules, *ballot));
+    voted || told >= telling(rules)
+}
+
+/// So many regions that every classic quorum has an honest one of them.
+pub fn telling(rules: &Rules) -> usize {
+    (rules.regions + 1 + rules.liars).saturating_sub(rules.classic).min(rules.regions)
 }
 
 fn tally<V: Copy + Eq>(seen: &[&Log<V>]) -> Vec<(Ballot, V, usize)> {
@@ -253,7 +291,7 @@ pub fn choose<V: Copy + Eq>(rules: &Rules, before: &[&Log<V>]) -> Option<Choice<
         return Some(Choice::Bound(value));
     }
     let most = tally(before).into_iter().max_by_key(|(_, _, votes)| *votes);
-    let binding = (before.len() + rules.fast).saturating_sub(rules.regions + rules.liars);
+    let binding = (before.len() + rules.least_fast).saturating_sub(rules.regions + rules.liars);
     Some(match most {
         Some((_, value, votes)) if votes >= binding => Choice::Bound(value),
         most => Choice::Free(most.map(|(_, value, _)| value)),
@@ -265,6 +303,8 @@ pub fn next_round<V: Copy + Eq>(seen: &[&Log<V>]) -> u64 {
     seen.iter().map(|log| log.promised().round).max().unwrap_or(0).saturating_add(1)
 }
 
+#[cfg(test)]
+mod changed;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

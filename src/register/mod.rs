@@ -9,6 +9,7 @@
 mod acceptor;
 pub mod core;
 mod driver;
+mod establish;
 mod lanes;
 mod list;
 #[cfg(test)]
@@ -23,8 +24,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::{Either, join_all, select};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use tokio::sync::Notify;
 
@@ -82,9 +84,7 @@ pub struct Registers {
 impl Registers {
     /// Registers in `regions`. Without a writer's key they can be read, but neither proposed to nor resolved.
     pub fn new(regions: Arc<RegionSet>, writer: Option<Arc<PrivateKey>>) -> Self {
-        let quorums = regions.quorums();
-        let rules =
-            Rules { regions: regions.len(), liars: quorums.liars().into(), classic: quorums.classic().into(), fast: quorums.fast().into() };
+        let rules = Rules::from(regions.quorums());
         Self { regions, writer, rules, tasks: Tasks::new(), describe: None }
     }
 
@@ -107,10 +107,7 @@ impl Registers {
 
     /// As [`Registers::newest`], in one round of LISTs when `hint`, a decided version, still is the newest.
     pub async fn newest_hinted(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
-        let began = tokio::time::Instant::now();
-        let found = self.find_newest(path, hint).await?;
-        self.regions.confirm_since(began).await?;
-        Ok(found)
+        self.believed(self.find_newest(path, hint)).await
     }
 
     /// The decided value of one slot; `None` when nothing was decided there when the call began.
@@ -120,10 +117,7 @@ impl Registers {
     /// # Errors
     /// As [`Registers::newest`]; also when the version was collected, which is never *not found*.
     pub async fn at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
-        let began = tokio::time::Instant::now();
-        let found = self.find_at(path, slot).await?;
-        self.regions.confirm_since(began).await?;
-        Ok(found)
+        self.believed(self.find_at(path, slot)).await
     }
 
     /// As [`Registers::at`], but leaves no ballot behind that may still be completed: `None` means that no proposal made so far, by
@@ -134,9 +128,15 @@ impl Registers {
     /// # Errors
     /// As [`Registers::at`]; [`ErrorKind::Unavailable`] without a writer's key where nothing is decided.
     pub async fn close(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
-        let began = tokio::time::Instant::now();
-        let found = self.find_closed(path, slot).await?;
-        self.regions.confirm_since(began).await?;
+        self.believed(self.find_closed(path, slot)).await
+    }
+
+    /// What `read` learns, if the regions that it was learned from are known to be the lake's still. The look for that is renewed beside
+    /// the reading, early enough that it seldom costs time.
+    async fn believed<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let (found, ()) = tokio::join!(read, self.regions.renew());
+        let found = found?;
+        self.regions.confirm().await?;
         Ok(found)
     }
 
@@ -241,7 +241,12 @@ impl Registers {
     /// # Errors
     /// The stream ends with [`ErrorKind::Unavailable`] when fewer than a classic quorum of regions answers to its end.
     pub fn list(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<Listed>> {
-        list::list(Arc::clone(&self.regions), self.rules, prefix, after)
+        let names = list::list(Arc::clone(&self.regions), self.rules, prefix, after);
+        let confirmed = || {
+            let regions = Arc::clone(&self.regions);
+            stream::once(async move { regions.confirm().await }).filter_map(|sure| std::future::ready(sure.err().map(Err)))
+        };
+        confirmed().chain(names).chain(confirmed()).boxed()
     }
 
     /// Every register below `prefix` (whole segments; all objects' when `None`; below `layout::SYSTEM_SEGMENT`, the lake's own) that is

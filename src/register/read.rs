@@ -220,6 +220,8 @@ impl Registers {
         })?;
         if let Some(decided) = &decided
             && let Some(marker) = self.describe.and_then(|describe| describe(decided))
+            // A marker is believed by everybody, for ever: it is not made of what stale regions say.
+            && self.regions.confirm().await.is_ok()
         {
             self.start_marking(&name.path, decided.slot, &marker);
         }

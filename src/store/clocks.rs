@@ -5,6 +5,8 @@
 //! when a classic quorum of regions and the collector's own clock can tell it, and the least of theirs is taken: a region that lies, or any clock
 //! that is behind, can only delay. For a region that is a directory, whoever owns its files owns its stamps.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -19,7 +21,8 @@ const GRANULARITY_MS: i64 = 1000;
 /// The time in every region, and here, at one moment. Later that is too little: ages only grow.
 #[derive(Debug, Clone)]
 pub(super) struct Clocks {
-    regions: Vec<Option<i64>>,
+    /// By the regions' indexes.
+    regions: BTreeMap<u8, i64>,
     own_ms: i64,
     quorum: usize,
 }
@@ -28,8 +31,9 @@ impl Clocks {
     /// Writes, lists and deletes one small object a region. A region that fails has no clock.
     pub(super) async fn learn(inner: &Inner) -> Result<Self> {
         let id = WriteId::random()?;
-        let answers = join_all(inner.regions.regions().iter().map(|region| probe(region, &id))).await;
-        let regions = answers.into_iter().map(Result::ok).collect();
+        let answers =
+            join_all(inner.regions.regions().iter().map(|region| async { Some((region.index(), probe(region, &id).await.ok()?)) })).await;
+        let regions = answers.into_iter().flatten().collect();
         // Our own clock is read last; what a probe's stamp is ahead of it only makes ages less.
         Ok(Self { regions, own_ms: inner.clock.now_ms(), quorum: usize::from(inner.regions.quorums().classic()) })
     }
@@ -49,7 +53,7 @@ impl Clocks {
 
     /// How long ago a stamp was made in one region, by its clock and ours.
     pub(super) fn age_in(&self, region: u8, stamp: i64) -> Option<i64> {
-        let now = self.regions.get(usize::from(region)).copied().flatten()?;
+        let now = *self.regions.get(&region)?;
         Some(now.min(self.own_ms).saturating_sub(stamp))
     }
 }
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     fn clocks(regions: &[Option<i64>], own_ms: i64) -> Clocks {
-        Clocks { regions: regions.to_vec(), own_ms, quorum: 2 }
+        Clocks { regions: (0..).zip(regions).filter_map(|(index, now)| Some((index, (*now)?))).collect(), own_ms, quorum: 2 }
     }
 
     #[test]

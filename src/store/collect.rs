@@ -233,7 +233,7 @@ impl Collector<'_> {
             };
             decided.push((slot, write_id));
         }
-        let all = usize::from(self.inner.regions.quorums().n());
+        let all = self.inner.regions.staying().count();
         // Under a tombstone nothing else says that there was an object: a region that is not told may not be left behind.
         let confirmations = if newest.is_live() { self.intersecting() } else { all };
         for at in (0..decided.len()).rev() {
@@ -266,7 +266,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// So many regions that every classic quorum has an honest one of them.
+    /// So many regions that every classic quorum has an honest one of them. While one leaves: as many of the others as their own quorums take.
     fn intersecting(&self) -> usize {
         let quorums = self.inner.regions.quorums();
         usize::from((quorums.n() - quorums.classic()).saturating_add(1).saturating_add(quorums.liars()).min(quorums.n()))

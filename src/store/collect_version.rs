@@ -26,7 +26,7 @@ pub(super) const AT_ONCE: usize = 16;
 /// Entry 0 of a slot in one region.
 struct First {
     region: Arc<Region>,
-    /// A region that is being rebuilt is told, but does not count.
+    /// A region that is being rebuilt is told, but does not count; nor does one that is leaving.
     votes: bool,
     body: Result<Option<EntryBody>>,
 }
@@ -91,8 +91,10 @@ impl Collector<'_> {
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
-            let voter = self.inner.regions.voters().get(usize::from(region.index()));
-            First { region: Arc::clone(region), votes: voter.is_some_and(|voter| voter.down_reason().is_none()), body }
+            let set = &self.inner.regions;
+            let voter = set.voters().iter().find(|voter| voter.index() == region.index());
+            let votes = voter.is_some_and(|voter| voter.down_reason().is_none()) && set.leaving() != Some(region.index());
+            First { region: Arc::clone(region), votes, body }
         }))
         .await)
     }
@@ -111,7 +113,7 @@ impl Collector<'_> {
             let decided = self.inner.registers.at(path, slot).await?.ok_or_else(|| {
                 Error::new(ErrorKind::Internal, "a version that is not decided was to be collected").with("path", path).with("slot", slot)
             })?;
-            return Ok((decided.digest, Some(ObjectManifest::decode(&decided.value)?)));
+            return Ok((decided.digest, Some(self.inner.decode_manifest(&decided.value)?)));
         };
         if stubs.any(|other| other != digest) {
             return Err(Error::new(ErrorKind::Corrupt, "two regions hold stubs for different versions")
@@ -120,7 +122,7 @@ impl Collector<'_> {
         }
         // A run that was stopped left this; the manifest may be gone. Then its shards are orphans, and are found as such.
         let value = firsts.iter().filter_map(First::value).find(|value| Digest::of(value) == digest);
-        Ok((digest, value.and_then(|value| ObjectManifest::decode(value).ok())))
+        Ok((digest, value.and_then(|value| self.inner.decode_manifest(value).ok())))
     }
 
     /// Writes the stub where it is not, and gives the regions in which it was read back.

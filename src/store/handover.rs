@@ -1,4 +1,4 @@
-//! Giving a region that took another's place what the one before held of a version: its shards, its marker, and what was decided.
+//! Giving a new region what it has to hold of a version (its shards, its marker, and what was decided), and others what one that leaves held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::census::{Fault, Flaw, Piece, fault_of};
 use super::census_shards::{Expected, read_shard};
 use super::pace::Pace;
 use super::repair::Outcome;
-use super::repair_shards::repair_segment;
-use super::resolve::{Version, describe};
+use super::repair_shards::{repair_segment, write_shard};
+use super::resolve::{Version, describe, move_shards};
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -45,6 +45,19 @@ struct Rebuilt {
     shards: u64,
     bytes: u64,
     lost: u64,
+}
+
+impl Rebuilt {
+    fn add(&mut self, made: Made) {
+        match made {
+            Made::Nothing => {}
+            Made::Shard(bytes) => {
+                self.shards += 1;
+                self.bytes += bytes;
+            }
+            Made::Lost => self.lost += 1,
+        }
+    }
 }
 
 impl ErasureStore {
@@ -92,6 +105,88 @@ impl ErasureStore {
     }
 }
 
+impl ErasureStore {
+    /// Takes over what the region that is leaving holds of one slot: its shard goes to the one that will have it, and what was decided is made
+    /// known to the regions that stay. Idempotent.
+    ///
+    /// Cost: the reading of the slot in all regions; for each shard that is not there yet, one read and one write, or k reads where the
+    /// leaving region does not have it; memory for one segment's shards.
+    ///
+    /// # Errors
+    /// Whatever a region failed with: nothing is lost, and it may be done again. [`ErrorKind::Permission`] without a writer's key.
+    pub async fn take_over(&self, path: &Path, slot: u64) -> Result<HandedOver> {
+        let inner = &self.inner;
+        let decided = match inner.registers.close(path, slot).await {
+            Ok(Some(decided)) => Some(decided),
+            Ok(None) => return Ok(HandedOver::Undecided),
+            Err(error) if is_collected(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let moved = match &decided {
+            Some(decided) if !layout::is_system(path) => move_all(inner, path, decided).await?,
+            _ => Rebuilt::default(),
+        };
+        failpoint!("handover.after-shards");
+        let is_told = inner.registers.establish(path, slot, decided.as_ref()).await?;
+        Ok(match decided {
+            None => HandedOver::Collected,
+            Some(_) if !is_told && moved.shards == 0 && moved.lost == 0 => HandedOver::Already,
+            Some(_) => HandedOver::Told { shards: moved.shards, bytes: moved.bytes, lost: moved.lost },
+        })
+    }
+}
+
+/// Gives the shards of a version that are in the leaving region to the one that will have them.
+async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided) -> Result<Rebuilt> {
+    let mut moved = Rebuilt::default();
+    let Some(departure) = inner.regions.departing() else { return Ok(moved) };
+    let before = match inner.read_manifest(path, decided.clone()) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(path = %path, slot = decided.slot, %error, "a manifest cannot be read");
+            moved.lost += 1;
+            return Ok(moved);
+        }
+        version => version?,
+    };
+    let mut manifest = before.manifest.clone();
+    move_shards(&mut manifest, departure);
+    let after = Arc::new(Version { decided: decided.clone(), manifest });
+    let (Content::Shards(from), Content::Shards(to)) = (&before.manifest.content, &after.manifest.content) else { return Ok(moved) };
+    let Some(shard) = from.placement.iter().zip(&to.placement).position(|(from, to)| from != to) else { return Ok(moved) };
+    for segment in 0..to.geometry().segments(to.size) {
+        moved.add(match copy_shard(inner, (&before, from), (&after, to), segment, shard).await? {
+            Some(made) => made,
+            None => rebuild(inner, &after, to, segment, shard).await?,
+        });
+    }
+    Ok(moved)
+}
+
+/// Copies one shard to the region that will have it, unless it is there; `None` when its region does not have it intact.
+async fn copy_shard(
+    inner: &Arc<Inner>,
+    (before, from): (&Arc<Version>, &Sharded),
+    (after, to): (&Arc<Version>, &Sharded),
+    segment: u64,
+    shard: usize,
+) -> Result<Option<Made>> {
+    let (Some(old), Some(new)) = (Expected::of(from, segment, shard), Expected::of(to, segment, shard)) else { return Ok(None) };
+    if new.len == 0 {
+        return Ok(Some(Made::Nothing));
+    }
+    let pace = Pace::new(None);
+    match read_shard(inner, after, &new, &pace).await {
+        Ok(checked) if checked.flaw.is_none() => return Ok(Some(Made::Nothing)),
+        Err(error) if fault_of(&error) == Fault::Unreachable => return Err(error),
+        _ => {}
+    }
+    let Ok(Some(data)) = read_shard(inner, before, &old, &pace).await.map(|checked| checked.data) else { return Ok(None) };
+    failpoint!("handover.before-shard");
+    write_shard(inner, after, to, (segment, shard), data, &pace).await?;
+    failpoint!("handover.after-shard");
+    Ok(Some(Made::Shard(new.len)))
+}
+
 async fn rebuild_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, index: u8) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     let version = match inner.open(path, decided.clone()) {
@@ -106,14 +201,7 @@ async fn rebuild_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, index: 
     let Content::Shards(sharded) = &version.manifest.content else { return Ok(rebuilt) };
     let Some(shard) = sharded.placement.iter().position(|region| *region == index) else { return Ok(rebuilt) };
     for segment in 0..sharded.geometry().segments(sharded.size) {
-        match rebuild(inner, &version, sharded, segment, shard).await? {
-            Made::Nothing => {}
-            Made::Shard(bytes) => {
-                rebuilt.shards += 1;
-                rebuilt.bytes += bytes;
-            }
-            Made::Lost => rebuilt.lost += 1,
-        }
+        rebuilt.add(rebuild(inner, &version, sharded, segment, shard).await?);
     }
     Ok(rebuilt)
 }

@@ -77,7 +77,28 @@ pub(super) async fn repair_segment(
     mended
 }
 
+/// Writes one shard, whose verified bytes are `data`, to the region where `sharded` has it, and reads it back.
+pub(super) async fn write_shard(
+    inner: &Arc<Inner>,
+    version: &Arc<Version>,
+    sharded: &Sharded,
+    (segment, shard): (u64, usize),
+    data: Bytes,
+    pace: &Pace,
+) -> Result<()> {
+    let work = Work { inner, version, sharded, segment, pace };
+    let trailer = work.trailer()?;
+    let payload = compute(move || Ok(PutPayload::from_iter([BlockList::of(&data).to_bytes().into(), data, trailer]))).await?;
+    work.write(shard, payload).await
+}
+
 impl Work<'_> {
+    fn trailer(&self) -> Result<Bytes> {
+        let manifest = &self.version.manifest;
+        let path = Path::parse(&manifest.path).map_err(|e| Error::new(ErrorKind::Corrupt, "a manifest's path is none").caused_by(e))?;
+        self.inner.trailer(&path, manifest.write_id, self.sharded.shard_slot)
+    }
+
     /// Verified bytes of k stored shards, or of all that there are; what proves bad is added to `bad`, or to `unreachable`.
     async fn collect(&self, bad: &mut BTreeMap<usize, Flaw>, unreachable: &mut BTreeSet<usize>) -> Vec<(usize, Bytes)> {
         let all: Vec<Expected> =
@@ -115,9 +136,7 @@ impl Work<'_> {
 
     /// What is stored of each of the `wanted` shards: block list, bytes, trailer. The roots are those of the manifest.
     async fn make(&self, good: Vec<(usize, Bytes)>, wanted: Vec<usize>) -> Result<Vec<(usize, PutPayload)>> {
-        let manifest = &self.version.manifest;
-        let path = Path::parse(&manifest.path).map_err(|e| Error::new(ErrorKind::Corrupt, "a manifest's path is none").caused_by(e))?;
-        let trailer = self.inner.trailer(&path, manifest.write_id, self.sharded.shard_slot)?;
+        let trailer = self.trailer()?;
         let shape = Inner::shape(self.sharded, self.segment);
         let codec = if self.sharded.codec == self.inner.codec.id() { self.inner.codec.clone() } else { Codec::new(self.sharded.codec)? };
         let expected: Vec<Expected> = wanted.iter().filter_map(|shard| Expected::of(self.sharded, self.segment, *shard)).collect();

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::{Inner, KNOWN_BYTES};
+use crate::erasure::Departure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Marker, ObjectKind};
-use crate::format::manifest::ObjectManifest;
+use crate::format::manifest::{Content, ObjectManifest};
 use crate::id::WriteId;
 use crate::region::layout;
 use crate::register::{Decided, is_collected};
@@ -55,6 +57,13 @@ pub(super) fn not_found(path: &Path) -> Error {
     Error::new(ErrorKind::NotFound, "there is no such object").with("path", path)
 }
 
+/// Names the regions that have the shards of one that left.
+pub(super) fn move_shards(manifest: &mut ObjectManifest, departure: &Departure) {
+    if let (Content::Shards(sharded), [first, second, ..]) = (&mut manifest.content, manifest.write_id.0) {
+        departure.apply(&mut sharded.placement, [first, second]);
+    }
+}
+
 /// Takes a version text `<slot>.<write id>` apart.
 pub(super) fn parse_version(text: &str) -> Option<(u64, WriteId)> {
     let (slot, write_id) = text.split_once('.')?;
@@ -69,9 +78,16 @@ impl Inner {
         Ok(version)
     }
 
+    /// Reads a manifest's bytes. Where a region has left, the one that has its shards is named.
+    pub(super) fn decode_manifest(&self, bytes: &Bytes) -> Result<ObjectManifest> {
+        let mut manifest = ObjectManifest::decode(bytes)?;
+        self.regions.departures().iter().for_each(|departure| move_shards(&mut manifest, departure));
+        Ok(manifest)
+    }
+
     /// Reads a decided value as the manifest of `path`, and leaves what is remembered alone.
     pub(super) fn read_manifest(&self, path: &Path, decided: Decided) -> Result<Arc<Version>> {
-        let manifest = ObjectManifest::decode(&decided.value).map_err(|e| e.with("path", path).with("slot", decided.slot))?;
+        let manifest = self.decode_manifest(&decided.value).map_err(|e| e.with("path", path).with("slot", decided.slot))?;
         if manifest.lake != *self.regions.lake() || manifest.path != path.as_ref() || manifest.slot != decided.slot {
             return Err(Error::new(ErrorKind::Corrupt, "a manifest belongs to another object or slot")
                 .with("path", path)

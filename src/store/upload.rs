@@ -216,7 +216,7 @@ impl Inner {
     /// The region of each shard, by the profile's placement. It is stored with the object: readers do not compute it.
     fn place(&self, write_id: WriteId) -> Vec<u8> {
         let shards = self.profile.shards();
-        let mut regions: Vec<u8> = self.regions.regions().iter().map(|region| region.index()).collect();
+        let mut regions: Vec<u8> = self.regions.staying().map(|region| region.index()).collect();
         let rotate = match self.profile.placement {
             Placement::Auto => regions.len() > shards,
             Placement::Rotate => true,

@@ -101,8 +101,8 @@ fn ballot(index: usize) -> Ballot {
 
 impl Case {
     fn new(n: u8, liars: u8, ballots: &[Option<u8>]) -> Self {
-        let quorums = crate::region::Quorums::new(n, liars).unwrap();
-        let rules = Rules { regions: n.into(), liars: liars.into(), classic: quorums.classic().into(), fast: quorums.fast().into() };
+        let quorums = Quorums::new(n, liars).unwrap();
+        let rules = Rules::from(quorums);
         Self { rules, lies: liars > 0, ballots: ballots.to_vec(), tells: false, reads: false, mutant: Mutant::None }
     }
 
@@ -157,8 +157,8 @@ impl Case {
         let Rules { regions, liars, .. } = self.rules;
         match self.mutant {
             Mutant::BelieveAllInChoice => Rules { liars: 0, ..self.rules },
-            Mutant::IgnoreFastVotes => Rules { fast: 2 * regions + liars + 1, ..self.rules },
-            Mutant::MajorityBinds => Rules { fast: regions / 2 + 1 + regions + liars - promises, ..self.rules },
+            Mutant::IgnoreFastVotes => Rules { least_fast: 2 * regions + liars + 1, ..self.rules },
+            Mutant::MajorityBinds => Rules { least_fast: regions / 2 + 1 + regions + liars - promises, ..self.rules },
             _ => self.rules,
         }
     }
@@ -519,7 +519,7 @@ fn what_may_be_decided_must_not_be_read_as_undecided() {
 
 #[test]
 fn quorums_that_are_too_small_split_a_register() {
-    let with = |n, classic, fast| Case { rules: Rules { regions: n, liars: 0, classic, fast }, ..Case::new(5, 0, &[A]) };
+    let with = |n, classic, fast| Case { rules: Rules::new(n, 0, classic, fast), ..Case::new(5, 0, &[A]) };
     assert!(fails(with(5, 3, 3)), "a majority is no fast quorum");
     assert!(fails(with(3, 2, 2)), "a majority is no fast quorum");
     assert!(fails(with(4, 2, 3)), "a half is no classic quorum");

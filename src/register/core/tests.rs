@@ -1,8 +1,8 @@
 use super::*;
 use crate::id::ProposerId;
 
-const FIVE: Rules = Rules { regions: 5, liars: 0, classic: 3, fast: 4 };
-const THREE: Rules = Rules { regions: 3, liars: 0, classic: 2, fast: 3 };
+const FIVE: Rules = Rules::new(5, 0, 3, 4);
+const THREE: Rules = Rules::new(3, 0, 2, 3);
 
 fn ballot(round: u64) -> Ballot {
     Ballot { round, proposer: ProposerId([1; 8]) }
@@ -56,7 +56,7 @@ fn a_slot_is_undecided_only_when_the_unseen_regions_cannot_complete_a_quorum() {
     assert_eq!(judge(&THREE, &[fast(1), Log::default()]), Standing::Undecided, "three equal fast votes can no longer be");
     assert_eq!(judge(&THREE, &[fast(1), fast(1)]), Standing::Open);
     assert_eq!(judge(&FIVE, &[Log::default(), Log::default()]), Standing::Open, "the unseen three may have decided");
-    let lied_to = Rules { regions: 5, liars: 1, classic: 4, fast: 5 };
+    let lied_to = Rules::new(5, 1, 4, 5);
     assert_eq!(judge(&lied_to, &[fast(1), fast(1), fast(1), fast(1), Log::default()]), Standing::Open, "one may have forgotten its vote");
 }
 
@@ -93,9 +93,9 @@ mod replaced {
     const NEW: u8 = 2;
 
     fn rules(n: usize, liars: usize) -> Option<Rules> {
-        let quorums = crate::region::Quorums::new(u8::try_from(n).unwrap(), u8::try_from(liars).unwrap()).ok()?;
+        let quorums = Quorums::new(u8::try_from(n).unwrap(), u8::try_from(liars).unwrap()).ok()?;
         let (classic, fast) = (usize::from(quorums.classic()), usize::from(quorums.fast()));
-        (classic < n).then_some(Rules { regions: n, liars, classic, fast })
+        (classic < n).then_some(Rules::new(n, liars, classic, fast))
     }
 
     fn made(records: &[(Record<u8>, u64)]) -> Log<u8> {

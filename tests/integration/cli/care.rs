@@ -64,6 +64,32 @@ fn a_lost_region_is_replaced_and_the_lake_is_whole_again() {
 }
 
 #[test]
+fn regions_are_added_and_retired_and_nothing_is_lost() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let count = ["sql", "-c", "SELECT count(*) AS n FROM flights", "--format", "csv"];
+    let before = place.run(&count).expect(0).out;
+    place.run(&["region", "retire", "a"]).expect(2).says(&["need 5 regions"]);
+    place.run(&["region", "add", "b=./r/new"]).expect(2).says(&["name"]);
+    let added = place.run(&["region", "add", "f=./r/f", "--no-wait", "--no-fsync"]).expect(0);
+    assert!(added.out.contains("added") && added.out.contains("6 regions"), "{}", added.out);
+    assert!(fs::read_to_string(place.path("lakeseal.toml")).unwrap().contains("./r/f"));
+    place.import(&place.csv("a.csv", 0, 10), "t");
+
+    let retired = place.run(&["region", "retire", "b", "--no-wait", "--json"]).expect(0).json();
+    assert!(retired["shards"].as_u64().unwrap() > 0 && retired["lost"] == 0, "{retired}");
+    assert_eq!(retired["regions"].as_array().unwrap().len(), 5, "{retired}");
+    fs::remove_dir_all(place.path("r/b")).unwrap();
+    assert!(!fs::read_to_string(place.path("lakeseal.toml")).unwrap().contains("./r/b\""));
+    place.run(&["scrub"]).expect(0);
+    for lost in ["r/a", "r/c"] {
+        fs::remove_dir_all(place.path(lost)).unwrap();
+    }
+    assert_eq!(place.run(&count).expect(0).out, before, "two of the five that are left may be lost");
+}
+
+#[test]
 fn an_overwritten_object_keeps_its_versions_until_the_retention() {
     let place = Place::new();
     place.init();

@@ -2,12 +2,14 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 27] = [
     &["init"],
     &["status"],
     &["region", "list"],
     &["region", "check"],
+    &["region", "add"],
     &["region", "replace"],
+    &["region", "retire"],
     &["scrub"],
     &["versions"],
     &["restore"],

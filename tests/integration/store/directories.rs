@@ -22,7 +22,7 @@ use object_store::{
 use super::content;
 use super::crash::lake::{CrashLake, Shape};
 
-pub const THREE_AND_TWO: Shape = Shape { data: 3, parity: 2, fsync: false, retention_seconds: 1000 };
+pub const THREE_AND_TWO: Shape = Shape { data: 3, parity: 2, spare: 0, fsync: false, retention_seconds: 1000 };
 
 pub fn create() -> PutOptions {
     PutOptions { mode: PutMode::Create, ..PutOptions::default() }

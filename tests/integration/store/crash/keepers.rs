@@ -10,7 +10,7 @@ use std::time::Duration;
 use lakeseal::clock::SystemClock;
 use lakeseal::key::PrivateKey;
 use lakeseal::lake::RegionConfig;
-use lakeseal::membership::{self, MembershipKeys, ReplacePlan};
+use lakeseal::membership::{self, AddPlan, MembershipKeys, ReplacePlan, RetirePlan};
 use lakeseal::region::directory::DirectoryStore;
 use lakeseal::store::{CollectOptions, ErasureStore, ScrubOptions};
 use object_store::ObjectStoreExt as _;
@@ -57,12 +57,40 @@ pub const REPLACE: [&str; 13] = [
     "membership.before-id",
 ];
 
+pub const ADD: [&str; 9] = [
+    "membership.after-decision",
+    "membership.after-file",
+    "membership.after-id",
+    "membership.after-newcomer-publication",
+    "membership.after-publication",
+    "membership.after-sweep",
+    "membership.before-decision",
+    "membership.before-file",
+    "membership.before-id",
+];
+
+pub const RETIRE: [&str; 11] = [
+    "establish.after-entries",
+    "establish.before-entries",
+    "handover.after-shard",
+    "handover.after-shards",
+    "handover.before-shard",
+    "membership.after-decision",
+    "membership.after-file",
+    "membership.after-publication",
+    "membership.after-sweep",
+    "membership.before-decision",
+    "membership.before-file",
+];
+
 /// What keeps a lake in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeper {
     Repair,
     Collect,
     Replace,
+    Add,
+    Retire,
 }
 
 impl Keeper {
@@ -71,6 +99,8 @@ impl Keeper {
             Self::Repair => &REPAIR,
             Self::Collect => &COLLECT,
             Self::Replace => &REPLACE,
+            Self::Add => &ADD,
+            Self::Retire => &RETIRE,
         }
     }
 
@@ -79,6 +109,8 @@ impl Keeper {
             Self::Repair => "store::crash::keepers::child_repairs",
             Self::Collect => "store::crash::keepers::child_collects",
             Self::Replace => "store::crash::keepers::child_replaces",
+            Self::Add => "store::crash::keepers::child_adds",
+            Self::Retire => "store::crash::keepers::child_retires",
         }
     }
 
@@ -86,6 +118,8 @@ impl Keeper {
     fn shape(self) -> Shape {
         match self {
             Self::Repair | Self::Replace => PROFILES[0],
+            Self::Add => PROFILES[2],
+            Self::Retire => Shape { spare: 1, ..PROFILES[2] },
             Self::Collect => Shape { retention_seconds: 0, ..PROFILES[0] },
         }
     }
@@ -97,12 +131,15 @@ impl Keeper {
             Self::Collect => leave_orphans(directory),
             // A region is lost, with all that it voted and held.
             Self::Replace => std::fs::remove_dir_all(lake.region(1)).unwrap(),
+            Self::Add => {}
+            // Some decisions stand on the vote of the region that leaves.
+            Self::Retire => forget_votes(lake),
         }
     }
 
     async fn verify(self, lake: &CrashLake, journal: &str, case: &str) {
         match self {
-            Self::Repair | Self::Replace => verify::intact(lake, journal, case).await,
+            Self::Repair | Self::Replace | Self::Add | Self::Retire => verify::intact(lake, journal, case).await,
             Self::Collect => verify::newest_intact(lake, case).await,
         }
     }
@@ -162,13 +199,41 @@ async fn child_replaces() {
         let mut plan = ReplacePlan::new(name, with, true);
         plan.config_path = Some(lake.config_path());
         plan.wait = Duration::ZERO;
-        let [root, writer] = ["root", "writer"].map(|role| PrivateKey::from_file(&lake.key(role)).unwrap());
-        let keys = MembershipKeys { root, writer };
-        let outcome = membership::replace(&config, &plan, &keys, Arc::new(SystemClock), &()).await.unwrap();
+        let outcome = membership::replace(&config, &plan, &membership_keys(lake), Arc::new(SystemClock), &()).await.unwrap();
         assert_eq!(outcome.sweep.lost + outcome.late.lost, 0, "{outcome:#?}");
         outcome.sweep.told + outcome.late.told
     };
     keep(Keeper::Replace, replace).await;
+}
+
+fn membership_keys(lake: &CrashLake) -> MembershipKeys {
+    let [root, writer] = ["root", "writer"].map(|role| PrivateKey::from_file(&lake.key(role)).unwrap());
+    MembershipKeys { root, writer }
+}
+
+/// An addition of a region that is killed. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_adds() {
+    let add = async |lake: &CrashLake, _: &ErasureStore| {
+        let region = RegionConfig { fsync: false, ..RegionConfig::new("new".parse().unwrap(), "r-new") };
+        let plan = AddPlan { config_path: Some(lake.config_path()), wait: Duration::ZERO, ..AddPlan::new(region) };
+        membership::add(&lake.config(), &plan, &membership_keys(lake), Arc::new(SystemClock), &()).await.unwrap().sweep.told
+    };
+    keep(Keeper::Add, add).await;
+}
+
+/// A retirement of a region that is killed. Not a test by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by other tests"]
+async fn child_retires() {
+    let retire = async |lake: &CrashLake, _: &ErasureStore| {
+        let plan = RetirePlan { config_path: Some(lake.config_path()), wait: Duration::ZERO, ..RetirePlan::new("r1".parse().unwrap()) };
+        let outcome = membership::retire(&lake.config(), &plan, &membership_keys(lake), Arc::new(SystemClock), &()).await.unwrap();
+        assert_eq!(outcome.sweep.lost, 0, "{outcome:#?}");
+        outcome.sweep.told
+    };
+    keep(Keeper::Retire, retire).await;
 }
 
 /// A writer that is killed in one upload. Not a test by itself.
@@ -259,6 +324,18 @@ fn damage(lake: &CrashLake) {
     flip_all(&lake.region(3).join("d"));
 }
 
+/// One region lost its votes for two objects, but not their markers.
+fn forget_votes(lake: &CrashLake) {
+    for register in ["i/t-/large!", "i/t-/copy!"] {
+        for entry in std::fs::read_dir(lake.region(0).join(register)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_str().unwrap().ends_with(".0000000000") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
 async fn killed_at(keeper: Keeper, places: impl Fn(u32, u32) -> Vec<u32>) -> u32 {
     let template = tempfile::tempdir().unwrap();
     let original = CrashLake::made(template.path(), keeper.shape()).await;
@@ -302,7 +379,7 @@ async fn killed_at(keeper: Keeper, places: impl Fn(u32, u32) -> Vec<u32>) -> u32
             match keeper {
                 Keeper::Repair => {}
                 Keeper::Collect => verify::nothing_is_left(&lake, &case).await,
-                Keeper::Replace => is_whole(&lake, &case).await,
+                Keeper::Replace | Keeper::Add | Keeper::Retire => is_whole(&lake, &case).await,
             }
         }
     }
@@ -340,9 +417,19 @@ async fn a_replacement_killed_at_any_step_loses_nothing_and_is_ended_by_the_next
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_addition_killed_at_any_step_loses_nothing_and_is_ended_by_the_next() {
+    killed_at(Keeper::Add, |number, last| vec![1 + (number * 5 + 2) % last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retirement_killed_at_any_step_loses_nothing_and_is_ended_by_the_next() {
+    killed_at(Keeper::Retire, |number, last| vec![1 + (number * 5 + 2) % last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; scripts/crash.sh runs it"]
 async fn keepers_killed_at_the_first_second_and_last_hit_of_every_step_are_ended_by_the_next() {
-    for keeper in [Keeper::Repair, Keeper::Collect, Keeper::Replace] {
+    for keeper in [Keeper::Repair, Keeper::Collect, Keeper::Replace, Keeper::Add, Keeper::Retire] {
         let kills = killed_at(keeper, first_second_last).await;
         println!("{keeper:?}: killed {kills} times; each was ended by the next run, and the one after that found nothing");
     }

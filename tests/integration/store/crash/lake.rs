@@ -31,11 +31,12 @@ pub fn again(test: &str, variables: &[(&str, Option<&str>)]) -> Command {
     command
 }
 
-/// How a lake is coded; a region for each shard.
+/// How a lake is coded; a region for each shard, and some to spare.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub data: u8,
     pub parity: u8,
+    pub spare: u8,
     pub fsync: bool,
     pub retention_seconds: u64,
 }
@@ -55,7 +56,7 @@ impl CrashLake {
         let plan = InitPlan {
             config_path: this.config_path(),
             name: "crash".to_owned(),
-            regions: (0..shape.data + shape.parity).map(region).collect(),
+            regions: (0..shape.data + shape.parity + shape.spare).map(region).collect(),
             // Small segments, so that an object of 200 kB has several.
             profile: ProfileConfig {
                 segment_bytes: 96 * 1024,

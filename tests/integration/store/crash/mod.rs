@@ -58,9 +58,9 @@ const POINTS: [&str; 31] = [
 const MONTH: u64 = 30 * 24 * 60 * 60;
 
 const PROFILES: [Shape; 3] = [
-    Shape { data: 3, parity: 2, fsync: false, retention_seconds: MONTH },
-    Shape { data: 2, parity: 2, fsync: false, retention_seconds: MONTH },
-    Shape { data: 2, parity: 1, fsync: false, retention_seconds: MONTH },
+    Shape { data: 3, parity: 2, spare: 0, fsync: false, retention_seconds: MONTH },
+    Shape { data: 2, parity: 2, spare: 0, fsync: false, retention_seconds: MONTH },
+    Shape { data: 2, parity: 1, spare: 0, fsync: false, retention_seconds: MONTH },
 ];
 
 /// How often each failpoint was hit in this process.
@@ -191,7 +191,16 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
             }
         }
     }
-    let known = || POINTS.iter().chain(&keepers::REPAIR).chain(&keepers::COLLECT).chain(&keepers::REPLACE).copied();
+    let known = || {
+        POINTS
+            .iter()
+            .chain(&keepers::REPAIR)
+            .chain(&keepers::COLLECT)
+            .chain(&keepers::REPLACE)
+            .chain(&keepers::ADD)
+            .chain(&keepers::RETIRE)
+            .copied()
+    };
     let mut found = Vec::new();
     scan(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found.sort();

@@ -1,0 +1,139 @@
+//! Taking a region out of a lake.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chain::Change;
+use super::sweep::{self, Part, SweepReport};
+use super::{
+    FULL_WAIT, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, check_keys, look, refuse_other_changes, wait,
+    write_file,
+};
+use crate::clock::SharedClock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::id::RegionName;
+use crate::lake::{Lake, LakeConfig, RegionPlace, RegionState};
+use crate::region::Quorums;
+
+/// Fewest regions that are left by a retirement: of two, none may be unreachable.
+const LEAST_LEFT: usize = 3;
+
+/// Which region is to leave.
+#[derive(Debug, Clone)]
+pub struct RetirePlan {
+    /// The region.
+    pub region: RegionName,
+    /// The file to rewrite, if any, when the region has left.
+    pub config_path: Option<PathBuf>,
+    /// How long after the first configuration the second is decided at the earliest: the lease of clients and a quarter of it.
+    /// Less is safe only when nobody else has the lake open.
+    pub wait: Duration,
+}
+
+impl RetirePlan {
+    /// A plan that waits as long as clients elsewhere need.
+    pub fn new(region: RegionName) -> Self {
+        Self { region, config_path: None, wait: FULL_WAIT }
+    }
+}
+
+/// Takes a region out of the lake, while it is read and written; whether the region can be reached or not. Call it again when it was broken off.
+///
+/// Every shard that it holds goes to one of the other regions that holds no other shard of that version: copied, or rebuilt where the
+/// region does not answer; read back either way. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
+/// have the lake open must open it again, and are told so.
+///
+/// Cost: one look at every version, at all regions' logs of it; one read and one write for each shard that moves (k reads where it is rebuilt).
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when those that stay are too few, or another change is under way; [`ErrorKind::Permission`] for wrong keys;
+/// [`ErrorKind::Unavailable`] when other regions fail: call it again.
+pub async fn retire(
+    config: &LakeConfig,
+    plan: &RetirePlan,
+    keys: &MembershipKeys,
+    clock: SharedClock,
+    progress: &dyn MembershipProgress,
+) -> Result<MembershipOutcome> {
+    check_keys(config, keys)?;
+    let name = &plan.region;
+    // Before anything is written.
+    let lake = look(config, &clock).await?;
+    refuse_other_changes(&lake, Some(name))?;
+    let mut after = config.clone();
+    after.regions.retain(|region| region.name != *name);
+    let change = Change::of(after, name.clone(), keys, clock);
+    let mut lake = change.open_by(config).await?;
+    if lake.record.place(name).is_none() {
+        return already(&lake, change, plan, progress);
+    }
+    let (index, place) = change.place(&lake)?;
+    if place.state == RegionState::Voting {
+        check_rest(&lake, name)?;
+        let record = change
+            .next(&lake.record, |places, number| edit(places, index, |place| (place.state, place.left) = (RegionState::Leaving, number)))?;
+        change.decide(&lake, &record).await?;
+        lake = change.open_by(config).await?;
+    }
+    if change.place(&lake)?.1.state != RegionState::Leaving {
+        return Err(Error::new(ErrorKind::InvalidInput, "a change of this region is under way; finish it first").with("region", name));
+    }
+    // Also what was published by an attempt that stopped half-way.
+    let regions = change.publish(&lake).await?;
+    let published = Instant::now();
+    progress.step(&MembershipStep::Published { number: lake.record.number, regions });
+    // What clients of the configuration before believed is there to be found, once their leases have ended.
+    wait(published, plan.wait, progress).await;
+    let sweep = sweep::sweep(&lake, Part::Leaving(index), progress).await?;
+    progress.step(&MembershipStep::Swept(sweep.clone()));
+    failpoint!("membership.after-sweep");
+    let record = change.next(&lake.record, |places, _| edit(places, index, |place| place.state = RegionState::Retired))?;
+    change.decide(&lake, &record).await?;
+    lake = change.open().await?;
+    let regions = change.publish(&lake).await?;
+    progress.step(&MembershipStep::Published { number: lake.record.number, regions });
+    write_file(&change.config, plan.config_path.as_ref(), progress)?;
+    Ok(MembershipOutcome { config: change.config, number: lake.record.number, sweep, late: SweepReport::default() })
+}
+
+fn edit(places: &mut [RegionPlace], index: u8, edit: impl FnOnce(&mut RegionPlace)) {
+    if let Some(place) = places.get_mut(usize::from(index)) {
+        edit(place);
+    }
+}
+
+/// What is left to do when the region has left already.
+fn already(lake: &Lake, change: Change, plan: &RetirePlan, progress: &dyn MembershipProgress) -> Result<MembershipOutcome> {
+    if !lake.record.regions.iter().any(|place| place.name == plan.region) {
+        return Err(Error::new(ErrorKind::InvalidInput, "the lake has no such region").with("region", &plan.region));
+    }
+    write_file(&change.config, plan.config_path.as_ref(), progress)?;
+    let number = lake.record.number;
+    Ok(MembershipOutcome { config: change.config, number, sweep: SweepReport::default(), late: SweepReport::default() })
+}
+
+/// Whether the lake can do without the region.
+fn check_rest(lake: &Lake, name: &RegionName) -> Result<()> {
+    let n = lake.record.counted().count();
+    let profile = &lake.record.profile;
+    let refuse = |what: String| Err(Error::new(ErrorKind::InvalidInput, what).with("region", name).with("regions", n));
+    let shards = profile.to_profile().shards();
+    if n <= shards {
+        return refuse(format!(
+            "{} data and {} parity shards need {shards} regions, and no more are there: add one first, or replace this one",
+            profile.data, profile.parity
+        ));
+    }
+    if n <= LEAST_LEFT {
+        return refuse(format!(
+            "fewer than {LEAST_LEFT} regions would be left, of which none could fail: add one first, or replace this one"
+        ));
+    }
+    if let Err(error) = Quorums::leaving(u8::try_from(n).unwrap_or(u8::MAX), profile.liars) {
+        return refuse(format!("those that would be left cannot withstand `liars` = {}: {error}", profile.liars));
+    }
+    Ok(())
+}

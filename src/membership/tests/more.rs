@@ -1,0 +1,141 @@
+//! A lake is given one region more.
+
+use super::*;
+
+impl Fixture {
+    pub(super) fn add_plan(&self, name: &str, location: String) -> AddPlan {
+        let region = RegionConfig { fsync: false, timeout_ms: 5_000, ..RegionConfig::new(name.parse().unwrap(), location) };
+        AddPlan { config_path: Some(self.file()), ..AddPlan::new(region) }
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.dir.path().join("lakeseal.toml")
+    }
+
+    pub(super) async fn add(&self, plan: &AddPlan) -> Result<MembershipOutcome> {
+        add(&self.config, plan, &self.keys, Arc::new(SystemClock), &()).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn regions_are_added_one_by_one_and_as_many_may_be_lost_as_the_larger_lake_allows() {
+    let mut fixture = Fixture::new(2, 1, 3, |_| fresh()).await;
+    fixture.fill().await;
+    for n in 3..6_usize {
+        let outcome = fixture.add(&fixture.add_plan(&format!("r{n}"), fresh())).await.unwrap();
+        assert!(outcome.sweep.told > 0 && outcome.sweep.shards == 0, "{outcome:?}");
+        fixture.config = LakeConfig::load(&fixture.file()).unwrap();
+        assert_eq!(fixture.config.regions, outcome.config.regions, "the file was rewritten");
+        let lake = fixture.lake(&fixture.config).await;
+        assert!(lake.down.is_empty() && lake.notes.is_empty(), "{:?}", lake.down);
+        assert_eq!(lake.region_set.quorums(), Quorums::new(u8::try_from(n + 1).unwrap(), 0).unwrap());
+        assert!(lake.record.regions.iter().all(|place| place.state == RegionState::Voting));
+        // What is new is spread over all, the new one included.
+        let store = store_of(&lake).await;
+        for i in 0..12 {
+            let (path, value) = (Path::from(format!("after{n}/{i}")), bytes(i + n, 9_000));
+            store.put(&path, value.clone().into()).await.unwrap();
+            fixture.objects.insert(path, value);
+        }
+        store.quiesce().await;
+        let newest = lake.region_set.region(u8::try_from(n).unwrap()).unwrap();
+        let shards: Vec<_> = newest.list(&layout::shards_prefix(), None).try_collect().await.unwrap();
+        assert!(!shards.is_empty(), "the new region holds no shard");
+        for down in 0..=n {
+            fixture.check(&fixture.without(&[down])).await;
+        }
+    }
+    // Six regions: names survive two of them, whichever; what was there when there were three has one parity shard still.
+    for one in 0..6 {
+        for other in 0..one {
+            let lake = fixture.lake(&fixture.without(&[one, other])).await;
+            let listed: Vec<_> = store_of(&lake).await.list(None).try_collect().await.unwrap();
+            assert_eq!(listed.len(), fixture.objects.len(), "{one} and {other} down");
+        }
+    }
+    // And a replacement goes on as ever.
+    let replaced = fixture.replace(&fixture.plan(4, fresh())).await.unwrap();
+    fixture.config = replaced.config;
+    fixture.check(&fixture.config).await;
+}
+
+#[tokio::test]
+async fn an_addition_that_is_stopped_anywhere_goes_on_when_it_is_called_again() {
+    let (mut polls, mut stops) = (1, 0);
+    loop {
+        let places = tempfile::tempdir().unwrap();
+        let mut fixture = Fixture::new(2, 1, 3, |i| places.path().join(format!("r{i}")).display().to_string()).await;
+        fixture.fill().await;
+        let plan = AddPlan { wait: Duration::ZERO, ..fixture.add_plan("new", places.path().join("new").display().to_string()) };
+        if stopped_after(polls, fixture.add(&plan)).await.is_some() {
+            break;
+        }
+        stops += 1;
+        // Clients go on meanwhile: those with the old file without the new region, those with the file that is there now with it.
+        for (at, config) in [fixture.config.clone(), LakeConfig::load(&fixture.file()).unwrap()].iter().enumerate() {
+            let store = store_of(&fixture.lake(config).await).await;
+            for (path, value) in [(format!("between{at}"), bytes(4, 20_000)), ("t/3".to_owned(), bytes(5 + at, 10))] {
+                store.put(&Path::from(path.as_str()), value.clone().into()).await.unwrap();
+                fixture.objects.insert(Path::from(path.as_str()), value);
+            }
+            store.quiesce().await;
+            fixture.check(config).await;
+        }
+        let _stopped = stopped_after(polls / 2, fixture.add(&plan)).await;
+        let outcome = fixture.add(&plan).await.unwrap();
+        assert_eq!(outcome.number, 2);
+        let again = fixture.add(&plan).await.unwrap();
+        assert!(again.number == 2 && again.sweep == SweepReport::default());
+        fixture.config = LakeConfig::load(&fixture.file()).unwrap();
+        for down in 0..4 {
+            fixture.check(&fixture.without(&[down])).await;
+        }
+        polls += 1 + polls / 3;
+    }
+    assert!(stops > 8, "{stops}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_the_smaller_lake_is_told_to_open_it_again_and_reads_nothing_old() {
+    let mut fixture = Fixture::new(2, 1, 3, |_| fresh()).await;
+    fixture.fill().await;
+    let (reader, writer) = (store_of(&fixture.lake(&fixture.config).await).await, store_of(&fixture.lake(&fixture.config).await).await);
+    for name in ["one", "two"] {
+        let outcome = fixture.add(&fixture.add_plan(name, fresh())).await.unwrap();
+        fixture.config = outcome.config;
+    }
+    // Three of five decide, and two of the three of before need not hear of it: the reader must not answer by those two.
+    let lake = fixture.lake(&fixture.without(&[0, 1])).await;
+    let store = store_of(&lake).await;
+    store.put(&Path::from("t/0"), bytes(9, 90).into()).await.unwrap();
+    store.quiesce().await;
+    for outcome in [
+        reader.get(&Path::from("t/0")).await.map(|_| ()).unwrap_err(),
+        reader.list(None).try_collect::<Vec<_>>().await.map(|_| ()).unwrap_err(),
+        writer.put(&Path::from("t/new"), bytes(1, 9).into()).await.map(|_| ()).unwrap_err(),
+    ] {
+        assert!(outcome.to_string().contains("open it again"), "{outcome}");
+    }
+    // The file of before opens: what it lacks is down, with what to write.
+    let old = LakeConfig { regions: fixture.config.regions[..3].to_vec(), ..fixture.config.clone() };
+    let lake = fixture.lake(&old).await;
+    assert!(lake.down.len() == 2 && lake.down[0].1.contains("add it to lakeseal.toml"), "{:?}", lake.down);
+    fixture.objects.insert(Path::from("t/0"), bytes(9, 90));
+    fixture.check(&old).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_added_is_refused_before_anything_is_written() {
+    let fixture = Fixture::new(2, 1, 3, |_| fresh()).await;
+    let refused = async |plan: AddPlan, keys: &MembershipKeys| {
+        add(&fixture.config, &plan, keys, Arc::new(SystemClock), &()).await.unwrap_err().kind()
+    };
+    let writer = MembershipKeys { root: fixture.keys.writer.clone(), writer: fixture.keys.writer.clone() };
+    assert_eq!(refused(fixture.add_plan("new", fresh()), &writer).await, ErrorKind::Permission);
+    assert_eq!(refused(fixture.add_plan("r1", fresh()), &fixture.keys).await, ErrorKind::InvalidInput);
+    assert_eq!(refused(fixture.add_plan("r1", fixture.config.regions[1].url.clone()), &fixture.keys).await, ErrorKind::InvalidInput);
+    assert_eq!(refused(fixture.add_plan("new", fixture.config.regions[1].url.clone()), &fixture.keys).await, ErrorKind::Config);
+    let other = Fixture::new(1, 0, 1, |_| fresh()).await;
+    assert_eq!(refused(fixture.add_plan("new", other.config.regions[0].url.clone()), &fixture.keys).await, ErrorKind::Config);
+    assert_eq!(fixture.lake(&fixture.config).await.record.number, 0);
+}

@@ -1,0 +1,106 @@
+//! Making what is decided known to the regions that stay when one leaves.
+//!
+//! A decision may stand on the vote of the region that leaves. Before it has left, every quorum of the others must be able to learn it: from
+//! votes among the others that suffice by their own quorums, or because it meets a region that was told.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use object_store::path::Path;
+
+use super::acceptor::{Acceptor, Appended};
+use super::core::{Log, Rules, is_established, telling};
+use super::{Decided, Registers, Slot, blame};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::format::entry::EntryBody;
+
+/// What the regions that stay hold of one slot.
+struct Others {
+    rules: Rules,
+    acceptors: Vec<Acceptor>,
+    errors: Vec<Option<Error>>,
+}
+
+impl Others {
+    /// The logs that were read to their ends.
+    fn seen(&self) -> Vec<&Log<Digest>> {
+        self.acceptors.iter().zip(&self.errors).filter(|(_, error)| error.is_none()).map(|(acceptor, _)| acceptor.log()).collect()
+    }
+
+    async fn read(&mut self) {
+        let reads = join_all(self.acceptors.iter_mut().map(|acceptor| acceptor.read(1))).await;
+        self.errors = reads.into_iter().map(std::result::Result::err).collect();
+    }
+}
+
+impl Registers {
+    /// Sees to it that every quorum of the regions that stay learns what `decided` says, or that the slot was collected (`None`). Whether
+    /// anything had to be written. While no region leaves: of all regions.
+    ///
+    /// Cost: the logs of all regions that stay are read; one create a region where they do not suffice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when too few regions could be told: do it again. [`ErrorKind::Permission`] without a writer's key.
+    pub async fn establish(&self, path: &Path, slot: Slot, decided: Option<&Decided>) -> Result<bool> {
+        let mut others = self.others(path, slot)?;
+        others.read().await;
+        if is_established(&others.rules, &others.seen()) {
+            return Ok(false);
+        }
+        let writer = self.writer_key(path)?;
+        let value = match decided {
+            Some(decided) => Some(decided.value.clone()),
+            // Where a stub was not written, votes for what it stands for may be left.
+            None => {
+                let digest = others.acceptors.iter().find_map(|acceptor| acceptor.log().collected());
+                digest.and_then(|digest| others.acceptors.iter().find_map(|acceptor| acceptor.value(&digest)).cloned())
+            }
+        };
+        let Some(value) = value else {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "a version was collected, and too few of the regions that stay know it: run `lakeseal collect`, then do the same again",
+            )
+            .with("path", path)
+            .with("slot", slot));
+        };
+        let body = EntryBody::Learned(value);
+        failpoint!("establish.before-entries");
+        let told = join_all(others.acceptors.iter_mut().zip(&others.errors).map(|(acceptor, error)| {
+            let (body, writer) = (&body, &writer);
+            async move {
+                // A log that could not be read to its end is not written behind.
+                if error.is_some() || acceptor.log().is_closed() {
+                    return Ok(());
+                }
+                acceptor.append(body, writer).await.map(|_: Appended| ())
+            }
+        }))
+        .await;
+        failpoint!("establish.after-entries");
+        for (error, outcome) in others.errors.iter_mut().zip(told) {
+            *error = error.take().or(outcome.err());
+        }
+        // By what lies there, not by what was answered.
+        let failures: Vec<Option<Error>> = std::mem::take(&mut others.errors);
+        others.read().await;
+        if others.seen().iter().filter(|log| log.is_closed()).count() >= telling(&others.rules) {
+            return Ok(true);
+        }
+        let what = "too few of the regions that stay could be told what is decided; do the same again when they can be reached";
+        let error = Error::new(ErrorKind::Unavailable, what).with("path", path).with("slot", slot);
+        Err(blame(error, others.acceptors.iter().map(Acceptor::region).zip(failures.iter().map(Option::as_ref))))
+    }
+
+    fn others(&self, path: &Path, slot: Slot) -> Result<Others> {
+        let name = self.slot_name(path, slot);
+        let leaving = self.regions.leaving();
+        let quorums = self.regions.quorums();
+        let rules = Rules::from(if leaving.is_some() { quorums.without_one()? } else { quorums });
+        let staying = self.regions.voters().iter().filter(|region| Some(region.index()) != leaving);
+        let acceptors: Vec<_> = staying.map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
+        Ok(Others { rules, errors: acceptors.iter().map(|_| None).collect(), acceptors })
+    }
+}
