@@ -42,6 +42,11 @@ pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) 
     let outcome = scrub_in_batches(&open, options, args.resume, &cursor, &bar).await;
     bar.0.finish_and_clear();
     let report = outcome?;
+    if let Some(prefix) = args.prefix.as_ref().filter(|_| report.names == 0 && !args.resume) {
+        let what =
+            "nothing lies below this prefix, so nothing was looked at; a prefix is whole segments of a path, as in flights/_delta_log";
+        return Err(Error::new(ErrorKind::NotFound, what).with("prefix", prefix));
+    }
     if args.json {
         let text = serde_json::to_string(&report);
         out.line(text.map_err(|e| Error::new(ErrorKind::Internal, "a report cannot be written as JSON").caused_by(e))?)?;

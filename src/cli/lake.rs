@@ -13,7 +13,7 @@ use crate::clock::SharedClock;
 use crate::delta::{self, Location};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RegionName;
-use crate::lake::{self, InitPlan, LakeConfig, ProfileConfig, RegionConfig};
+use crate::lake::{self, InitPlan, LakeConfig, ProfileConfig, RegionConfig, RegionState};
 use crate::region;
 
 pub(super) async fn run_init(args: InitArgs, context: &Context, out: &mut Output) -> Result<Ending> {
@@ -67,7 +67,14 @@ async fn list(context: &Context, out: &mut Output) -> Result<Ending> {
     let open = context.lake().await?.lake;
     let rows = open.config.regions.iter().map(|region| {
         let down = open.down.iter().find(|(name, _)| *name == region.name);
-        let state = if down.is_some() { "down" } else { "up" };
+        let state = match (down, open.state(&region.name)) {
+            (Some(_), _) => "down",
+            (None, Some(RegionState::Replacing)) => "replacing",
+            (None, Some(RegionState::Adding)) => "adding",
+            (None, Some(RegionState::Leaving)) => "leaving",
+            (None, Some(RegionState::Voting)) => "up",
+            (None, None | Some(RegionState::Retired)) => "retired",
+        };
         vec![region.name.to_string(), state.to_owned(), region.url.clone(), down.map(|(_, why)| why.clone()).unwrap_or_default()]
     });
     out.line(output::aligned(&["region", "state", "location", "why"], &[], rows.collect()))?;

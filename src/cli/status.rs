@@ -9,6 +9,7 @@ use super::context::{Context, OpenLake};
 use super::output::{self, BAD, NOTE, Output, bytes, count, styled};
 use super::progress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::RegionState;
 use crate::store::{ScrubOptions, ScrubProgress, ScrubReport, Survey, SurveyProgress};
 
 struct Bar(ProgressBar);
@@ -61,7 +62,8 @@ fn to_json(open: &OpenLake, counted: Option<&(Survey, ScrubReport)>) -> Result<S
         .iter()
         .map(|region| {
             let down = lake.down.iter().find(|(name, _)| *name == region.name).map(|(_, why)| why);
-            json!({ "name": region.name.to_string(), "location": region.url, "down": down })
+            let state = lake.state(&region.name).and_then(RegionState::under_way);
+            json!({ "name": region.name.to_string(), "location": region.url, "down": down, "change": state })
         })
         .collect();
     let text = json!({
@@ -99,6 +101,14 @@ fn tell(open: &OpenLake, out: &mut Output) -> Result<()> {
     out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
     for (name, reason) in &lake.down {
         out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;
+    }
+    for place in lake.record.counted() {
+        if let Some(change) = place.state.under_way() {
+            out.line(format_args!("            {} {}: it {change}", styled(NOTE, "change"), place.name))?;
+        }
+    }
+    for note in &lake.notes {
+        out.line(format_args!("            {} {note}", styled(NOTE, "note:")))?;
     }
     out.line("budgets")?;
     out.line(format_args!("  {}  regions may be unreachable while writing goes on", budgets.unreachable_for_writes))?;

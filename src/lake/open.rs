@@ -10,14 +10,15 @@ use super::config::{LakeConfig, ProfileConfig, RegionConfig};
 use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::time::Instant;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use crate::clock::SharedClock;
 use crate::erasure::Profile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RegionName;
 use crate::key::PrivateKey;
-use crate::region::{Quorums, Region, RegionOptions, RegionSet, layout};
+use crate::region::{Gate, Quorums, Region, RegionOptions, RegionSet, layout};
 
 /// Who opens.
 #[derive(Debug)]
@@ -81,9 +82,17 @@ impl Budgets {
 }
 
 impl Lake {
-    /// How much may fail.
+    /// How much may fail now. A region that takes another's place counts as unreachable for writes until it was told everything.
     pub fn budgets(&self) -> Budgets {
-        Budgets::new(&self.record.profile, self.region_set.quorums())
+        let mut budgets = Budgets::new(&self.record.profile, self.region_set.quorums());
+        let replacing = self.record.counted().filter(|place| place.state == RegionState::Replacing).count();
+        budgets.unreachable_for_writes = budgets.unreachable_for_writes.saturating_sub(u8::try_from(replacing).unwrap_or(u8::MAX));
+        budgets
+    }
+
+    /// The part that the region of this name has in the lake; `None` when it has left, or never was one.
+    pub fn state(&self, region: &RegionName) -> Option<RegionState> {
+        self.record.place(region).map(|(_, place)| place.state)
     }
 
     /// The profile for the store.
@@ -154,10 +163,18 @@ pub(crate) fn region_over(config: &RegionConfig, index: u8, store: Arc<dyn Objec
 /// file contradicts the lake; [`ErrorKind::Unauthentic`] when no region is signed by the file's root key;
 /// [`ErrorKind::Permission`] when the writer's key is not one of the lake's writers.
 pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
+    open_over(config, options, |region| region.open(&config.directory)).await
+}
+
+/// As [`open`], over stores that are opened by `store`.
+pub(super) async fn open_over(
+    config: &LakeConfig,
+    options: OpenOptions,
+    store: impl Fn(&RegionConfig) -> Result<Arc<dyn ObjectStore>>,
+) -> Result<Lake> {
     config.check()?;
     let began = Instant::now();
-    let asked = (0..).zip(&config.regions).map(|(index, region)| show(config, region, index));
-    let shown = futures::future::join_all(asked).await;
+    let Answers { shown, late, rest } = ask(config, store).await?;
     let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
     compare(config, &record)?;
     supported(&record)?;
@@ -165,9 +182,11 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
     if options.writer.is_some() {
         publish_further(&shown, &record).await;
     }
-    let Usable { regions, down, notes } = usable(shown, &record);
+    let gates: BTreeMap<RegionName, Gate> = late.iter().map(|late| (late.region.name().clone(), late.gate.clone())).collect();
+    let Usable { regions, down, notes } = usable(shown, late, &record);
     let silent: Vec<u8> = record.indexed().filter(|(_, place)| place.state == RegionState::Replacing).map(|(index, _)| index).collect();
-    let good = regions.iter().filter(|region| region.down_reason().is_none() && !silent.contains(&region.index())).count();
+    let is_down = |region: &Region| down.iter().any(|(name, _)| name == region.name());
+    let good = regions.iter().filter(|region| !is_down(region) && !silent.contains(&region.index())).count();
     if good < usize::from(quorums.classic()) {
         return Err(too_few(good, quorums, &down));
     }
@@ -187,6 +206,7 @@ pub async fn open(config: &LakeConfig, options: OpenOptions) -> Result<Lake> {
         .with_leaving(leaving.pop())
         .looked_at(began)
         .with_retention(record.profile.retention_seconds);
+    follow(rest, gates, record.clone());
     let reason = "it takes another region's place and has not been told everything yet";
     let region_set = silent.into_iter().fold(region_set, |set, index| set.with_silent(index, reason));
     Ok(Lake {
@@ -208,42 +228,117 @@ struct Usable {
 }
 
 /// Gives every region its place in the lake's configuration, which the file need not have in full.
-fn usable(shown: Vec<Shown>, record: &LakeRecord) -> Usable {
+fn usable(shown: Vec<Shown>, late: Vec<Late>, record: &LakeRecord) -> Usable {
+    let is_late = "it has not answered in time; it is used as soon as it does".to_owned();
+    let answered = shown.into_iter().map(|Shown { region, outcome }| {
+        let place = record.place(region.name()).map(|(_, place)| place);
+        let objection = match (outcome, place) {
+            (Ok(claims), Some(place)) => claims.objection(record, place),
+            (Err(error), _) => Some(reason(&error)),
+            (Ok(_), None) => None,
+        };
+        match objection {
+            None => (region, None),
+            Some(reason) => (Region::down(region.name().clone(), 0, reason.clone()), Some(reason)),
+        }
+    });
     let (mut found, mut notes) = (BTreeMap::new(), Vec::new());
-    for shown in shown {
-        match record.place(shown.region.name()) {
-            Some((index, _)) => drop(found.insert(index, shown)),
-            None => notes.push(format!("the lake has retired the region `{}`: remove it from lakeseal.toml", shown.region.name())),
+    for (region, reason) in answered.chain(late.into_iter().map(|late| (late.region, Some(is_late.clone())))) {
+        match record.place(region.name()) {
+            Some((index, _)) => drop(found.insert(index, (region, reason))),
+            None => notes.push(format!("the lake has retired the region `{}`: remove it from lakeseal.toml", region.name())),
         }
     }
     let (mut regions, mut down) = (Vec::new(), Vec::new());
     for (index, place) in record.indexed() {
-        let usable = match found.remove(&index) {
-            Some(Shown { region, outcome }) => match outcome {
-                Ok(claims) => claims.objection(record, place).map_or_else(|| Ok(region.at(index)), Err),
-                Err(error) => Err(reason(&error)),
-            },
-            None => {
-                Err(format!("the lake has been given the region `{}`: add it to lakeseal.toml, with its `url` and options", place.name))
-            }
-        };
-        regions.push(Arc::new(usable.unwrap_or_else(|reason| {
-            down.push((place.name.clone(), reason.clone()));
-            Region::down(place.name.clone(), index, reason)
-        })));
+        let (region, reason) = found.remove(&index).unwrap_or_else(|| {
+            let reason =
+                format!("the lake has been given the region `{}`: add it to lakeseal.toml, with its `url` and options", place.name);
+            (Region::down(place.name.clone(), index, reason.clone()), Some(reason))
+        });
+        down.extend(reason.map(|reason| (place.name.clone(), reason)));
+        regions.push(Arc::new(region.at(index)));
     }
     Usable { regions, down, notes }
 }
 
-async fn show(config: &LakeConfig, region: &RegionConfig, index: u8) -> Shown {
-    match region.open(&config.directory) {
-        Ok(store) => {
-            let region = region_over(region, index, store);
-            let outcome = read(config, &region).await;
-            Shown { region, outcome }
+/// How long regions are waited for at least, when a quorum has answered; and how many times the time that those took.
+const STRAGGLER_WAIT: Duration = Duration::from_secs(2);
+const STRAGGLER_FACTOR: u32 = 4;
+
+/// What the regions of a file showed in time.
+struct Answers {
+    shown: Vec<Shown>,
+    /// Those that did not.
+    late: Vec<Late>,
+    /// What those show later.
+    rest: mpsc::UnboundedReceiver<Shown>,
+}
+
+/// A region of which nothing is known yet.
+struct Late {
+    region: Region,
+    gate: Gate,
+}
+
+/// Asks all regions what they are. A region that hangs is waited for no longer than it takes to be sure that it is no answer's time.
+async fn ask(config: &LakeConfig, open: impl Fn(&RegionConfig) -> Result<Arc<dyn ObjectStore>>) -> Result<Answers> {
+    let needed = usize::from(config.profile.quorums(config.regions.len())?.classic());
+    let (began, shared) = (Instant::now(), Arc::new(config.clone()));
+    let (sender, mut rest) = mpsc::unbounded_channel();
+    let (mut shown, mut waiting) = (Vec::new(), BTreeMap::new());
+    for (index, region) in (0..).zip(&config.regions) {
+        match open(region) {
+            Ok(store) => {
+                waiting.insert(index, (region, Arc::clone(&store)));
+                let (config, region, sender) = (Arc::clone(&shared), region_over(region, index, store), sender.clone());
+                tokio::spawn(async move {
+                    let outcome = read(&config, &region).await;
+                    // Nobody listens when the lake could not be opened.
+                    let _ = sender.send(Shown { region, outcome });
+                });
+            }
+            Err(error) => shown.push(Shown { region: Region::down(region.name.clone(), index, reason(&error)), outcome: Err(error) }),
         }
-        Err(error) => Shown { region: Region::down(region.name.clone(), index, reason(&error)), outcome: Err(error) },
     }
+    drop(sender);
+    let mut give_up: Option<Instant> = None;
+    while !waiting.is_empty() {
+        let next = match give_up {
+            Some(at) => timeout_at(at, rest.recv()).await.unwrap_or(None),
+            None => rest.recv().await,
+        };
+        let Some(answer) = next else { break };
+        waiting.remove(&answer.region.index());
+        shown.push(answer);
+        if shown.iter().filter(|shown| shown.outcome.is_ok()).count() >= needed {
+            give_up.get_or_insert_with(|| Instant::now() + (began.elapsed() * STRAGGLER_FACTOR).max(STRAGGLER_WAIT));
+        }
+    }
+    shown.sort_by_key(|shown| shown.region.index());
+    let late = waiting.into_values().map(|(region, store)| {
+        let gate = Gate::default();
+        Late { region: region_over(region, 0, gate.before(store)), gate }
+    });
+    Ok(Answers { shown, late: late.collect(), rest })
+}
+
+/// Lets late regions in as they answer, if they are the lake's.
+fn follow(mut rest: mpsc::UnboundedReceiver<Shown>, gates: BTreeMap<RegionName, Gate>, record: LakeRecord) {
+    if gates.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        while let Some(Shown { region, outcome }) = rest.recv().await {
+            let (Some(gate), Some((_, place))) = (gates.get(region.name()), record.place(region.name())) else { continue };
+            let verdict = match outcome {
+                Ok(claims) => claims.objection(&record, place).map_or(Ok(()), Err),
+                Err(error) => Err(reason(&error)),
+            };
+            tracing::info!(region = %region.name(), ?verdict, "a region answered late");
+            gate.decide(verdict);
+        }
+    });
 }
 
 async fn read(config: &LakeConfig, region: &Region) -> Result<Claims> {

@@ -96,6 +96,67 @@ async fn wiped_missing_swapped_and_foreign_regions_are_down_with_their_reason() 
     assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("r2: "), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_region_that_hangs_is_not_waited_for_and_is_used_when_it_answers() {
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan(2, 1, 4);
+    for region in &mut plan.regions {
+        region.url = format!("memory:hangs-{}", region.name);
+    }
+    let config = init(plan).await.unwrap();
+    let slow = testing::FaultyRegion::default();
+    let over = |region: &RegionConfig| {
+        let store = region.open(&config.directory)?;
+        Ok(if region.name.as_str() == "r2" { Arc::new(testing::FaultStore::new(store, slow.clone())) } else { store })
+    };
+    let open = || open::open_over(&config, OpenOptions { writer: None, clock: Arc::new(ManualClock::new(1)) }, over);
+    let key = crate::region::layout::id_key();
+    let opened = |lake: &Lake| Arc::clone(lake.region_set.region(2).unwrap());
+    for (answers_after_ms, answers) in [(1_500, true), (4_000, true), (100_000_000, false)] {
+        slow.slow_ms(answers_after_ms);
+        let began = tokio::time::Instant::now();
+        let lake = open().await.unwrap();
+        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+        let in_time = answers_after_ms < 2_000;
+        assert_eq!(lake.down.len(), usize::from(!in_time), "{:?}", lake.down);
+        let region = opened(&lake);
+        if !in_time {
+            // It is not waited for afterwards either.
+            let error = region.get(&key, 1024).await.unwrap_err().to_string();
+            assert!(error.contains("has not answered"), "{error}");
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        slow.heal();
+        let got = region.get(&key, 1024).await;
+        assert_eq!(got.as_ref().is_ok_and(Option::is_some), answers, "{got:?}");
+    }
+    let other = init(InitPlan {
+        name: "other".to_owned(),
+        config_path: fixture.dir.path().join("other.toml"),
+        ..{
+            let mut plan = fixture.plan(1, 0, 1);
+            plan.regions[0].url = "memory:hangs-other".to_owned();
+            plan
+        }
+    })
+    .await
+    .unwrap();
+    // What answers late and is another lake's is never used.
+    let mut swapped = config.clone();
+    swapped.regions[2].url = other.regions[0].url.clone();
+    slow.slow_ms(4_000);
+    let over = |region: &RegionConfig| {
+        let store = region.open(&swapped.directory)?;
+        Ok(if region.name.as_str() == "r2" { Arc::new(testing::FaultStore::new(store, slow.clone())) } else { store })
+    };
+    let options = OpenOptions { writer: None, clock: Arc::new(ManualClock::new(1)) };
+    let lake = open::open_over(&swapped, options, over).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    slow.heal();
+    let error = opened(&lake).get(&key, 1024).await.unwrap_err().to_string();
+    assert!(error.contains("another lake"), "{error}");
+}
+
 #[tokio::test]
 async fn an_edited_record_makes_its_region_down() {
     let (fixture, config) = Fixture::made(2, 1, 4).await;

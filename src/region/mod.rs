@@ -4,6 +4,7 @@ mod access;
 mod check;
 pub mod directory;
 mod down;
+mod gate;
 pub mod layout;
 mod metrics;
 mod open;
@@ -12,6 +13,7 @@ mod watch;
 
 pub use access::{CONCURRENCY, Created, Region, RegionOptions, RequestCounts};
 pub use check::{CheckReport, CheckResult, check, check_writer};
+pub(crate) use gate::Gate;
 pub use metrics::{Health, LATENCY_BUCKETS, Operation, OperationStatistics};
 pub use open::{OpenOptions, check_options, directory as location_directory, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};

@@ -36,6 +36,7 @@ mod resolve;
 mod restore;
 mod retained;
 mod scrub;
+mod scrub_own;
 mod scrub_report;
 mod segment;
 #[cfg(test)]

@@ -102,6 +102,8 @@ impl ErasureStore {
     /// Regions that cannot be asked are reported, and neither repaired nor written to; what they hold is *unreachable*, not *absent*. A piece
     /// counts as repaired once it was read back from its region. Writers may go on meanwhile.
     ///
+    /// Behind the last name come the lake's own registers (its configurations, and what uploads were bound to), unless a prefix is given.
+    ///
     /// Cost: a walk of all names (one LIST a region), for each version one GET and one LIST for each region with shards, and what is verified. Memory:
     /// bounded by the options, not by the lake; `concurrency` shards and, in repair, segments are held at a time.
     ///
@@ -134,6 +136,9 @@ impl ErasureStore {
                 break;
             }
         }
+        if options.prefix.is_none() && scrub.report.resume_after.is_none() {
+            scrub.own_registers().await;
+        }
         scrub.report.bytes_read = pace.bytes();
         Ok(scrub.report)
     }
@@ -154,13 +159,13 @@ struct Plan {
     overflow: u64,
 }
 
-struct Scrub<'a> {
-    inner: &'a Arc<Inner>,
-    options: &'a ScrubOptions,
-    depth: Depth,
+pub(super) struct Scrub<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) options: &'a ScrubOptions,
+    pub(super) depth: Depth,
     pace: &'a Pace,
     progress: &'a dyn ScrubProgress,
-    report: ScrubReport,
+    pub(super) report: ScrubReport,
     /// Versions that could not be repaired, so that they are not tried again in the next round.
     given_up: BTreeSet<(String, u64)>,
 }
@@ -273,15 +278,21 @@ impl Scrub<'_> {
         self.report.tombstones += u64::from(census.version.manifest.kind() == ObjectKind::Tombstone);
         *self.report.margins.entry(census.margin).or_default() += 1;
         for (region, tally) in &census.tallies {
-            if let Some(report) = self.report.regions.get_mut(usize::from(*region)) {
+            if let Some(report) = self.region_report(*region) {
                 report.tally += *tally;
             }
         }
         for flaw in census.flaws.iter().filter(|flaw| flaw.fault == Fault::Unreachable) {
-            if let Some(report) = self.report.regions.get_mut(usize::from(flaw.region)) {
+            if let Some(report) = self.region_report(flaw.region) {
                 report.unreachable.get_or_insert_with(|| flaw.detail.clone());
             }
         }
+    }
+
+    /// The report of the region at this index.
+    pub(super) fn region_report(&mut self, index: u8) -> Option<&mut RegionReport> {
+        let at = self.inner.regions.regions().iter().position(|region| region.index() == index)?;
+        self.report.regions.get_mut(at)
     }
 
     /// Repairs what was planned, the worst margin first.
@@ -322,7 +333,7 @@ impl Scrub<'_> {
         let VersionRepair { census, mended, margin_after } = repair;
         *self.report.margins_after.entry(margin_after).or_default() += 1;
         for (region, tally) in &census.tallies {
-            if let Some(report) = self.report.regions.get_mut(usize::from(*region)) {
+            if let Some(report) = self.region_report(*region) {
                 report.tally.shards_repaired += tally.shards_repaired;
                 report.tally.entries_repaired += tally.entries_repaired;
                 report.tally.markers_repaired += tally.markers_repaired;
@@ -343,7 +354,7 @@ impl Scrub<'_> {
         }
     }
 
-    fn flaw(&mut self, path: &Path, slot: u64, version: &str, flaw: &Flaw, outcome: Outcome) {
+    pub(super) fn flaw(&mut self, path: &Path, slot: u64, version: &str, flaw: &Flaw, outcome: Outcome) {
         self.report.findings_total += 1;
         if self.report.findings.len() >= self.options.findings_limit {
             return;
@@ -362,7 +373,7 @@ impl Scrub<'_> {
     }
 
     /// A finding about a version as a whole.
-    fn find(&mut self, path: &Path, slot: u64, error: &Error, outcome: Outcome) {
+    pub(super) fn find(&mut self, path: &Path, slot: u64, error: &Error, outcome: Outcome) {
         self.report.findings_total += 1;
         if self.report.findings.len() >= self.options.findings_limit {
             return;

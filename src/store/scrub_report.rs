@@ -52,6 +52,9 @@ pub struct ScrubReport {
     pub versions: u64,
     /// Of these, tombstones.
     pub tombstones: u64,
+    /// Decided slots of the lake's own registers that were looked at: configurations, and what uploads were bound to. What is wrong with them
+    /// counts with the versions.
+    pub own_slots: u64,
     /// Slots in which nothing is decided: a writer is at work, or stopped.
     pub open_slots: u64,
     /// Versions that were collected.
@@ -100,6 +103,7 @@ impl ScrubReport {
         self.names += later.names;
         self.versions += later.versions;
         self.tombstones += later.tombstones;
+        self.own_slots += later.own_slots;
         self.open_slots += later.open_slots;
         self.collected += later.collected;
         self.unknown_versions += later.unknown_versions;

@@ -26,6 +26,8 @@ fn damage_is_found_named_and_repaired() {
     assert!(clean.out.contains("nothing is wrong"), "{}", clean.out);
 
     assert!(damage_shards(&place.path("r/b")) > 0);
+    place.run(&["scrub", "--prefix", "nothing/here"]).expect(2).says(&["nothing lies below this prefix", "nothing/here"]);
+    place.run(&["scrub", "--prefix", "flights"]).expect(1);
     let quick = place.run(&["scrub", "--quick"]).expect(0);
     assert!(quick.out.contains("--quick"), "what it cannot see must be said:\n{}", quick.out);
     let found = place.run(&["scrub"]).expect(1);
