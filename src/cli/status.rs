@@ -10,7 +10,7 @@ use super::output::{self, BAD, NOTE, Output, bytes, count, styled};
 use super::progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::RegionState;
-use crate::store::{ScrubOptions, ScrubProgress, ScrubReport, Survey, SurveyProgress};
+use crate::store::{RegionStatistics, ScrubOptions, ScrubProgress, ScrubReport, Survey, SurveyProgress};
 
 struct Bar(ProgressBar);
 
@@ -80,6 +80,7 @@ fn to_json(open: &OpenLake, counted: Option<&(Survey, ScrubReport)>) -> Result<S
             "lying_about_registers": budgets.lying_about_registers,
         },
         "writable": lake.writer.is_some(),
+        "requests": requests(open),
         "survey": counted.map(|(survey, _)| survey),
         "overhead": counted.and_then(|(survey, _)| survey.overhead()),
         "worst_margin": counted.and_then(|(_, census)| census.worst_margin()),
@@ -87,6 +88,26 @@ fn to_json(open: &OpenLake, counted: Option<&(Survey, ScrubReport)>) -> Result<S
         "damaged_versions": counted.map(|(_, census)| census.damaged_versions),
     });
     serde_json::to_string(&text).map_err(|e| Error::new(ErrorKind::Internal, "a status cannot be written as JSON").caused_by(e))
+}
+
+/// What this command itself asked of the regions, and how they answered.
+fn requests(open: &OpenLake) -> Vec<serde_json::Value> {
+    let of = |region: &RegionStatistics| {
+        let operations = region.operations.iter().filter(|(_, of)| of.requests > 0).map(|(operation, of)| {
+            let micros = |percent| of.latency_at(percent).map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+            let value = json!({
+                "requests": of.requests, "failures": of.failures, "bytes_in": of.bytes_in, "bytes_out": of.bytes_out,
+                "latency_us_50": micros(50), "latency_us_99": micros(99),
+            });
+            (operation.name().to_owned(), value)
+        });
+        json!({
+            "region": region.region.to_string(),
+            "health": format!("{:?}", region.health).to_lowercase(),
+            "operations": serde_json::Map::from_iter(operations),
+        })
+    };
+    open.store.region_statistics().iter().map(of).collect()
 }
 
 fn tell(open: &OpenLake, out: &mut Output) -> Result<()> {

@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::Attributes;
 use object_store::path::Path;
+use tracing::{Instrument as _, debug_span};
 
 use super::Inner;
 use super::decide::{Attempt, Draft, LOST_LIMIT, contended};
@@ -27,7 +28,7 @@ pub(super) fn delete_stream(
             let inner = Arc::clone(&inner);
             async move {
                 let path = path?;
-                delete(&inner, &path).await.map_err(|e| e.into_object_store(&path))?;
+                delete(&inner, &path).instrument(debug_span!("delete", %path)).await.map_err(|e| e.into_object_store(&path))?;
                 Ok(path)
             }
         })

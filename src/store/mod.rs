@@ -62,6 +62,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, debug_span};
 
 pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
@@ -232,7 +233,8 @@ impl fmt::Debug for ErasureStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for ErasureStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
-        put::put(&self.inner, location, payload, opts).await.map_err(|e| e.into_object_store(location))
+        let span = debug_span!("put", path = %location, bytes = payload.content_length(), mode = ?opts.mode);
+        put::put(&self.inner, location, payload, opts).instrument(span).await.map_err(|e| e.into_object_store(location))
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
@@ -242,11 +244,13 @@ impl ObjectStore for ErasureStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         self.inner.answer(location, &options).await;
-        get::get(&self.inner, location, options).await
+        let span = debug_span!("get", path = %location, head = options.head, range = ?options.range, version = options.version.as_deref());
+        get::get(&self.inner, location, options).instrument(span).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
-        get::get_ranges(&self.inner, location, ranges).await.map_err(|e| e.into_object_store(location))
+        let span = debug_span!("get_ranges", path = %location, ranges = ranges.len());
+        get::get_ranges(&self.inner, location, ranges).instrument(span).await.map_err(|e| e.into_object_store(location))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
@@ -262,14 +266,17 @@ impl ObjectStore for ErasureStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        list::list_with_delimiter(&self.inner, prefix).await
+        let span = debug_span!("list_with_delimiter", prefix = prefix.map(Path::as_ref));
+        list::list_with_delimiter(&self.inner, prefix).instrument(span).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        copy::copy(&self.inner, from, to, options.mode).await
+        let span = debug_span!("copy", %from, %to);
+        copy::copy(&self.inner, from, to, options.mode).instrument(span).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
-        copy::rename(&self.inner, from, to, options.target_mode).await
+        let span = debug_span!("rename", %from, %to);
+        copy::rename(&self.inner, from, to, options.target_mode).instrument(span).await
     }
 }

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{Attributes, MultipartUpload, PutMultipartOptions, PutPayload, PutResult, UploadPart};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::{Instrument as _, debug_span};
 
 use super::Inner;
 use super::decide::{Condition, Draft};
@@ -138,7 +139,8 @@ impl MultipartUpload for Multipart {
     }
 
     async fn complete(&mut self) -> object_store::Result<PutResult> {
-        let version = self.decide().await.map_err(|e| e.into_object_store(&self.path))?;
+        let span = debug_span!("complete", path = %self.path, write_id = %self.write_id);
+        let version = self.decide().instrument(span).await.map_err(|e| e.into_object_store(&self.path))?;
         Ok(result(&version))
     }
 
