@@ -38,6 +38,14 @@ impl Observer<'_> {
         }
     }
 
+    /// Whether the store's newest version of a file is the one that was sealed. Cost: one HEAD. What cannot be said is no.
+    pub(super) async fn is_sealed_version(&self, sealed: &SealedFile) -> bool {
+        let (Some(location), Some(version)) = (&sealed.live.location, &sealed.version) else { return false };
+        // A deletion vector's file has versions of its own.
+        let whole = sealed.deleted.as_ref().is_none_or(|deleted| deleted.file.is_none());
+        whole && self.store.head(location).await.is_ok_and(|meta| meta.version.as_ref() == Some(version) && meta.size == sealed.live.size)
+    }
+
     async fn try_compare(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> Result<FileState> {
         let Some(location) = &sealed.live.location else {
             return Err(Error::new(ErrorKind::Corrupt, "a sealed file has no place in the table"));

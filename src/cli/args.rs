@@ -182,6 +182,9 @@ Exit codes:
   1  a mismatch, or sealed by nobody whom you trust
   2  could not be determined: never sealed, unreachable, no keys")]
     Audit(AuditArgs),
+    /// Audit again and again: metrics, a webhook, time to detection
+    #[command(after_help = super::watch::HELP)]
+    Watch(super::watch::WatchArgs),
     /// Show the rows that changed since a baseline, with sealed and found values
     #[command(after_help = super::diff::HELP)]
     Diff(super::diff::DiffArgs),
@@ -626,6 +629,9 @@ pub struct AuditArgs {
     /// Compare the log and the files' sizes only; read no data
     #[arg(long)]
     pub quick: bool,
+    /// Do not read files that a lake still has in the very version that was sealed
+    #[arg(long, conflicts_with = "quick")]
+    pub incremental: bool,
     /// Write a page for people to this file: one file that loads nothing, with changed values, drift and signers
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -136,6 +136,7 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     let known = pins.as_ref().map(|file| &file.pins);
     let options = AuditOptions {
         quick: args.quick,
+        incremental: args.incremental,
         writers,
         pin: known.and_then(|pins| pins.table(&names)),
         log_pin: known.and_then(|pins| pins.log(&names)).cloned(),

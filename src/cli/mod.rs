@@ -25,6 +25,7 @@ mod sql;
 mod status;
 mod transfer;
 mod versions;
+mod watch;
 
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Sql(args) => sql::run(args, context, out).await,
         Command::Seal(args) => integrity::seal(args, context, out).await,
         Command::Audit(args) => integrity::audit(args, context, out).await,
+        Command::Watch(args) => watch::run(args, context, out).await,
         Command::Diff(args) => diff::run(args, context, out).await,
         Command::Log(args) => log::log(args, context, out).await,
         Command::Inventory(command) => log::inventory(command, context, out).await,

@@ -2,7 +2,7 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &["init"],
     &["status"],
     &["region", "list"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["seal"],
     &["audit"],
     &["diff"],
+    &["watch"],
     &["log"],
     &["inventory", "show"],
     &["inventory", "renew"],

@@ -8,6 +8,7 @@ mod log;
 mod plain_tables;
 mod report;
 mod row;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

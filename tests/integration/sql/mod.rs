@@ -4,6 +4,7 @@
 
 mod attacks;
 mod drift;
+mod evaluation;
 mod exact;
 mod lineage;
 mod poison_diff;

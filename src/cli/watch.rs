@@ -1,0 +1,271 @@
+//! `watch`: audits that go on, with metrics, a webhook, and the time to detection.
+
+mod metrics;
+mod webhook;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use self::metrics::{Metrics, TableMetrics};
+use super::Ending;
+use super::context::Context;
+use super::output::{self, BAD, GOOD, NOTE, Output, styled};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Trust};
+use crate::delta::Location;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::hold_expectations;
+use crate::table;
+
+/// What `watch --help` ends with.
+pub(super) const HELP: &str = "\
+Examples:
+  lakeseal watch flights scores --interval 60 --metrics /var/lib/node_exporter/lakeseal.prom
+  lakeseal watch flights --listen 127.0.0.1:9464 --webhook https://alerts.example/lakeseal
+  lakeseal watch flights --once --metrics lakeseal.prom       one round, as a scheduled job runs it
+  lakeseal watch --check lakeseal.prom --max-age 300          has it run? exits with 2 when it has not
+
+Each round compares the log, and reads data where something can have changed: after every new commit, and every --full-every seconds. In a
+lake, files whose version is the one that was sealed are not read in between; a plain directory has no versions, so edits in place are seen
+by the next full round. The time to detection that is reported is the longest it can have been: since the last round that found nothing.
+
+The webhook is sent one JSON object when a table's outcome or its number of findings changes: table, outcome, before, findings, detection_seconds.
+
+Exit codes (with --once, or of --check; otherwise it runs until it is interrupted):
+  0  intact   3  intact, with later commits that are not sealed
+  1  a mismatch
+  2  could not be determined; --check: the last round is too long ago, or there was none";
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The tables
+    #[arg(required_unless_present = "check", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Seconds between the beginnings of two rounds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval: u64,
+    /// Seconds after which all data is read again, whatever the log says
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub full_every: u64,
+    /// One round only
+    #[arg(long)]
+    pub once: bool,
+    /// Write metrics to this file, in Prometheus' text format, replacing it after every round
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Serve /metrics on this address of this machine
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "once")]
+    pub listen: Option<SocketAddr>,
+    /// Send a POST to this URL when a table's outcome changes
+    #[arg(long, value_name = "URL")]
+    pub webhook: Option<String>,
+    /// Only look at a metrics file, whether the last round is recent
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tables", "once", "metrics", "listen", "webhook"])]
+    pub check: Option<PathBuf>,
+    /// How many seconds ago the last round may have been
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "check")]
+    pub max_age: u64,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+}
+
+/// What is remembered of a table between rounds.
+#[derive(Debug, Default)]
+struct Watched {
+    version: Option<u64>,
+    baseline: Option<u64>,
+    full_ms: Option<i64>,
+    intact_ms: Option<i64>,
+    outcome: Option<Outcome>,
+    findings: usize,
+    /// The table, once it was found; its lake is opened once.
+    place: Option<Location>,
+}
+
+pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) -> Result<Ending> {
+    if let Some(file) = &args.check {
+        return metrics::check(file, args.max_age, context.clock.now_ms(), out);
+    }
+    let trust = context.trust(&args.trust)?;
+    let webhook = args.webhook.as_deref().map(webhook::Webhook::new).transpose()?;
+    let shared = Arc::new(Mutex::new(Metrics::default()));
+    if let Some(address) = args.listen {
+        let bound = metrics::serve(address, shared.clone()).await?;
+        out.line(format_args!("metrics are at http://{bound}/metrics"))?;
+    }
+    let mut watched: BTreeMap<String, Watched> = args.tables.iter().map(|table| (table.clone(), Watched::default())).collect();
+    let mut rounds = tokio::time::interval(Duration::from_secs(args.interval));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let mut worst = Outcome::Intact;
+        for (name, state) in &mut watched {
+            let outcome = Round { name, args: &args, trust: &trust, context, webhook: webhook.as_ref() }.run(state, &shared, out).await?;
+            worst = worst.max(outcome);
+        }
+        let now_ms = context.clock.now_ms();
+        let text = {
+            let mut metrics = shared.lock();
+            metrics.last_round_ms = Some(now_ms);
+            metrics.to_text()
+        };
+        if let Some(file) = &args.metrics {
+            crate::lake::write_whole(file, text.as_bytes(), true)
+                .map_err(|e| Error::new(ErrorKind::Io, "the metrics could not be written").with("file", file.display()).caused_by(e))?;
+        }
+        if args.once {
+            return Ok(ending(worst));
+        }
+    }
+}
+
+const fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Intact => Ending::Done,
+        Outcome::IntactWithUnsealed => Ending::Unsealed,
+        Outcome::Undetermined => Ending::Undetermined,
+        Outcome::Mismatch => Ending::Mismatch,
+    }
+}
+
+/// One table in one round.
+struct Round<'a> {
+    name: &'a str,
+    args: &'a WatchArgs,
+    trust: &'a Trust,
+    context: &'a Context,
+    webhook: Option<&'a webhook::Webhook>,
+}
+
+impl Round<'_> {
+    async fn run(&self, state: &mut Watched, shared: &Mutex<Metrics>, out: &mut Output) -> Result<Outcome> {
+        let (began, began_ms) = (Instant::now(), self.context.clock.now_ms());
+        let audited = self.audit(state, began_ms).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let (outcome, report, full) = match &audited {
+            Ok((report, full)) => (report.outcome(), Some(report), *full),
+            Err(_) => (Outcome::Undetermined, None, false),
+        };
+        let findings = report.map_or(0, |report| report.findings.len());
+        let detection = match (outcome, state.intact_ms) {
+            (Outcome::Mismatch, Some(intact)) if state.outcome != Some(Outcome::Mismatch) => Some(began_ms.saturating_sub(intact).max(0)),
+            _ => None,
+        };
+        {
+            let mut metrics = shared.lock();
+            let table = metrics.tables.entry(self.name.to_owned()).or_default();
+            table.take(outcome, report, seconds, began_ms, full, detection);
+            table.errors += u64::from(audited.is_err());
+        }
+        if let Err(error) = &audited {
+            out.line(format_args!("{} {}: {}", output::time(began_ms), self.name, styled(NOTE, error)))?;
+        }
+        if state.outcome != Some(outcome) || state.findings != findings {
+            let before = state.outcome;
+            self.tell(outcome, report, detection, began_ms, out)?;
+            if let Some(webhook) = self.webhook.filter(|_| before.is_some() || outcome != Outcome::Intact) {
+                self.post(webhook, outcome, before, report, detection, began_ms).await;
+            }
+        }
+        if matches!(outcome, Outcome::Intact | Outcome::IntactWithUnsealed) {
+            state.intact_ms = Some(began_ms);
+        }
+        (state.outcome, state.findings) = (Some(outcome), findings);
+        Ok(outcome)
+    }
+
+    /// Audits, reading data where something can have changed. Also says whether all of it was read.
+    async fn audit(&self, state: &mut Watched, now_ms: i64) -> Result<(AuditReport, bool)> {
+        let location = match &state.place {
+            Some(place) => place.clone(),
+            None => state.place.insert(self.context.table(self.name).await?.1).clone(),
+        };
+        let (store, root) = (location.store().clone(), location.root().clone());
+        let version = table::load(store.as_ref(), &root, None).await.ok().map(|snapshot| snapshot.version);
+        let due_ms = i64::try_from(self.args.full_every.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let full = state.full_ms.is_none_or(|last| now_ms.saturating_sub(last) >= due_ms);
+        // In a lake an incremental audit is cheap, and sees files that were overwritten in place.
+        let quick = !full && !location.is_in_lake() && version.is_some() && version == state.version;
+        let options = AuditOptions { quick, incremental: !full, ..AuditOptions::default() };
+        let auditor = Auditor::new(store, root, location.url().as_str(), self.trust.clone(), self.context.clock.clone(), options);
+        let mut report = auditor.audit(&()).await?;
+        if !quick {
+            hold_expectations(&mut report, &location, self.trust, now_ms).await;
+        }
+        state.version = version;
+        state.baseline = report.baseline.as_ref().map(|baseline| baseline.number);
+        if full {
+            state.full_ms = Some(now_ms);
+        }
+        Ok((report, full))
+    }
+
+    fn tell(&self, outcome: Outcome, report: Option<&AuditReport>, detection: Option<i64>, now_ms: i64, out: &mut Output) -> Result<()> {
+        let words = match outcome {
+            Outcome::Intact => styled(GOOD, "intact"),
+            Outcome::IntactWithUnsealed => styled(NOTE, "intact, with unsealed changes"),
+            Outcome::Undetermined => styled(NOTE, "undetermined"),
+            Outcome::Mismatch => styled(BAD, "MISMATCH"),
+        };
+        let found = report.map_or(0, |report| report.findings.len());
+        let within = detection.map_or_else(String::new, |ms| format!(", detected within {} s", ms / 1000));
+        out.line(format_args!("{} {}: {words}, {found} findings{within}", output::time(now_ms), self.name))?;
+        if let (Outcome::Mismatch, Some(report)) = (outcome, report) {
+            for line in super::integrity::findings(&report.findings).iter().take(10) {
+                out.line(format_args!("  {line}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A webhook that fails is said on standard error and counted by nobody else: the watch goes on.
+    async fn post(
+        &self,
+        webhook: &webhook::Webhook,
+        outcome: Outcome,
+        before: Option<Outcome>,
+        report: Option<&AuditReport>,
+        detection: Option<i64>,
+        now_ms: i64,
+    ) {
+        let body = json!({
+            "table": self.name,
+            "time_ms": now_ms,
+            "outcome": metrics::name(outcome),
+            "before": before.map(metrics::name),
+            "detection_seconds": detection.map(|ms| ms / 1000),
+            "report": report.map(AuditReport::to_json),
+        });
+        if let Err(error) = webhook.post(&body).await {
+            anstream::eprintln!("{} the webhook was not told: {error}", styled(NOTE, "note:"));
+        }
+    }
+}
+
+impl TableMetrics {
+    fn take(&mut self, outcome: Outcome, report: Option<&AuditReport>, seconds: f64, now_ms: i64, full: bool, detection_ms: Option<i64>) {
+        self.outcome = Some(outcome);
+        self.runs += 1;
+        self.last_run_ms = Some(now_ms);
+        self.seconds = seconds;
+        if full {
+            self.last_full_ms = Some(now_ms);
+        }
+        self.detection_ms = detection_ms.or(self.detection_ms);
+        if let Some(report) = report {
+            self.findings = report.summary.iter().map(|(verdict, count)| (verdict.name(), *count)).collect();
+            self.version = report.version;
+            self.baseline = report.baseline.as_ref().map(|baseline| baseline.number);
+            self.expires_ms = report.baseline.as_ref().and_then(|baseline| baseline.expires_ms);
+        }
+    }
+}

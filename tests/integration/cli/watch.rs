@@ -1,0 +1,80 @@
+//! `watch`: rounds, metrics, the webhook, and whether it has run.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use super::{Place, sample};
+
+/// A server that takes one POST and gives back its body.
+fn one_post() -> (String, std::thread::JoinHandle<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut text = String::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let read = stream.read(&mut buffer).unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()));
+                if body.len() >= length.unwrap_or(0) {
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    return serde_json::from_str(body).unwrap();
+                }
+            }
+        }
+    });
+    (url, taken)
+}
+
+#[test]
+fn a_round_ends_with_its_outcome_and_leaves_metrics() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let file = place.path("folder/part-0.parquet");
+    std::fs::copy(sample("flights.parquet"), &file).unwrap();
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    place.run(&["watch", "--check", "lakeseal.prom"]).expect(2).says(&["the watch has not run"]);
+    place.run(&["watch", "./folder", "--once", "--metrics", "lakeseal.prom"]).expect(0);
+    let metrics = std::fs::read_to_string(place.path("lakeseal.prom")).unwrap();
+    assert!(metrics.contains("lakeseal_audit_outcome{table=\"./folder\",outcome=\"intact\"} 1\n"), "{metrics}");
+    place.run(&["watch", "--check", "lakeseal.prom", "--max-age", "600"]).expect(0);
+    let old = metrics.lines().map(|line| {
+        if line.starts_with("lakeseal_watch_last") {
+            "lakeseal_watch_last_round_timestamp_seconds 1000.0\n".to_owned()
+        } else {
+            format!("{line}\n")
+        }
+    });
+    std::fs::write(place.path("old.prom"), old.collect::<String>()).unwrap();
+    assert!(place.run(&["watch", "--check", "old.prom"]).expect(2).out.contains("does not run"));
+
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let (url, taken) = one_post();
+    place.run(&["watch", "./folder", "--once", "--metrics", "lakeseal.prom", "--webhook", &url]).expect(1);
+    let told = taken.join().unwrap();
+    assert_eq!((&told["table"], &told["outcome"]), (&"./folder".into(), &"mismatch".into()));
+    assert_eq!(told["report"]["findings"][0]["file"], "part-0.parquet");
+    let metrics = std::fs::read_to_string(place.path("lakeseal.prom")).unwrap();
+    assert!(metrics.contains("lakeseal_audit_outcome{table=\"./folder\",outcome=\"mismatch\"} 1\n"), "{metrics}");
+    place.run(&["watch", "./folder", "--listen", "0.0.0.0:0"]).expect(2).says(&["this machine only"]);
+    place.run(&["watch", "./folder", "--once", "--webhook", "ftp://x"]).expect(2).says(&["http or https"]);
+}
+
+#[test]
+fn in_a_lake_an_incremental_audit_reads_only_what_changed() {
+    let place = Place::new();
+    place.init();
+    place.import(&place.csv("rows.csv", 0, 200), "scores");
+    place.run(&["seal", "scores"]).expect(0);
+    assert_eq!(place.run(&["audit", "scores", "--incremental", "--json"]).expect(0).json()["summary"]["intact"], 1);
+    place.import(&place.csv("more.csv", 500, 10), "scores");
+    place.run(&["watch", "scores", "--once"]).expect(3);
+}
