@@ -24,6 +24,9 @@ pub(super) struct Comparison<'a> {
     pub(super) size: u64,
 }
 
+/// A sealed byte range with its digest, and the row group and leaf that it is; neither for what comes after the last column chunk.
+type Hashed<'a> = (Range<u64>, Digest, Option<(usize, &'a str)>);
+
 /// Row groups and the physical names of their top-level columns that differ.
 pub(super) type Differing = BTreeMap<usize, BTreeSet<String>>;
 
@@ -63,7 +66,7 @@ impl Comparison<'_> {
         let Some(location) = self.file.live.location.as_ref().filter(|_| self.size == self.file.live.size) else {
             return Ok((differing, false));
         };
-        let mut ranges: Vec<(Range<u64>, Digest, Option<(usize, &str)>)> = Vec::new();
+        let mut ranges: Vec<Hashed<'_>> = Vec::new();
         for (at, group) in self.file.row_groups.iter().enumerate() {
             ranges.extend(group.columns.iter().map(|column| (column.bytes.clone(), column.digest, Some((at, column.name.as_str())))));
         }
