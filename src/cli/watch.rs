@@ -18,7 +18,7 @@ use self::metrics::{Metrics, TableMetrics};
 use super::Ending;
 use super::context::Context;
 use super::output::{self, BAD, GOOD, NOTE, Output, styled};
-use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Trust};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Trust, Writers};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::hold_expectations;
@@ -76,6 +76,9 @@ pub struct WatchArgs {
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
+    /// Public keys of the writers who alone may commit, in PEM [default: those of a trust root; else the lake's are recognised]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
 }
 
 /// What is remembered of a table between rounds.
@@ -88,7 +91,7 @@ struct Watched {
     outcome: Option<Outcome>,
     findings: usize,
     /// The table, once it was found; its lake is opened once.
-    place: Option<Location>,
+    place: Option<(Location, Writers)>,
 }
 
 pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) -> Result<Ending> {
@@ -185,9 +188,13 @@ impl Round<'_> {
 
     /// Audits, reading data where something can have changed. Also says whether all of it was read.
     async fn audit(&self, state: &mut Watched, now_ms: i64) -> Result<(AuditReport, bool)> {
-        let location = match &state.place {
+        let (location, writers) = match &state.place {
             Some(place) => place.clone(),
-            None => state.place.insert(self.context.table(self.name).await?.1).clone(),
+            None => {
+                let (lake, location) = self.context.table(self.name).await?;
+                let writers = self.context.writers(&self.args.writers, Some(self.trust), lake.as_ref())?;
+                state.place.insert((location, writers)).clone()
+            }
         };
         let (store, root) = (location.store().clone(), location.root().clone());
         let version = table::load(store.as_ref(), &root, None).await.ok().map(|snapshot| snapshot.version);
@@ -195,8 +202,9 @@ impl Round<'_> {
         let full = state.full_ms.is_none_or(|last| now_ms.saturating_sub(last) >= due_ms);
         // In a lake an incremental audit is cheap, and sees files that were overwritten in place.
         let quick = !full && !location.is_in_lake() && version.is_some() && version == state.version;
-        let options = AuditOptions { quick, incremental: !full, ..AuditOptions::default() };
+        let options = AuditOptions { quick, incremental: !full, writers, ..AuditOptions::default() };
         let auditor = Auditor::new(store, root, location.url().as_str(), self.trust.clone(), self.context.clock.clone(), options);
+        let auditor = auditor.with_log(location.log());
         let mut report = auditor.audit(&()).await?;
         if !quick {
             hold_expectations(&mut report, &location, self.trust, now_ms).await;
