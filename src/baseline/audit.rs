@@ -1,6 +1,6 @@
 //! Auditing: the newest trusted baseline against what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
@@ -14,6 +14,7 @@ use super::compare_rows;
 use super::log::{Log, LogPin};
 use super::observe::Observer;
 use super::progress::Progress;
+use super::purge;
 use super::repository::{Repository, TrustedBaseline};
 use super::sealed::{SealedFile, SealedTable};
 use super::statement::BaselineSummary;
@@ -212,6 +213,13 @@ impl Auditor {
                 }
             }
         };
+        let erased = match self.repository.erased(&self.trust, sealed).await {
+            Ok(erased) => erased,
+            Err(e) => {
+                report.findings.push(Finding::new(Verdict::Undetermined, format!("the records of erasures cannot be read: {e}")));
+                BTreeSet::new()
+            }
+        };
         if snapshot.kind == TableKind::Delta {
             match compare::compare_checkpoints(&place, snapshot.version).await {
                 Ok(found) => comparison.findings.extend(found),
@@ -222,8 +230,9 @@ impl Auditor {
             let suspect: Vec<&String> = comparison.findings.iter().filter_map(|f| f.file.as_ref()).collect();
             sealed.files.keys().filter(|key| snapshot.files.contains_key(*key) && !suspect.contains(&&key.path)).count()
         } else {
-            self.compare_data(snapshot, sealed, &mut comparison, progress).await
+            self.compare_data(snapshot, sealed, &erased, &mut comparison, progress).await
         };
+        purge::excuse_purged(&mut comparison.findings, sealed, &erased);
         report.findings.append(&mut comparison.findings);
         Ok(u64::try_from(intact).unwrap_or(u64::MAX))
     }
@@ -232,6 +241,7 @@ impl Auditor {
         &self,
         snapshot: &TableSnapshot,
         sealed: &SealedTable,
+        erased: &BTreeSet<Digest>,
         comparison: &mut LogComparison,
         progress: &dyn Progress,
     ) -> usize {
@@ -252,6 +262,9 @@ impl Auditor {
         for (file, state) in states {
             match state {
                 FileState::Intact => intact += 1,
+                FileState::Absent if erased.contains(&file.digest) => {
+                    comparison.findings.push(Finding::new(Verdict::Purged, purge::PURGED).file(&file.live.key.path));
+                }
                 // VACUUM takes away what a later commit has removed.
                 FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}
                 FileState::Absent => {

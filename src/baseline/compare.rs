@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use super::canonical;
 use super::compare_attested::{AttestedBy, Writers, compare_attestations};
 use super::later::{self, LaterCommit, RestoredVersion};
-use super::sealed::SealedTable;
+use super::sealed::{SealedFile, SealedTable};
 use super::state;
 use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
+use crate::key::KeyId;
 use crate::table::{self, Commit, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// Where and when a table is compared.
@@ -89,7 +90,8 @@ pub(super) fn compare_pin(newest: Option<u64>, pin: Option<(u64, Digest)>) -> Op
     Some(Finding::new(Verdict::RolledBack, detail))
 }
 
-pub(super) fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
+/// Whether `location` is where the baseline seals the table, or one of its aliases.
+pub fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
     let same = |other: &String| other.trim_end_matches('/') == location.trim_end_matches('/');
     same(&sealed.statement.location) || sealed.statement.aliases.iter().any(same)
 }
@@ -205,6 +207,11 @@ fn gone(snapshot: &TableSnapshot, key: &FileKey) -> Finding {
     Finding::new(Verdict::Missing, detail).file(&key.path)
 }
 
+/// Whether the log says of a live file what was sealed of it.
+pub fn describes_the_same(sealed: &SealedTable, file: &SealedFile, live: &LiveFile) -> bool {
+    compare_live(sealed.statement.state.kind, &file.live, live).is_empty()
+}
+
 /// Holds every sealed member of an `add` action against the found one.
 pub(super) fn compare_live(kind: TableKind, sealed: &LiveFile, found: &LiveFile) -> Vec<Finding> {
     let found = &normal_live(kind, found);
@@ -274,7 +281,8 @@ pub struct LogComparison {
     /// The table at the sealed version, when the log still knows it.
     pub at_sealed: Option<TableSnapshot>,
     pub(super) later: Option<Vec<LaterCommit>>,
-    pub(super) attested: AttestedBy,
+    /// The commits after the baseline that a writer attested, by Delta version, with the writer's key.
+    pub attested: BTreeMap<u64, KeyId>,
 }
 
 /// Compares a table's log with a baseline: the statement, the state at the sealed version, and what later commits did.

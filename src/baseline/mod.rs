@@ -24,6 +24,8 @@ pub mod log;
 mod observe;
 mod pins;
 mod progress;
+mod proven;
+mod purge;
 mod repository;
 mod retained;
 mod seal;
@@ -39,7 +41,7 @@ pub use attestation::{
     read_attestation,
 };
 pub use audit::{AuditOptions, Auditor};
-pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement};
+pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement, describes_the_same, is_sealed_location};
 pub use compare_attested::Writers;
 pub use compare_data::compare_file;
 pub use compare_expectations::{Violation, compare_expectations};
@@ -50,6 +52,8 @@ pub use log::{Log, LogKeys, LogPin, compare_known};
 pub use observe::GroupProfiles;
 pub use pins::{PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 pub use progress::Progress;
+pub use proven::ProvenState;
+pub use purge::{PURGE_PREDICATE_TYPE, PURGE_SIGNATURES, Purge, PurgeRecord, PurgedFile, excuse_purged};
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};

@@ -130,7 +130,7 @@ impl Repository {
         }
     }
 
-    async fn signatures(&self, digest: Digest, statement: &[u8], trust: &Trust) -> Result<Vec<(KeyId, Vec<u8>)>> {
+    pub(super) async fn signatures(&self, digest: Digest, statement: &[u8], trust: &Trust) -> Result<Vec<(KeyId, Vec<u8>)>> {
         let mut found = Vec::new();
         for key in trust.keys(Role::Sealer) {
             let id = key.id();

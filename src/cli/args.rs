@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::key::{Role, Scheme};
+use crate::sql::VerifyMode;
 
 const ABOUT: &str = "A data lake that keeps itself: erasure-coded across regions, sealed by signed baselines, checked while it is queried.";
 
@@ -107,17 +108,36 @@ Examples:
 
 PATH is an object's path inside the lake. Overwritten and deleted objects keep their versions until the lake's retention lets go of them.")]
     Versions(VersionsArgs),
-    /// Make an older version of an object its newest again
+    /// Bring back what was sealed of a table, or an older version of one object
     #[command(
         disable_version_flag = true,
         after_help = "\
-Examples:
+A table, to one of its baselines:
+  lakeseal restore flights --to newest --dry-run      say what would change
+  lakeseal restore flights --to newest                undo all that came after the newest baseline
+  lakeseal restore flights --to newest --keep-attested  but keep the later commits that a writer attested
+  lakeseal restore flights --to 3 --keep 17 --keep 19   but keep these later commits, for which you vouch
+Poisoned or missing files are written anew, at new paths, from the versions that the lake retains of their sealed bytes; one commit makes
+them live, so that every engine reads the truth again. Sealed objects that were changed are put back in place as well. It exits with 1 when
+something cannot be brought back; nothing is written then, unless --partial is given.
+
+One object, to one of its versions:
   lakeseal restore flights/part-00001.parquet --version 0.3f2a…     as listed by `lakeseal versions`
   lakeseal restore flights/part-00001.parquet                       the newest that is not a deletion
-
 Its bytes are verified and written as a new version: nothing is overwritten, and the restore can itself be undone."
     )]
     Restore(RestoreArgs),
+    /// Destroy sealed files for good, in all their versions, on record and by two sealers
+    #[command(after_help = "\
+Examples:
+  lakeseal purge flights --file part-00001.parquet --reason 'erasure request 17'     the first sealer asks
+  lakeseal purge flights --confirm DIGEST                                            the second is shown what for,
+  lakeseal purge flights --confirm DIGEST --yes                                      signs it, and destroys
+Only files that a baseline seals and that are no longer live can be purged: to erase rows, delete them in an ordinary commit first, and then
+purge the files that held them. The record stays for ever, with its reason: audits say `purged`, and neither --verify heal nor restore brings
+the bytes back. It takes the collector's key; a region that is down must come back before all is gone, and the command says so.
+Back-ups and copies that others keep are theirs to erase.")]
+    Purge(PurgeArgs),
     /// Let go of versions that are older than the retention, and of shards that belong to nothing
     #[command(after_help = "\
 Examples:
@@ -380,11 +400,66 @@ pub struct VersionsArgs {
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The object's path in the lake
+    /// The table (with --to), or the object's path in the lake
+    #[arg(value_name = "TABLE|PATH")]
     pub path: String,
-    /// The version, as `lakeseal versions` lists it [default: the newest that is readable and no deletion, before the current one]
+    /// Restore a table to this baseline: its number, or `newest`
+    #[arg(long, value_name = "BASELINE", conflicts_with = "version")]
+    pub to: Option<String>,
+    /// A commit after the baseline that stays, because you vouch for it; repeat for each
+    #[arg(long, value_name = "COMMIT", requires = "to")]
+    pub keep: Vec<u64>,
+    /// Keep the commits after the baseline that a writer attested, unless they were made from files that differ now
+    #[arg(long, requires = "to")]
+    pub keep_attested: bool,
+    /// Public keys of the writers whose attestations count, in PEM [default: those of the trust root, else the lake's]
+    #[arg(long, value_name = "FILE", requires = "keep_attested")]
+    pub writers: Vec<PathBuf>,
+    /// Restore what can be, although something is lost
+    #[arg(long, requires = "to")]
+    pub partial: bool,
+    /// Say what would change; change nothing
+    #[arg(long, requires = "to")]
+    pub dry_run: bool,
+    /// Print one JSON object
+    #[arg(long, requires = "to")]
+    pub json: bool,
+    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub trust: Vec<PathBuf>,
+    /// An object's version, as `lakeseal versions` lists it [default: the newest that is readable and no deletion, before the current one]
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
+}
+/// `purge`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// The table
+    pub table: String,
+    /// A sealed file that is no longer live, by its path in the table; repeat for each
+    #[arg(long = "file", value_name = "FILE", required_unless_present = "confirm", conflicts_with = "confirm")]
+    pub files: Vec<String>,
+    /// Why. It is recorded for ever: no personal data belongs into it
+    #[arg(long, value_name = "TEXT", required_unless_present = "confirm")]
+    pub reason: Option<String>,
+    /// Sign as the second sealer what the first prepared, and destroy it
+    #[arg(long, value_name = "DIGEST")]
+    pub confirm: Option<String>,
+    /// The record was looked at, and is right
+    #[arg(long, requires = "confirm")]
+    pub yes: bool,
+    /// The sealer's private key [default: HOME/keys/sealer.pem]
+    #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// The collector's private key [default: HOME/lakes/LAKE_ID/collector.pem]
+    #[arg(long, value_name = "FILE", env = "LAKESEAL_COLLECTOR_KEY", hide_env_values = true)]
+    pub collector_key: Option<PathBuf>,
+    /// Public keys of the sealers whom you trust, in PEM, or a trust root [default: HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `collect`.
@@ -561,6 +636,9 @@ pub struct SqlArgs {
     /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
     #[arg(long)]
     pub sealed: bool,
+    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there), off
+    #[arg(long, value_name = "MODE", default_value_t = VerifyMode::Enforce)]
+    pub verify: VerifyMode,
     /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,

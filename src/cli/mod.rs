@@ -18,7 +18,9 @@ mod lake;
 mod lineage;
 mod log;
 mod membership;
+mod purge;
 mod report;
+mod restore_table;
 mod rows;
 mod shell;
 mod sql;
@@ -100,8 +102,12 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Status(args) => status::run(args, context, out).await,
         Command::Scrub(args) => care::scrub(args, context, out).await,
         Command::Collect(args) => care::collect(args, context, out).await,
+        Command::Purge(args) => purge::run(args, context, out).await,
         Command::Versions(args) => versions::versions(args, context, out).await,
-        Command::Restore(args) => versions::restore(args, context, out).await,
+        Command::Restore(args) => match args.to.clone() {
+            Some(to) => restore_table::run(args, &to, context, out).await,
+            None => versions::restore(args, context, out).await,
+        },
         Command::Keys(command) => keys::run(command, &context.home, out),
         Command::Import(args) => transfer::import(args, context, out).await,
         Command::Tables => lake::tables(context, out).await,

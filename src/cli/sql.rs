@@ -9,19 +9,21 @@ use futures::StreamExt as _;
 use super::Ending;
 use super::args::{RowFormat, SqlArgs};
 use super::context::Context;
-use super::output::{NOTE, Output, styled};
+use super::output::{BAD, GOOD, NOTE, Output, styled};
 use super::pins::PinFile;
 use super::progress;
 use super::rows::Rows;
 use crate::baseline::Pins;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, to_error};
+use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, VerifyMode, to_error};
+use crate::verify::{Action, Reports};
 
 pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let pins = PinFile::read_if_any(args.pin.as_deref()).await?.map(|file| Arc::new(file.pins));
-    let session = session(&args.tables, &args.trust, &args.writers, args.sealed, pins, context).await?;
+    let session = session_in(args.verify, &args.tables, &args.trust, &args.writers, args.sealed, pins, context).await?;
     let Some(query) = &args.query else {
-        return super::shell::run(&session, args.format, context, out).await;
+        let ending = super::shell::run(&session, args.format, context, out).await?;
+        return Ok(if tell_reports(session.reports()) == Ending::Mismatch { Ending::Mismatch } else { ending });
     };
     let spinner = progress::spinner("asking");
     let answer = ask(&session, query, args.format, out, &spinner).await;
@@ -29,7 +31,23 @@ pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> R
     for note in session.notes() {
         anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
     }
-    answer.map(|()| Ending::Done)
+    answer?;
+    Ok(tell_reports(session.reports()))
+}
+
+/// Says on standard error what was done about differences, and what the answer comes to: rows that were left out, or delivered although
+/// they differ, make it no answer about the sealed table.
+pub(super) fn tell_reports(reports: &Reports) -> Ending {
+    for incident in reports.incidents().iter().filter(|incident| incident.action != Action::Refused) {
+        let style = if incident.action == Action::Healed { GOOD } else { BAD };
+        let text = incident.to_string();
+        let rest = text.strip_prefix(incident.action.name()).unwrap_or(&text);
+        anstream::eprintln!("{}{rest}", styled(style, incident.action.name()));
+    }
+    if reports.dropped() > 0 {
+        anstream::eprintln!("{} {} more", styled(NOTE, "note:"), reports.dropped());
+    }
+    if reports.any(Action::Skipped) || reports.any(Action::Delivered) { Ending::Mismatch } else { Ending::Done }
 }
 
 async fn ask(session: &SealedSession, query: &str, format: RowFormat, out: &mut Output, spinner: &indicatif::ProgressBar) -> Result<()> {
@@ -55,8 +73,20 @@ pub(super) async fn collect(query: &str, context: &Context) -> Result<Vec<Record
     session(&[], &[], &[], false, None, context).await?.run(query).await
 }
 
-/// A session as the arguments describe it.
+/// A session as the arguments describe it, in which every difference is an error.
 pub(super) async fn session(
+    tables: &[String],
+    trust: &[PathBuf],
+    writers: &[PathBuf],
+    sealed: bool,
+    pins: Option<Arc<Pins>>,
+    context: &Context,
+) -> Result<SealedSession> {
+    session_in(VerifyMode::Enforce, tables, trust, writers, sealed, pins, context).await
+}
+
+async fn session_in(
+    verify: VerifyMode,
     tables: &[String],
     trust: &[PathBuf],
     writers: &[PathBuf],
@@ -70,12 +100,14 @@ pub(super) async fn session(
     let trust = context.trust_if_any(trust)?;
     let writers = context.writers(writers, trust.as_ref(), lake.as_ref())?;
     let options = TableOptions {
+        verify,
         mode,
         require_sealed: sealed,
         clock: context.clock.clone(),
         writers,
         lake_id: lake.as_ref().map(|lake| lake.lake.record.lake),
         pins,
+        ..TableOptions::default()
     };
     let lake = lake.map(|lake| lake.named);
     let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;

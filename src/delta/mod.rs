@@ -10,6 +10,7 @@ mod import;
 mod list;
 mod location;
 mod operation;
+mod restore;
 mod scheme;
 mod session;
 mod source;
@@ -22,6 +23,7 @@ pub use import::{Import, ImportMode, ImportProgress, Imported, import};
 pub use list::tables;
 pub use location::{LakeStore, Location};
 pub use operation::{Operation, Records};
+pub use restore::{PutBack, Replacement, RestoreOptions, RestorePlan, Restored, plan as plan_restore};
 pub use scheme::{SCHEME, register_lake_scheme};
 pub use session::{StoreRegistry, session};
 

@@ -1,14 +1,17 @@
 //! The schema of a session: the lake's tables by name, anything addressable by path or URL, and what was registered.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::SessionState;
 use parking_lot::RwLock;
 
 use super::external;
+use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use crate::baseline::Trust;
 use crate::delta::{LakeStore, Location};
@@ -19,14 +22,31 @@ use crate::error::{ErrorKind, Result};
 pub(crate) struct Resolver {
     pub(super) lake: Option<LakeStore>,
     pub(super) trust: Option<Trust>,
+    /// How tables are opened, but for what the session's own settings say.
     pub(super) options: TableOptions,
     /// Tables from elsewhere that the session gave a name.
     pub(super) registered: RwLock<HashMap<String, Location>>,
     /// For people: what was read without being verified, or could not be looked at.
     pub(super) notes: Arc<RwLock<Vec<String>>>,
+    /// The session whose settings count.
+    pub(super) session: OnceLock<Weak<RwLock<SessionState>>>,
 }
 
 impl Resolver {
+    /// How tables are opened now: as was said when the session was made, and by what was SET since.
+    pub(super) fn table_options(&self) -> TableOptions {
+        let session = self.session.get().and_then(Weak::upgrade);
+        let settings = session.and_then(|state| Settings::of(state.read().config_options()));
+        match settings {
+            Some(Settings { verify, read }) => TableOptions { verify, mode: read, ..self.options.clone() },
+            None => self.options.clone(),
+        }
+    }
+
+    pub(super) async fn open(&self, location: &Location) -> Result<VerifiedTable> {
+        VerifiedTable::open(location, self.trust.as_ref(), &self.table_options()).await
+    }
+
     pub(super) fn location(&self, name: &str) -> Result<Location> {
         Location::parse(name, self.lake.as_ref()).map(|location| location.of_lake(self.options.lake_id))
     }
@@ -66,12 +86,20 @@ impl SchemaProvider for LakeSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        if let Some(table) = self.registered.read().get(name) {
-            return Ok(Some(table.clone()));
-        }
-        let opened = match self.resolver.location(name) {
-            Ok(location) => VerifiedTable::open(&location, self.resolver.trust.as_ref(), &self.resolver.options).await,
-            Err(error) => Err(error),
+        let registered = self.registered.read().get(name).cloned();
+        let opened = match registered {
+            // A table that was opened under other settings is opened anew under those of now.
+            Some(table) => match (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
+                Some(verified) if verified.settings() != self.resolver.table_options().settings() => {
+                    let location = verified.location().clone();
+                    self.resolver.open(&location).await
+                }
+                _ => return Ok(Some(table)),
+            },
+            None => match self.resolver.location(name) {
+                Ok(location) => self.resolver.open(&location).await,
+                Err(error) => Err(error),
+            },
         };
         match opened {
             Ok(table) => {

@@ -278,7 +278,7 @@ impl Replay<'_> {
         }
         let target = self.target_name();
         if !schema.table_exist(&target) && self.commit.lineage.operation == "INSERT" {
-            let table = VerifiedTable::open_at(self.location, None, &self.resolver.options, Some(self.commit.version)).await?;
+            let table = VerifiedTable::open_at(self.location, None, &self.resolver.options, self.commit.version).await?;
             let empty = MemTable::try_new(table.schema(), vec![vec![]]).map_err(to_error)?;
             keep(&target, Arc::new(empty))?;
         }
@@ -337,7 +337,7 @@ impl Replay<'_> {
             return Err(Error::new(ErrorKind::Mismatch, "another table lies where the input was").with("input", &input.uri));
         }
         let trust = self.resolver.trust.as_ref();
-        let opened = VerifiedTable::open_at(&location, trust, &self.resolver.options, Some(version)).await?;
+        let opened = VerifiedTable::open_at(&location, trust, &self.resolver.options, version).await?;
         opened.check()?;
         Ok(opened)
     }

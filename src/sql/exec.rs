@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties};
@@ -65,11 +66,18 @@ pub(super) struct VerifiedExec {
     inner: Arc<dyn ExecutionPlan>,
     recorder: Recorder,
     registration: Arc<Registration>,
+    /// Row groups and whole files that are left out of the table.
+    left_out: (usize, usize),
 }
 
 impl VerifiedExec {
-    pub(super) fn new(inner: Arc<dyn ExecutionPlan>, recorder: Recorder, registration: Arc<Registration>) -> Self {
-        Self { inner, recorder, registration }
+    pub(super) fn new(
+        inner: Arc<dyn ExecutionPlan>,
+        recorder: Recorder,
+        registration: Arc<Registration>,
+        left_out: (usize, usize),
+    ) -> Self {
+        Self { inner, recorder, registration, left_out }
     }
 
     fn around(&self, inner: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
@@ -151,6 +159,21 @@ impl ExecutionPlan for VerifiedExec {
             Some(inner) => Ok(inner.clone()),
             None => internal_err!("a verified scan has exactly one input"),
         }
+    }
+
+    /// What was done for the table up to now, by all scans of it.
+    fn metrics(&self) -> Option<MetricsSet> {
+        let set = ExecutionPlanMetricsSet::new();
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        for (name, n) in [
+            ("healed_blocks", count(self.recorder.healed_blocks())),
+            ("delivered_blocks", count(self.recorder.delivered_blocks())),
+            ("skipped_row_groups", self.left_out.0),
+            ("skipped_files", self.left_out.1),
+        ] {
+            MetricBuilder::new(&set).global_counter(name).add(n);
+        }
+        Some(set.clone_inner())
     }
 
     fn supports_limit_pushdown(&self) -> bool {

@@ -10,6 +10,10 @@
 //! In the mode `Latest`, the default, commits after the baseline are read as they are, their statistics included, and noted; what
 //! the baseline sealed stays verified. The mode `Sealed` reads nothing else.
 //!
+//! What is done about a difference is a session's to say ([`VerifyMode`]): `SET lakeseal.verify = 'heal'` serves the sealed bytes from
+//! retained versions, `quarantine` leaves row groups out, `warn` delivers what differs; `SET lakeseal.read = 'sealed'` reads exactly the
+//! baseline. All of it is told: by [`SealedSession::reports`], the table function `reports()`, and in EXPLAIN ANALYZE.
+//!
 //! DataFusion's own errors become Lakeseal's with [`to_error`].
 
 mod catalog;
@@ -22,16 +26,20 @@ mod expectations;
 mod functions;
 mod insert;
 mod lineage;
+mod open;
 mod poison_diff;
 mod record;
+mod reports;
 mod rows_compared;
 mod session;
+mod settings;
 mod table;
 mod write;
 
 pub use expectations::{check_expectations, hold_expectations, violations};
 pub use session::{SealedSession, SessionOptions};
-pub use table::{ReadMode, TableOptions, VerifiedTable};
+pub use settings::{ReadMode, Settings, VerifyMode};
+pub use table::{TableOptions, VerifiedTable};
 
 use datafusion::error::DataFusionError;
 

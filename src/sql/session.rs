@@ -1,7 +1,7 @@
 //! A DataFusion session in which every table is verified.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
@@ -10,13 +10,15 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use parking_lot::RwLock;
 
 use super::catalog::{LakeSchema, Resolver};
+use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
-use super::{derivation, drift, functions, lineage, poison_diff};
+use super::{derivation, drift, functions, lineage, poison_diff, reports};
 use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};
 use crate::error::Result;
 use crate::lineage::CommitLineage;
+use crate::verify::Reports;
 
 /// Name of the session's catalog and of its one schema.
 pub(super) const CATALOG: &str = "lakeseal";
@@ -47,6 +49,7 @@ pub(super) fn session_config() -> SessionConfig {
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
+        .with_option_extension(Settings::default())
 }
 
 impl SealedSession {
@@ -59,6 +62,7 @@ impl SealedSession {
             Some(lake) => delta::tables(lake.store.as_ref()).await?,
             None => Vec::new(),
         };
+        let settings = options.tables.settings();
         let notes = Arc::new(RwLock::new(Vec::new()));
         let resolver = Arc::new(Resolver {
             lake: options.lake,
@@ -66,6 +70,7 @@ impl SealedSession {
             options: options.tables,
             registered: RwLock::default(),
             notes: notes.clone(),
+            session: OnceLock::new(),
         });
         let schema = LakeSchema {
             resolver: resolver.clone(),
@@ -77,7 +82,7 @@ impl SealedSession {
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(to_error)?;
         let state = SessionStateBuilder::new()
             .with_default_features()
-            .with_config(session_config())
+            .with_config(session_config().with_option_extension(settings))
             .with_runtime_env(delta::runtime(Arc::new(StoreRegistry::default()))?)
             .build();
         let context = SessionContext::new_with_state(state);
@@ -87,6 +92,9 @@ impl SealedSession {
         derivation::register(&context, &resolver);
         poison_diff::register(&context, &resolver);
         drift::register(&context, &resolver);
+        reports::register(&context, &resolver.options.reports);
+        // Set once, here: the session exists only now.
+        let _ = resolver.session.set(context.state_weak_ref());
         Ok(Self { context, resolver, notes })
     }
 
@@ -95,12 +103,13 @@ impl SealedSession {
         &self.context
     }
 
-    /// Opens the table at `location` and makes it queryable as `name`, at the version that it has now.
+    /// Opens the table at `location` and makes it queryable as `name`, at the version that it has now (and anew whenever the session's
+    /// settings are others than those it was opened with).
     ///
     /// # Errors
     /// Those of [`VerifiedTable::open`].
     pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
-        let table = Arc::new(VerifiedTable::open(location, self.resolver.trust.as_ref(), &self.resolver.options).await?);
+        let table = Arc::new(self.resolver.open(location).await?);
         self.notes.write().extend(table.notes().iter().cloned());
         self.context.register_table(name, table.clone()).map_err(to_error)?;
         self.resolver.registered.write().insert(name.to_owned(), location.clone());
@@ -108,6 +117,7 @@ impl SealedSession {
     }
 
     /// Plans `query`. Names of tables are case-sensitive. What it writes gets lineage; `CREATE TABLE … AS` makes a table of the lake.
+    /// `SET lakeseal.verify = …` and `SET lakeseal.read = …` hold for later queries ([`Settings`](super::Settings)).
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when a table that it names cannot be opened as it was sealed.
@@ -132,6 +142,11 @@ impl SealedSession {
         let location = self.resolver.location_of(table)?;
         let commits = lineage::table_commits(&self.resolver, &location).await?;
         Ok((location, commits))
+    }
+
+    /// What was healed, left out, delivered or refused in all queries so far. SQL has the same as `reports()`.
+    pub fn reports(&self) -> &Reports {
+        &self.resolver.options.reports
     }
 
     /// For people: what was read without being verified, and why, in all queries so far.

@@ -183,6 +183,14 @@ impl ErasureStore {
     }
 }
 
+impl<'a> Collector<'a> {
+    /// A run over single names, for which no age is waited for.
+    pub(super) fn without_age(inner: &'a Inner, key: &'a PrivateKey, options: &'a CollectOptions, clocks: Clocks) -> Self {
+        let report = CollectReport::default();
+        Self { inner, key, options, clocks, report, progress: &|_| {}, retention_seconds: 0, named: HashSet::new() }
+    }
+}
+
 impl Collector<'_> {
     async fn versions(&mut self) -> Result<()> {
         let mut names = self.inner.registers.walk(self.options.prefix.as_ref(), self.options.resume_after.as_ref());
@@ -205,7 +213,7 @@ impl Collector<'_> {
     }
 
     /// Collects what is old of one name. Nothing is asked of the regions while the lists show that there is nothing to do.
-    async fn name(&mut self, walked: &WalkedRegister) -> Result<()> {
+    pub(super) async fn name(&mut self, walked: &WalkedRegister) -> Result<()> {
         let Some((_, older)) = walked.slots.split_first() else { return Ok(()) };
         let path = &walked.path;
         let done = older.iter().filter(|slot| self.is_finished(path, slot)).count();

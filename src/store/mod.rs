@@ -27,6 +27,7 @@ mod multipart;
 mod orphans;
 mod pace;
 mod plan;
+mod purge;
 mod put;
 mod read;
 mod read_repair;

@@ -35,7 +35,7 @@ pub(super) async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u
     if let Some(version) = version.filter(|version| *version != 0) {
         return Err(Error::new(ErrorKind::NotFound, "a folder of Parquet files has no versions but 0").with("version", version));
     }
-    let partition_columns = partition_columns(&files);
+    let partition_columns = partition_columns_of(&files);
     Ok(TableSnapshot {
         kind: TableKind::Parquet,
         table_id: String::new(),
@@ -95,7 +95,8 @@ fn partition_value(folder: &str) -> Option<(String, Option<String>)> {
     Some((decoded(name), (value != NULL_PARTITION).then(|| decoded(value))))
 }
 
-fn partition_columns(files: &BTreeMap<FileKey, LiveFile>) -> Vec<String> {
+/// The partition columns of a folder of Parquet, in the order of its folders.
+pub(crate) fn partition_columns_of(files: &BTreeMap<FileKey, LiveFile>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for file in files.values() {
         for folder in file.key.path.split('/') {

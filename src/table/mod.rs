@@ -11,6 +11,7 @@ mod log;
 mod path;
 mod replay;
 mod schema;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -112,11 +113,13 @@ pub struct TableSnapshot {
 }
 
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
+pub(crate) use folder::partition_columns_of;
 pub(crate) use json::parse as parse_json;
 pub use load::load;
 pub(crate) use log::{commit_versions, parse_commit_path, read_commit, read_object};
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
+pub use written::{add_action, written_as_commit};
 
 #[cfg(test)]
 mod tests;

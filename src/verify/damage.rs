@@ -1,7 +1,7 @@
 //! What a verified read found wrong, kept for the query that it happened in.
 
-use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -25,30 +25,36 @@ impl Damage {
     /// The damage as an error of kind [`ErrorKind::Mismatch`] that names every place.
     pub fn to_error(&self) -> Error {
         let mut error = Error::new(ErrorKind::Mismatch, self.detail.clone()).with("table", &self.table).with("file", &self.file);
-        let mut groups: Vec<u32> = self.places.iter().filter_map(|(group, _)| *group).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        if !groups.is_empty() {
-            error = error.with(if groups.len() == 1 { "row group" } else { "row groups" }, Listed(&groups));
-        }
-        let mut columns: Vec<&String> = self.places.iter().filter_map(|(_, column)| column.as_ref()).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        if !columns.is_empty() {
-            error = error.with(if columns.len() == 1 { "column" } else { "columns" }, Listed(&columns));
+        for (one, many, values) in [("row group", "row groups", self.row_groups()), ("column", "columns", self.columns())] {
+            if !values.is_empty() {
+                error = error.with(if values.len() == 1 { one } else { many }, values.join(", "));
+            }
         }
         error
     }
-}
 
-struct Listed<'a, T>(&'a [T]);
+    /// The row groups of its places, ascending, each once.
+    pub fn row_groups(&self) -> Vec<String> {
+        let mut groups: Vec<u32> = self.places.iter().filter_map(|(group, _)| *group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups.iter().map(ToString::to_string).collect()
+    }
 
-impl<T: fmt::Display> fmt::Display for Listed<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, item) in self.0.iter().enumerate() {
-            write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;
+    /// The columns of its places, in order, each once.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = self.places.iter().filter_map(|(_, column)| column.clone()).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    pub(super) fn add_places(&mut self, places: &[(Option<u32>, Option<String>)]) {
+        for place in places {
+            if !self.places.contains(place) {
+                self.places.push(place.clone());
+            }
         }
-        Ok(())
     }
 }
 
@@ -71,23 +77,48 @@ pub(super) fn places_of(file: &SealedFile, bad: &std::ops::Range<u64>) -> Vec<(O
 
 /// Keeps what verified reads found. Engines turn errors into text on some of their paths; here the finding itself survives.
 #[derive(Debug, Clone, Default)]
-pub struct Recorder(Arc<Mutex<Vec<Damage>>>);
+pub struct Recorder(Arc<Recorded>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    refused: Mutex<Vec<Damage>>,
+    healed: AtomicU64,
+    delivered: AtomicU64,
+}
 
 impl Recorder {
-    /// Everything found so far.
+    /// Everything found so far that reads were refused for.
     pub fn damages(&self) -> Vec<Damage> {
-        self.0.lock().clone()
+        self.0.refused.lock().clone()
     }
 
     /// The first thing found, as an error.
     pub fn first_error(&self) -> Option<Error> {
-        self.0.lock().first().map(Damage::to_error)
+        self.0.refused.lock().first().map(Damage::to_error)
+    }
+
+    /// How many blocks of 64 KiB were served from elsewhere.
+    pub fn healed_blocks(&self) -> u64 {
+        self.0.healed.load(Ordering::Relaxed)
+    }
+
+    /// How many blocks of 64 KiB were delivered although they differ.
+    pub fn delivered_blocks(&self) -> u64 {
+        self.0.delivered.load(Ordering::Relaxed)
     }
 
     pub(super) fn record(&self, damage: &Damage) {
-        let mut damages = self.0.lock();
+        let mut damages = self.0.refused.lock();
         if !damages.contains(damage) {
             damages.push(damage.clone());
         }
+    }
+
+    pub(super) fn count_healed(&self, blocks: u64) {
+        self.0.healed.fetch_add(blocks, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_delivered(&self, blocks: u64) {
+        self.0.delivered.fetch_add(blocks, Ordering::Relaxed);
     }
 }

@@ -8,13 +8,23 @@
 //! * files of deletion vectors, pinned when the store is made;
 //! * live files of later commits, passed through as they are.
 //!
+//! What is done with bytes that differ is the [`View`]'s to say: refuse them, serve the sealed ones from elsewhere (`heal`), or deliver them.
+//! A view may also show a log of its own, and files without their damaged row groups (`quarantine`).
+//!
 //! Listings are sorted and cost nothing, for the objects are known. Everything is read-only.
 
 mod damage;
+mod heal;
+mod incident;
 mod objects;
+mod quarantine;
 mod read;
 mod reads;
+mod seals;
+mod state;
+mod stream;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -33,16 +43,51 @@ use object_store::{
 use parking_lot::Mutex;
 
 pub use damage::{Damage, Recorder};
+pub use heal::{CopyAt, find_exact};
+pub use incident::{Action, Incident, Reports};
+pub use quarantine::{Examined, Trimmed, examine};
 pub use reads::{Extent, ReadFile};
+pub use seals::FirstSeals;
+pub use state::sealed_state;
 
 use self::objects::{Object, Objects};
 use self::reads::ReadLog;
 use crate::baseline::{Repository, SealedTable};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{TableSchema, TableSnapshot};
+use crate::table::{FileKey, TableSchema, TableSnapshot};
 
 /// Verified blocks that are kept, 64 KiB each.
 const CACHED_BLOCKS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+
+/// What is done with bytes that are not the sealed ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDifference {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// The sealed ones are served from a retained version or another copy, by their exact digest; else they are refused.
+    Heal,
+    /// They are delivered as they are. Objects of the log, and deletion vectors, are still refused.
+    Deliver,
+}
+
+/// How a table is shown, beyond what is sealed of it.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// What is done with bytes that differ.
+    pub on_difference: OnDifference,
+    /// A log to be shown in place of the stored one: a single commit, of version 0.
+    pub log: Option<Bytes>,
+    /// Sealed files that are shown without some of their row groups.
+    pub trimmed: BTreeMap<FileKey, Trimmed>,
+    /// Digests of sealed data that was erased on record: it is never served from elsewhere.
+    pub erased: BTreeSet<Digest>,
+    /// Where seals are read instead of in the table's own store.
+    pub seals: Option<Arc<dyn ObjectStore>>,
+    /// Where it is told what was done.
+    pub reports: Reports,
+}
 
 /// One table at one version, read-only, each byte verified before it is released.
 #[derive(Debug, Clone)]
@@ -57,6 +102,7 @@ pub(crate) struct Shared {
     root: Path,
     objects: Objects,
     cache: Mutex<LruCache<(Path, u64), Bytes>>,
+    view: View,
     recorder: Recorder,
     reads: ReadLog,
     schema: TableSchema,
@@ -78,8 +124,23 @@ impl VerifiedStore {
         snapshot: &TableSnapshot,
         sealed: Option<&SealedTable>,
     ) -> Result<Self> {
-        let objects = Objects::of(store.as_ref(), &root, snapshot, sealed).await?;
-        let repository = Repository::new(store.clone(), root.clone());
+        Self::with_view(store, root, name, snapshot, sealed, View::default()).await
+    }
+
+    /// As [`Self::new`], shown as `view` says.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub async fn with_view(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        name: impl Into<String>,
+        snapshot: &TableSnapshot,
+        sealed: Option<&SealedTable>,
+        view: View,
+    ) -> Result<Self> {
+        let objects = Objects::of(store.as_ref(), &root, snapshot, sealed, &view).await?;
+        let repository = Repository::new(view.seals.clone().unwrap_or_else(|| store.clone()), root.clone());
         let cache = Mutex::new(LruCache::new(CACHED_BLOCKS));
         let shared = Shared {
             store,
@@ -88,6 +149,7 @@ impl VerifiedStore {
             root,
             objects,
             cache,
+            view,
             recorder: Recorder::default(),
             reads: ReadLog::default(),
             schema: snapshot.schema.clone(),

@@ -1,14 +1,18 @@
 //! The objects that a verified table consists of; nothing else exists for its readers.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+use super::View;
 use super::damage::Damage;
+use super::heal::CopyAt;
+use super::quarantine::Trimmed;
 use crate::baseline::{SealedFile, SealedTable};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +21,9 @@ use crate::table::{LiveFile, TableSnapshot};
 
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
+
+/// The only version of a log of our own.
+pub(super) const OWN_VERSION: u64 = 0;
 
 /// One object that readers may see.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub(super) struct Object {
     pub(super) content: Content,
     pub(super) blocks: OnceCell<Arc<BlockList>>,
     pub(super) damage: OnceCell<Damage>,
+    /// Where its bytes may be had besides, once they were looked for.
+    pub(super) copies: OnceCell<Vec<CopyAt>>,
 }
 
 /// What an object's bytes are held against.
@@ -40,14 +49,34 @@ pub(super) enum Content {
     Sealed(Arc<SealedFile>),
     /// Nothing: a live file that no baseline covers yet.
     Later,
+    /// Bytes of our own: a log that says the sealed state.
+    Own(Bytes),
+    /// A sealed file without its damaged row groups: the found file up to its footer, and a footer of ours.
+    Trimmed(Box<TrimmedObject>),
+}
+
+/// The parts of a trimmed file.
+#[derive(Debug)]
+pub(super) struct TrimmedObject {
+    /// The found file.
+    pub(super) base: Object,
+    pub(super) trimmed: Trimmed,
 }
 
 impl Object {
+    fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
+        let shown = shown(root, &path);
+        let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { path, shown, size, modified_ms, content, blocks, damage, copies }
+    }
+
     pub(super) fn digest(&self) -> Option<Digest> {
         match &self.content {
             Content::Pinned(digest) => Some(*digest),
             Content::Sealed(file) => Some(file.digest),
-            Content::Later => None,
+            // What is left of a trimmed file is no sealed object.
+            Content::Later | Content::Trimmed(_) => None,
+            Content::Own(bytes) => Some(Digest::of(bytes)),
         }
     }
 
@@ -80,10 +109,20 @@ pub(super) struct Objects(pub(super) BTreeMap<Path, Object>);
 
 impl Objects {
     /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them.
-    pub(super) async fn of(store: &dyn ObjectStore, root: &Path, snapshot: &TableSnapshot, sealed: Option<&SealedTable>) -> Result<Self> {
+    pub(super) async fn of(
+        store: &dyn ObjectStore,
+        root: &Path,
+        snapshot: &TableSnapshot,
+        sealed: Option<&SealedTable>,
+        view: &View,
+    ) -> Result<Self> {
         let mut objects = Self(BTreeMap::new());
+        if let Some(log) = &view.log {
+            let path = root.clone().join("_delta_log").join(format!("{OWN_VERSION:020}.json"));
+            objects.add(root, path, log.len() as u64, 0, Content::Own(log.clone()));
+        }
         let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();
-        for (path, (digest, size)) in &snapshot.log_objects {
+        for (path, (digest, size)) in snapshot.log_objects.iter().filter(|_| view.log.is_none()) {
             let version = path.filename().and_then(|name| name.get(..20)).and_then(|digits| digits.parse().ok());
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
             objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
@@ -93,6 +132,13 @@ impl Objects {
             // A file outside of the table is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
             let sealed_file = sealed.and_then(|sealed| sealed.files.get(key));
+            if let (Some(file), Some(trimmed)) = (sealed_file, view.trimmed.get(key)) {
+                let mut base = Object::new(root, path.clone(), file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
+                base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));
+                let content = Content::Trimmed(Box::new(TrimmedObject { base, trimmed: trimmed.clone() }));
+                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content);
+                continue;
+            }
             let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::new(file.clone())));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
             objects.add(root, path.clone(), size, live.modification_time_ms, content);
@@ -109,9 +155,7 @@ impl Objects {
     }
 
     fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) {
-        let shown = shown(root, &path);
-        let object = Object { path: path.clone(), shown, size, modified_ms, content, blocks: OnceCell::new(), damage: OnceCell::new() };
-        self.0.insert(path, object);
+        self.0.insert(path.clone(), Object::new(root, path, size, modified_ms, content));
     }
 
     async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, live: &LiveFile, pinned: &mut HashSet<Path>) -> Result<()> {

@@ -5,19 +5,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::Shared;
 use super::damage::{Damage, places_of};
-use super::objects::{Content, Object};
+use super::incident::{Action, Incident};
+use super::objects::{Content, Object, TrimmedObject};
+use super::{OnDifference, Shared};
 use crate::baseline::compare_file;
 use crate::digest::{BLOCK_BYTES, BlockHasher, BlockList};
 use crate::error::{Error, ErrorKind, Result};
 
-const BLOCK: u64 = BLOCK_BYTES as u64;
+pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
 
 impl Shared {
     /// The object's block list: from evidence, or made while reading the object once when only its digest is pinned.
@@ -26,33 +25,70 @@ impl Shared {
             if let Some(known) = object.known_blocks() {
                 return Ok(Arc::new(known?));
             }
-            match &object.content {
-                Content::Sealed(file) => Ok(Arc::new(self.repository.blocks(file).await?)),
-                _ => self.hash_whole(object).await.map(Arc::new),
+            let Content::Sealed(file) = &object.content else { return self.hash_whole(object).await.map(Arc::new) };
+            match self.repository.blocks(file).await {
+                Ok(list) => Ok(Arc::new(list)),
+                // The list is no secret and no authority: it can be made anew from bytes that have the sealed digest.
+                Err(error) if self.view.on_difference == OnDifference::Heal && !error.is_retryable() => {
+                    self.hash_whole(object).await.map(Arc::new)
+                }
+                Err(error) => Err(error),
             }
         });
         made.await.cloned()
     }
 
     async fn hash_whole(&self, object: &Object) -> Result<BlockList> {
-        let mut stream = self.store.get(&object.path).await?.into_stream();
         let mut hasher = BlockHasher::new();
-        while let Some(bytes) = stream.try_next().await? {
-            hasher.update(&bytes);
-        }
+        let trouble = match self.store.get(&object.path).await {
+            Ok(result) => {
+                let mut stream = result.into_stream();
+                while let Some(bytes) = stream.try_next().await? {
+                    hasher.update(&bytes);
+                }
+                Trouble::Bytes(0..object.size)
+            }
+            Err(error) => self.trouble(object, error).await?,
+        };
         let list = hasher.finish();
         if list.len() == object.size && Some(list.root()) == object.digest() {
             return Ok(list);
         }
-        Err(self.differs(object, None).await)
+        if let (OnDifference::Heal, Some(digest)) = (self.view.on_difference, object.digest())
+            && let Some(list) = self.healed_blocks(object, digest).await?
+        {
+            return Ok(list);
+        }
+        Err(self.refuse(object, &trouble).await)
     }
 
-    /// Some ranges of an object, each verified: fetches the union of the blocks that they touch and that are not at hand.
+    /// Some ranges of an object, each verified.
     pub(super) async fn read_ranges(&self, object: &Object, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         check_ranges(object, ranges)?;
-        if matches!(object.content, Content::Later) {
-            return Ok(self.store.get_ranges(&object.path, ranges).await?);
+        match &object.content {
+            Content::Later => Ok(self.store.get_ranges(&object.path, ranges).await?),
+            Content::Own(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
+            Content::Trimmed(file) => self.read_trimmed(file, ranges).await,
+            Content::Pinned(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
         }
+    }
+
+    /// What stands before the stored footer comes from the found file, as it was examined; the footer is ours.
+    async fn read_trimmed(&self, file: &TrimmedObject, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let cut = file.trimmed.cut;
+        let stored: Vec<Range<u64>> = ranges.iter().map(|range| range.start.min(cut)..range.end.min(cut)).collect();
+        let found = self.read_verified(&file.base, &stored).await?;
+        let footer = |range: &Range<u64>| slice(&file.trimmed.footer, &(range.start.max(cut) - cut..range.end.max(cut) - cut));
+        let joined = found.into_iter().zip(ranges).map(|(stored, range)| match (stored.is_empty(), footer(range)) {
+            (true, own) => own,
+            (false, own) if own.is_empty() => stored,
+            (false, own) => [stored, own].concat().into(),
+        });
+        Ok(joined.collect())
+    }
+
+    /// Fetches the union of the blocks that the ranges touch and that are not at hand.
+    async fn read_verified(&self, object: &Object, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let blocks = self.blocks(object).await?;
         let mut pieces = BTreeMap::new();
         let mut wanted: Vec<Range<u64>> = Vec::new();
@@ -67,30 +103,47 @@ impl Shared {
         }
         let spans: Vec<Range<u64>> = wanted.iter().map(|run| run.start * BLOCK..(run.end * BLOCK).min(object.size)).collect();
         if !spans.is_empty() {
-            let fetched = match self.store.get_ranges(&object.path, &spans).await {
-                Ok(fetched) => fetched,
-                Err(error) => return Err(self.unreadable(object, error).await),
+            let fetched: Vec<Result<Bytes, Trouble>> = match self.store.get_ranges(&object.path, &spans).await {
+                Ok(fetched) => fetched.into_iter().map(Ok).collect(),
+                Err(error) => {
+                    let trouble = self.trouble(object, error).await?;
+                    spans.iter().map(|_| Err(trouble.clone())).collect()
+                }
             };
-            for (span, bytes) in spans.iter().zip(fetched) {
-                self.verify_span(object, &blocks, span, &bytes).await?;
-                pieces.insert(span.start, bytes);
+            for (span, fetched) in spans.iter().zip(fetched) {
+                pieces.insert(span.start, self.settled(object, &blocks, span, fetched).await?);
             }
         }
         self.keep_edges(object, ranges, &pieces);
         ranges.iter().map(|range| assemble(&pieces, range)).collect()
     }
 
-    async fn verify_span(&self, object: &Object, blocks: &BlockList, span: &Range<u64>, bytes: &Bytes) -> Result<()> {
-        if bytes.len() as u64 != span.end - span.start {
-            return Err(self.differs(object, Some(span.clone())).await);
-        }
-        let first = usize::try_from(span.start / BLOCK).unwrap_or(usize::MAX);
-        if bytes.is_empty() && object.size == 0 {
-            return Ok(());
-        }
-        match blocks.first_bad_block(first, bytes) {
-            None => Ok(()),
-            Some(bad) => Err(self.differs(object, Some(blocks.range(bad))).await),
+    /// The bytes of whole blocks to be released for what was fetched: the same when they are the sealed ones, else as the view says.
+    async fn settled(&self, object: &Object, blocks: &BlockList, span: &Range<u64>, fetched: Result<Bytes, Trouble>) -> Result<Bytes> {
+        let (found, trouble) = match fetched {
+            Ok(bytes) => match difference(object, blocks, span, &bytes) {
+                None => return Ok(bytes),
+                Some(bad) => (Some(bytes), Trouble::Bytes(bad)),
+            },
+            Err(trouble) => (None, trouble),
+        };
+        match (self.view.on_difference, &object.content, found) {
+            (OnDifference::Heal, ..) => match self.healed(object, blocks, span).await? {
+                Some(bytes) => Ok(bytes),
+                None => {
+                    let why = self.why_not_healed(object).await;
+                    Err(self.refuse(object, &trouble).await.with("heal", why))
+                }
+            },
+            (OnDifference::Deliver, Content::Sealed(file), Some(bytes)) if bytes.len() as u64 == span.end - span.start => {
+                let bad = bad_blocks(blocks, span, &bytes);
+                let places = bad.iter().flat_map(|bad| places_of(file.as_ref(), bad)).collect();
+                let damage = self.damage(object, places, "the bytes are not the sealed ones, and were delivered as they are");
+                self.recorder.count_delivered(bad.len() as u64);
+                self.view.reports.add(Incident { action: Action::Delivered, damage, source: None });
+                Ok(bytes)
+            }
+            _ => Err(self.refuse(object, &trouble).await),
         }
     }
 
@@ -111,58 +164,35 @@ impl Shared {
         }
     }
 
-    /// A range of an object as a stream of verified blocks. Holds one block at a time.
-    pub(super) async fn read_stream(self: &Arc<Self>, object_path: &Path, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let shared = self.clone();
-        let path = object_path.clone();
-        let object = shared.object(&path)?;
-        check_ranges(object, std::slice::from_ref(&range))?;
-        if range.start == range.end && object.size > 0 {
-            return Ok(futures::stream::empty().boxed());
-        }
-        let aligned = (range.start / BLOCK) * BLOCK..range.end.next_multiple_of(BLOCK).min(object.size);
-        let blocks = match object.content {
-            Content::Later => None,
-            _ => Some(shared.blocks(object).await?),
-        };
-        let options = GetOptions { range: (object.size > 0).then(|| GetRange::Bounded(aligned.clone())), ..GetOptions::default() };
-        let inner = match shared.store.get_opts(&path, options).await {
-            Ok(result) => result.into_stream(),
-            Err(error) => return Err(shared.unreadable(object, error).await),
-        };
-        let state = Reading {
-            shared: self.clone(),
-            path,
-            blocks,
-            inner,
-            buffer: BytesMut::new(),
-            at: aligned.start,
-            end: aligned.end,
-            ended: false,
-        };
-        let stream = futures::stream::try_unfold(state, move |mut state| {
-            let range = range.clone();
-            async move {
-                let start = state.at;
-                let Some(bytes) = state.next_block().await? else { return Ok(None) };
-                let end = start + bytes.len() as u64;
-                let from = usize::try_from(range.start.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
-                let to = bytes.len() - usize::try_from(end.saturating_sub(range.end)).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(Some((bytes.slice(from..to.max(from)), state)))
-            }
-        });
-        Ok(stream.boxed())
+    /// Whether something else than refusing may be done about a difference.
+    pub(super) fn settles(&self) -> bool {
+        self.view.on_difference != OnDifference::Refuse
     }
 
-    /// The store could not deliver a sealed object: gone, or shorter than it was, is a difference; unreachable is not.
-    async fn unreadable(&self, object: &Object, error: object_store::Error) -> Error {
+    /// What it means that the store could not deliver an object: gone, or of another size, is a difference; unreachable is an error.
+    pub(super) async fn trouble(&self, object: &Object, error: object_store::Error) -> Result<Trouble> {
         if matches!(object.content, Content::Later) {
-            return error.into();
+            return Err(error.into());
         }
         match self.store.head(&object.path).await {
-            Ok(meta) if meta.size != object.size => self.differs(object, None).await,
-            Err(object_store::Error::NotFound { .. }) => self.report(object, Vec::new(), "a sealed file is missing"),
-            _ => error.into(),
+            Ok(meta) if meta.size != object.size => Ok(Trouble::Size),
+            Err(object_store::Error::NotFound { .. }) => Ok(Trouble::Missing),
+            _ => Err(error.into()),
+        }
+    }
+
+    pub(super) async fn unreadable(&self, object: &Object, error: object_store::Error) -> Error {
+        match self.trouble(object, error).await {
+            Ok(trouble) => self.refuse(object, &trouble).await,
+            Err(error) => error,
+        }
+    }
+
+    async fn refuse(&self, object: &Object, trouble: &Trouble) -> Error {
+        match trouble {
+            Trouble::Missing => self.report(object, Vec::new(), "a sealed file is missing"),
+            Trouble::Size => self.differs(object, None).await,
+            Trouble::Bytes(bad) => self.differs(object, Some(bad.clone())).await,
         }
     }
 
@@ -188,65 +218,68 @@ impl Shared {
                     places = places_of(file.as_ref(), bad);
                 }
                 if matches!(object.content, Content::Pinned(_)) {
-                    detail = "an object of the log changed while it was being read".to_owned();
+                    detail = "an object changed after it was read and compared".to_owned();
                 }
                 self.damage(object, places, &detail)
             })
             .await;
-        self.recorder.record(damage);
+        self.refused(damage);
         damage.to_error()
     }
 
     fn report(&self, object: &Object, places: Vec<(Option<u32>, Option<String>)>, detail: &str) -> Error {
         let damage = self.damage(object, places, detail);
-        self.recorder.record(&damage);
+        self.refused(&damage);
         damage.to_error()
     }
 
-    fn damage(&self, object: &Object, places: Vec<(Option<u32>, Option<String>)>, detail: &str) -> Damage {
+    fn refused(&self, damage: &Damage) {
+        self.recorder.record(damage);
+        self.view.reports.add(Incident { action: Action::Refused, damage: damage.clone(), source: None });
+    }
+
+    pub(super) fn damage(&self, object: &Object, places: Vec<(Option<u32>, Option<String>)>, detail: &str) -> Damage {
         Damage { table: self.name.clone(), file: object.shown.clone(), places, detail: detail.to_owned() }
     }
 }
 
-/// A stream in progress.
-struct Reading {
-    shared: Arc<Shared>,
-    path: Path,
-    blocks: Option<Arc<BlockList>>,
-    inner: BoxStream<'static, object_store::Result<Bytes>>,
-    buffer: BytesMut,
-    at: u64,
-    end: u64,
-    ended: bool,
+/// What is wrong with an object.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// These bytes of it are not the sealed ones.
+    Bytes(Range<u64>),
+    /// It is gone.
+    Missing,
+    /// It has another size.
+    Size,
 }
 
-impl Reading {
-    /// The next whole block, verified; `None` at the end of the range.
-    async fn next_block(&mut self) -> Result<Option<Bytes>> {
-        let object = self.shared.object(&self.path)?;
-        if self.at >= self.end && (self.at > 0 || self.ended) {
-            return Ok(None);
-        }
-        self.ended = true;
-        let wanted = usize::try_from((self.end - self.at).min(BLOCK)).unwrap_or(BLOCK_BYTES);
-        while self.buffer.len() < wanted {
-            match self.inner.next().await {
-                Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Some(Err(error)) => return Err(self.shared.unreadable(object, error).await),
-                None => return Err(self.shared.differs(object, Some(self.at..self.end)).await),
-            }
-        }
-        let block = self.buffer.split_to(wanted).freeze();
-        if let Some(blocks) = &self.blocks {
-            let span = self.at..self.at + wanted as u64;
-            self.shared.verify_span(object, blocks, &span, &block).await?;
-        }
-        self.at += wanted as u64;
-        Ok(Some(block))
+/// The range of the first block that differs, or of all when there are too few bytes.
+pub(super) fn difference(object: &Object, blocks: &BlockList, span: &Range<u64>, bytes: &Bytes) -> Option<Range<u64>> {
+    if bytes.len() as u64 != span.end - span.start {
+        return Some(span.clone());
     }
+    if bytes.is_empty() && object.size == 0 {
+        return None;
+    }
+    let first = usize::try_from(span.start / BLOCK).unwrap_or(usize::MAX);
+    blocks.first_bad_block(first, bytes).map(|bad| blocks.range(bad))
 }
 
-fn check_ranges(object: &Object, ranges: &[Range<u64>]) -> Result<()> {
+/// The ranges of all blocks that differ.
+fn bad_blocks(blocks: &BlockList, span: &Range<u64>, bytes: &Bytes) -> Vec<Range<u64>> {
+    let first = usize::try_from(span.start / BLOCK).unwrap_or(usize::MAX);
+    let indexed = bytes.chunks(BLOCK_BYTES).enumerate().map(|(i, block)| (first.saturating_add(i), block));
+    indexed.filter(|(index, block)| !blocks.verify_block(*index, block)).map(|(index, _)| blocks.range(index)).collect()
+}
+
+/// A range that was checked before.
+fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
+    let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(at(range.start)..at(range.end))
+}
+
+pub(super) fn check_ranges(object: &Object, ranges: &[Range<u64>]) -> Result<()> {
     match ranges.iter().find(|range| range.start > range.end || range.end > object.size) {
         None => Ok(()),
         Some(range) => Err(Error::new(ErrorKind::InvalidInput, "the range lies beyond the object's end")

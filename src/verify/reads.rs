@@ -51,7 +51,7 @@ impl ReadLog {
 
     /// Notes that `ranges` of `object` were asked for. A range that ends with the file is that of a footer.
     pub(super) fn note(&self, object: &Object, ranges: &[Range<u64>]) {
-        if matches!(object.content, Content::Pinned(_)) {
+        if matches!(object.content, Content::Pinned(_) | Content::Own(_)) {
             return;
         }
         let mut log = self.0.lock();

@@ -7,7 +7,10 @@ mod drift;
 mod evaluation;
 mod exact;
 mod lineage;
+mod modes;
 mod poison_diff;
+mod purge;
+mod restore;
 mod store;
 
 use std::ops::Range;
@@ -74,13 +77,21 @@ fn parquet_bytes(batches: &[RecordBatch]) -> Vec<u8> {
 impl Fixture {
     /// A table of 4000 rows in a file of four row groups, put there as any writer would, and sealed.
     async fn sealed() -> Self {
-        let fixture = Self::unsealed().await;
+        Self::sealed_in(Arc::new(InMemory::new())).await
+    }
+
+    async fn sealed_in(store: Arc<dyn ObjectStore>) -> Self {
+        let fixture = Self::unsealed_in(store).await;
         fixture.seal().await;
         fixture
     }
 
     async fn unsealed() -> Self {
-        let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+        Self::unsealed_in(Arc::new(InMemory::new())).await
+    }
+
+    async fn unsealed_in(store: Arc<dyn ObjectStore>) -> Self {
+        let lake = LakeStore { name: "test".to_owned(), store };
         let location = Location::in_lake(&lake, "flights").unwrap();
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("flights.parquet");
@@ -123,9 +134,14 @@ impl Fixture {
     }
 
     async fn data_file(&self) -> Path {
+        self.data_file_over(0).await
+    }
+
+    /// The first data file of more than so many bytes.
+    async fn data_file_over(&self, bytes: u64) -> Path {
         let all: Vec<_> = self.lake.store.list(Some(self.location.root())).try_collect().await.unwrap();
         let data = |path: &Path| !path.as_ref().contains("/_") && path.as_ref().ends_with(".parquet");
-        all.into_iter().map(|meta| meta.location).find(data).unwrap()
+        all.into_iter().find(|meta| meta.size > bytes && data(&meta.location)).unwrap().location
     }
 
     async fn get(&self, path: &Path) -> Bytes {

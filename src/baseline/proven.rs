@@ -1,0 +1,105 @@
+//! The sealed state, proven by evidence alone: whatever has become of the log since, this is what was signed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::sealed::SealedTable;
+use super::{canonical, state};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{TableKind, TableSchema, TableSnapshot, partition_columns_of};
+
+/// Collects what evidence does not hold of a sealed state: the table's `protocol` and `metaData`, of which the statement has digests.
+///
+/// It is offered whatever may hold them, trusted or not, and takes what has the sealed digests.
+#[derive(Debug)]
+pub struct ProvenState<'a> {
+    sealed: &'a SealedTable,
+    protocol: Option<Value>,
+    metadata: Option<Value>,
+}
+
+impl<'a> ProvenState<'a> {
+    /// Nothing is found yet. A folder of Parquet needs nothing.
+    pub fn new(sealed: &'a SealedTable) -> Self {
+        Self { sealed, protocol: None, metadata: None }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.sealed.statement.state.kind == TableKind::Parquet || (self.protocol.is_some() && self.metadata.is_some())
+    }
+
+    /// Takes what a snapshot has of it.
+    pub fn offer_snapshot(&mut self, snapshot: &TableSnapshot) {
+        self.offer(&snapshot.protocol, &snapshot.metadata);
+    }
+
+    /// Takes what the text of a commit has of it; lines that are no JSON are passed over.
+    pub fn offer_commit(&mut self, bytes: &[u8]) {
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let Ok(action) = serde_json::from_slice::<Value>(line) else { continue };
+            self.offer(action.get("protocol").unwrap_or(&Value::Null), action.get("metaData").unwrap_or(&Value::Null));
+        }
+    }
+
+    fn offer(&mut self, protocol: &Value, metadata: &Value) {
+        let stated = &self.sealed.statement.state;
+        if self.protocol.is_none() && canonical::digest(&canonical::normal_protocol(protocol)) == stated.protocol {
+            self.protocol = Some(protocol.clone());
+        }
+        if self.metadata.is_none() && canonical::digest(&canonical::normal(metadata)) == stated.metadata {
+            self.metadata = Some(metadata.clone());
+        }
+    }
+
+    /// The sealed state: its files with statistics, partition values and deletion vectors come from evidence.
+    ///
+    /// It has no commits and no log objects: [`crate::table::written_as_commit`] makes a log of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when `protocol` or `metaData` was not found.
+    pub fn snapshot(self) -> Result<TableSnapshot> {
+        let stated = &self.sealed.statement.state;
+        let files: BTreeMap<_, _> = self.sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
+        let missing = |what: &str| {
+            Error::new(ErrorKind::Unavailable, format!("the sealed {what} of the table is nowhere to be found with its digest"))
+                .with("baseline", self.sealed.baseline.number)
+        };
+        let (protocol, metadata, schema) = match stated.kind {
+            TableKind::Parquet => {
+                let partition_columns = partition_columns_of(&files);
+                (Value::Null, Value::Null, TableSchema { columns: Vec::new(), partition_columns })
+            }
+            TableKind::Delta => {
+                let protocol = self.protocol.ok_or_else(|| missing("protocol"))?;
+                let metadata = self.metadata.ok_or_else(|| missing("schema"))?;
+                let columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let columns = columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                let schema = TableSchema::from_delta(metadata.get("schemaString").and_then(Value::as_str).unwrap_or_default(), columns)?;
+                (protocol, metadata, schema)
+            }
+        };
+        let snapshot = TableSnapshot {
+            kind: stated.kind,
+            table_id: stated.table_id.clone(),
+            version: stated.version,
+            protocol,
+            metadata,
+            domains: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            files,
+            duplicates: Vec::new(),
+            tombstones: self.sealed.removed.clone(),
+            commits: Vec::new(),
+            checkpoint: None,
+            log_objects: BTreeMap::new(),
+            schema,
+        };
+        // What was taken has the sealed digests; this says so of the schema, which is a digest of its own.
+        if stated.kind == TableKind::Delta && state::head_digests(&snapshot).schema != stated.schema {
+            return Err(Error::new(ErrorKind::Corrupt, "the sealed metadata has another schema than the sealed one"));
+        }
+        Ok(snapshot)
+    }
+}

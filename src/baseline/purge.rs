@@ -1,0 +1,312 @@
+//! Erasure on record: that sealed bytes were destroyed for a reason, said by two sealers, so that their absence is no mismatch and nothing
+//! brings them back. `docs/format/purge.md` is its document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use serde_json::{Value, json};
+
+use super::repository::{Repository, SEAL_FOLDER};
+use super::sealed::SealedTable;
+use super::statement::STATEMENT_TYPE;
+use super::trust::Trust;
+use super::verdict::{Finding, Verdict};
+use super::{canonical, sign};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KeyId, Role, Signer};
+use crate::table::{TableSnapshot, read_object};
+
+/// `predicateType` of a purge.
+pub const PURGE_PREDICATE_TYPE: &str = "urn:lakeseal:purge:v1";
+/// So many distinct sealers must have signed a purge, whatever a baseline needs.
+pub const PURGE_SIGNATURES: usize = 2;
+/// A record is never larger, in bytes.
+const RECORD_LIMIT_BYTES: u64 = 1 << 20;
+/// More records of one table than this are refused.
+const RECORDS_LIMIT: usize = 100_000;
+const FORMAT: u64 = 1;
+
+/// A file that is purged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgedFile {
+    /// Its canonical path in the table.
+    pub path: String,
+    /// Plain BLAKE3 of the sealed file.
+    pub digest: Digest,
+    /// SHA-256 of it.
+    pub sha256: [u8; 32],
+}
+
+/// What a purge states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// The table's canonical URL.
+    pub location: String,
+    /// Delta's table id; empty for a folder.
+    pub table_id: String,
+    /// The baseline that seals the files.
+    pub baseline: u64,
+    /// When it was asked for, in milliseconds since 1970-01-01T00:00:00Z.
+    pub created_ms: i64,
+    /// Why. It stays for ever: no personal data belongs into it.
+    pub reason: String,
+    /// The files, by path.
+    pub files: Vec<PurgedFile>,
+}
+
+/// A stored purge, and the trusted sealers who signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeRecord {
+    /// Plain BLAKE3 of the record: its name.
+    pub digest: Digest,
+    /// What it states.
+    pub purge: Purge,
+    /// The distinct trusted keys that signed it.
+    pub signed_by: Vec<KeyId>,
+    needed: usize,
+}
+
+impl PurgeRecord {
+    /// Whether enough sealers signed it.
+    pub fn is_in_force(&self) -> bool {
+        self.signed_by.len() >= self.needed
+    }
+
+    /// How many distinct sealers must sign it.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+}
+
+impl Purge {
+    /// A purge of sealed files that are no longer live.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a file that the baseline does not seal, that is live still, or whose bytes are those of another
+    /// sealed file as well; and for no reason.
+    pub fn of_files(sealed: &SealedTable, snapshot: &TableSnapshot, paths: &[String], reason: &str, now_ms: i64) -> Result<Self> {
+        let refuse = |what: &str, path: &str| Err(Error::new(ErrorKind::InvalidInput, what.to_owned()).with("file", path));
+        if reason.trim().is_empty() || paths.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "a purge names files, and a reason that may stay for ever"));
+        }
+        let mut files: BTreeMap<&String, PurgedFile> = BTreeMap::new();
+        for path in paths {
+            let Some(file) = sealed.file_at(path) else {
+                return refuse("the baseline seals no file of this path; `row_groups` in SQL lists them", path);
+            };
+            if snapshot.files.keys().any(|key| key.path == *path) {
+                return refuse("the file is live: remove it, or delete its rows, in an ordinary commit first", path);
+            }
+            let same = |other: &&super::SealedFile| other.digest == file.digest && !paths.contains(&other.live.key.path);
+            if let Some(other) = sealed.files.values().find(same) {
+                return refuse("another sealed file has the same bytes: name it as well", path)
+                    .map_err(|e| e.with("other", &other.live.key.path));
+            }
+            files.insert(path, PurgedFile { path: path.clone(), digest: file.digest, sha256: file.sha256 });
+        }
+        Ok(Self {
+            location: sealed.statement.location.clone(),
+            table_id: sealed.statement.state.table_id.clone(),
+            baseline: sealed.baseline.number,
+            created_ms: now_ms,
+            reason: reason.trim().to_owned(),
+            files: files.into_values().collect(),
+        })
+    }
+
+    /// The exact bytes that are stored and signed: an in-toto Statement v1 in canonical JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let subject = |file: &PurgedFile| json!({"digest": {"blake3": file.digest.to_string(), "sha256": hex::encode(file.sha256)}, "name": file.path});
+        canonical::bytes(&json!({
+            "_type": STATEMENT_TYPE,
+            "predicateType": PURGE_PREDICATE_TYPE,
+            "predicate": {
+                "baseline": self.baseline,
+                "created_ms": self.created_ms,
+                "format": FORMAT,
+                "location": self.location,
+                "reason": self.reason,
+                "table_id": self.table_id,
+            },
+            "subject": self.files.iter().map(subject).collect::<Vec<_>>(),
+        }))
+    }
+
+    /// Reads stored bytes. Call it only once a signature over them is verified.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when they are not the canonical form of a purge.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let corrupt = || Error::new(ErrorKind::Corrupt, "a purge's record has missing, malformed or superfluous members");
+        let value: Value = serde_json::from_slice(bytes).map_err(|e| corrupt().caused_by(e))?;
+        parse(&value).filter(|purge| purge.to_bytes() == bytes).ok_or_else(corrupt)
+    }
+}
+
+fn parse(value: &Value) -> Option<Purge> {
+    let predicate = value.get("predicate")?;
+    let text = |name: &str| predicate.get(name)?.as_str().map(str::to_owned);
+    let file = |subject: &Value| {
+        let digest = subject.get("digest")?;
+        Some(PurgedFile {
+            path: subject.get("name")?.as_str()?.to_owned(),
+            digest: digest.get("blake3")?.as_str()?.parse().ok()?,
+            sha256: hex::decode(digest.get("sha256")?.as_str()?).ok()?.try_into().ok()?,
+        })
+    };
+    Some(Purge {
+        location: text("location")?,
+        table_id: text("table_id")?,
+        baseline: predicate.get("baseline")?.as_u64()?,
+        created_ms: predicate.get("created_ms")?.as_i64()?,
+        reason: text("reason")?,
+        files: value.get("subject")?.as_array()?.iter().map(file).collect::<Option<_>>()?,
+    })
+}
+
+impl Repository {
+    fn purge_path(&self, digest: Digest) -> Path {
+        self.root().clone().join(SEAL_FOLDER).join("purges").join(format!("{digest}.json"))
+    }
+
+    /// Stores a purge's record. Without enough signatures it counts for nothing.
+    pub async fn keep_purge(&self, purge: &Purge) -> Result<Digest> {
+        let bytes = purge.to_bytes();
+        if bytes.len() as u64 > RECORD_LIMIT_BYTES {
+            return Err(Error::new(ErrorKind::Unsupported, "a purge's record would be too large; name fewer files at a time"));
+        }
+        let digest = Digest::of(&bytes);
+        self.store().put(&self.purge_path(digest), bytes.into()).await?;
+        Ok(digest)
+    }
+
+    /// Signs a stored purge, after its record was read and shown.
+    pub async fn sign_purge(&self, purge: &Purge, signer: &dyn Signer) -> Result<()> {
+        let bytes = purge.to_bytes();
+        let object = sign::sign(signer, &bytes).await?;
+        self.store().put(&self.signature_path(Digest::of(&bytes), signer.public().id()), object.into()).await?;
+        Ok(())
+    }
+
+    /// The stored purges that at least one trusted sealer signed, by digest. Cost: one LIST, and two GETs or more per record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for more than 100,000 records; the store's.
+    pub async fn purges(&self, trust: &Trust) -> Result<Vec<PurgeRecord>> {
+        let folder = self.root().clone().join(SEAL_FOLDER).join("purges");
+        let mut names: Vec<Digest> = Vec::new();
+        let mut objects = self.store().list(Some(&folder));
+        while let Some(meta) = objects.try_next().await? {
+            let name = meta.location.filename().and_then(|name| name.strip_suffix(".json"));
+            names.extend(name.and_then(|name| name.parse::<Digest>().ok()));
+            if names.len() > RECORDS_LIMIT {
+                return Err(Error::new(ErrorKind::Unsupported, "the table has too many purges").with("limit", RECORDS_LIMIT));
+            }
+        }
+        names.sort_unstable();
+        let mut found = Vec::new();
+        for digest in names {
+            found.extend(self.purge(digest, trust).await?);
+        }
+        Ok(found)
+    }
+
+    /// The purge of this digest, when a trusted sealer signed it.
+    pub async fn purge(&self, digest: Digest, trust: &Trust) -> Result<Option<PurgeRecord>> {
+        let bytes = match read_object(&**self.store(), &self.purge_path(digest), RECORD_LIMIT_BYTES).await {
+            Ok(bytes) if Digest::of(&bytes) == digest => bytes,
+            Ok(_) => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let signed_by: BTreeSet<KeyId> = self.signatures(digest, &bytes, trust).await?.into_iter().map(|(key, _)| key).collect();
+        if signed_by.is_empty() {
+            return Ok(None);
+        }
+        let purge = Purge::parse(&bytes)?;
+        let needed = PURGE_SIGNATURES.max(trust.threshold(Role::Sealer));
+        Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed }))
+    }
+
+    /// Digests of the sealed files of this table that were erased on record.
+    pub async fn erased(&self, trust: &Trust, sealed: &SealedTable) -> Result<BTreeSet<Digest>> {
+        let state = &sealed.statement.state;
+        let of_table = |record: &PurgeRecord| record.is_in_force() && record.purge.table_id == state.table_id;
+        let here = |purge: &Purge| super::is_sealed_location(sealed, &purge.location);
+        let records = self.purges(trust).await?.into_iter().filter(|record| of_table(record) && here(&record.purge));
+        Ok(records.flat_map(|record| record.purge.files).map(|file| file.digest).collect())
+    }
+}
+
+/// Sealed files that are missing because they were erased on record are no mismatch.
+pub fn excuse_purged(findings: &mut [Finding], sealed: &SealedTable, erased: &BTreeSet<Digest>) {
+    for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Missing) {
+        let file = finding.file.as_ref().and_then(|path| sealed.file_at(path));
+        if file.is_some_and(|file| erased.contains(&file.digest)) {
+            finding.verdict = Verdict::Purged;
+            finding.detail = PURGED.to_owned();
+        }
+    }
+}
+
+/// What a finding says of a file that was purged.
+pub(super) const PURGED: &str = "the sealed file was erased on record";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::super::trust::TrustLevel;
+    use super::*;
+    use crate::key::PrivateKey;
+
+    fn purge() -> Purge {
+        let file = PurgedFile { path: "a.parquet".into(), digest: Digest([7; 32]), sha256: [8; 32] };
+        Purge {
+            location: "memory:///t".into(),
+            table_id: "id".into(),
+            baseline: 3,
+            created_ms: 1_800_000_000_000,
+            reason: "request 17".into(),
+            files: vec![file],
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_nothing_can_hide_in_it() {
+        let bytes = purge().to_bytes();
+        assert_eq!(Purge::parse(&bytes).unwrap(), purge());
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(Purge::parse(&changed).is_err() || Purge::parse(&changed).unwrap() != purge(), "byte {at}");
+        }
+        assert!(super::super::Statement::parse(&bytes).is_err(), "a purge is no baseline");
+    }
+
+    #[tokio::test]
+    async fn two_distinct_sealers_make_a_purge() {
+        let keys = [PrivateKey::from_seed(&[1; 32]), PrivateKey::from_seed(&[2; 32])];
+        let trust = Trust::new(keys.iter().map(PrivateKey::public), TrustLevel::Given).unwrap();
+        let repository = Repository::new(Arc::new(InMemory::new()), Path::from("t"));
+        let digest = repository.keep_purge(&purge()).await.unwrap();
+        assert!(repository.purges(&trust).await.unwrap().is_empty(), "nobody signed it");
+        repository.sign_purge(&purge(), &keys[0]).await.unwrap();
+        repository.sign_purge(&purge(), &keys[0]).await.unwrap();
+        let stranger = PrivateKey::from_seed(&[3; 32]);
+        repository.sign_purge(&purge(), &stranger).await.unwrap();
+        let one = repository.purge(digest, &trust).await.unwrap().unwrap();
+        assert_eq!((one.signed_by.len(), one.is_in_force()), (1, false), "one key twice, and a stranger's, are one");
+        repository.sign_purge(&purge(), &keys[1]).await.unwrap();
+        assert!(repository.purge(digest, &trust).await.unwrap().unwrap().is_in_force());
+        // The record under another name is nobody's.
+        let other = Digest([9; 32]);
+        repository.store().put(&repository.purge_path(other), purge().to_bytes().into()).await.unwrap();
+        assert_eq!(repository.purges(&trust).await.unwrap().len(), 1);
+    }
+}

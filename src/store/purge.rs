@@ -1,0 +1,41 @@
+//! Destroying an object for good, its retained versions included: an erasure duty is stronger than the retention.
+//!
+//! The order and the confirmations are those of collection: a tombstone is decided first, then every older version gets its stub and loses
+//! its shards. Only the age that collection waits for is left out. Who may ask for it is decided above: a store knows nothing of tables.
+
+use object_store::path::Path;
+
+use super::clocks::Clocks;
+use super::collect::{CollectOptions, CollectReport, Collector};
+use super::{ErasureStore, delete};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::PrivateKey;
+
+impl ErasureStore {
+    /// Deletes `path` and lets go of all its versions at once, however young they are.
+    ///
+    /// It can be interrupted and done again. A region that is down keeps its shards until it is done again with the region there: the report
+    /// then says that versions were postponed, and the purge is not complete. Cost: as for collecting each version.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Permission`] when the key may not collect; [`ErrorKind::Unavailable`] when too few regions answer.
+    pub async fn purge(&self, path: &Path, collector: &PrivateKey) -> Result<CollectReport> {
+        let inner = &*self.inner;
+        if !inner.regions.collectors().contains(&collector.public()) {
+            return Err(Error::new(ErrorKind::Permission, "this key may not collect; use the collector's key that was made with the lake")
+                .with("key", collector.public()));
+        }
+        if inner.newest(path).await?.is_some_and(|newest| newest.is_live()) {
+            delete::delete(&self.inner, path).await?;
+        }
+        // Markers of the deletion are told in the background; the walk below is to see them.
+        self.quiesce().await;
+        let options = CollectOptions { orphans: false, prefix: Some(path.clone()), ..CollectOptions::default() };
+        let clocks = Clocks::learn(inner).await?;
+        let mut run = Collector::without_age(inner, collector, &options, clocks);
+        if let Some(walked) = inner.registers.walk_one(path).await? {
+            run.name(&walked).await?;
+        }
+        Ok(run.report)
+    }
+}
