@@ -62,7 +62,7 @@ pub struct DiffArgs {
 
 pub(super) async fn run(args: DiffArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     context.trust(&args.trust)?;
-    let session = session(&[], &args.trust, &[], false, context).await?;
+    let session = session(&[], &args.trust, &[], false, None, context).await?;
     let spinner = progress::spinner("comparing");
     let plan = session.sql(&query(&args)).await?;
     let mut batches = plan.execute_stream().await.map_err(to_error)?;

@@ -80,7 +80,7 @@ pub(super) async fn write_html(
         lineage: Vec::new(),
     };
     if !args.quick && content.sealed.is_some() {
-        let session = session(&[], &args.trust, &[], false, context).await?;
+        let session = session(&[], &args.trust, &[], false, None, context).await?;
         let table = args.table.replace('\'', "''");
         content.values = answer(&session, &format!("SELECT * FROM poison_diff('{table}')"), SHOWN_VALUES).await;
         let drift = "SELECT * FROM drift('{}') ORDER BY alert DESC NULLS LAST, psi DESC NULLS LAST";
