@@ -68,13 +68,12 @@ impl Registers {
 
     /// The newest version, if what regions hold shows it at once: nothing is resolved.
     pub(super) async fn look(&self, path: &Path, speculate: bool) -> Result<Option<Decided>> {
-        let began = tokio::time::Instant::now();
         let Some(mut reading) = self.newest_slot(path, None, speculate).await? else { return Ok(None) };
         let outcome = match reading.judge(self, true)? {
             Some(outcome) => outcome,
             None => self.read_on(&mut reading).await?,
         };
-        self.regions.confirm_since(began).await?;
+        self.regions.confirm().await?;
         match outcome {
             Outcome::Decided(decided) => Ok(Some(decided)),
             Outcome::Undecided | Outcome::Open => Ok(None),
