@@ -246,11 +246,20 @@ pub async fn read_attestation(
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
         Err(e) => return Err(e),
     };
-    let Some(statement) = open_envelope(key, &envelope) else { return Ok(None) };
+    let (key, of) = (*key, *name);
+    // Verifying and parsing take longer than reading: many at a time take all processors.
+    let opened = tokio::task::spawn_blocking(move || open_as(&key, &envelope, &of)).await;
+    opened
+        .map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
+        .map_err(|e| e.with("attestation", name.path(root)))
+}
+
+fn open_as(key: &VerifyingKey, envelope: &[u8], name: &AttestationName) -> Result<Option<Attestation>> {
+    let Some(statement) = open_envelope(key, envelope) else { return Ok(None) };
     match Attestation::parse(&statement) {
         Ok(found) => Ok(Some(found).filter(|found| found.commit.version == name.version && found.commit.commit == name.commit)),
         Err(e) if e.kind() == ErrorKind::Corrupt => Ok(None),
-        Err(e) => Err(e.with("attestation", name.path(root))),
+        Err(e) => Err(e),
     }
 }
 

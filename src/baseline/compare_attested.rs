@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::attestation::{Attestation, AttestationName, attestation_names, read_attestation};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::attestation::{AttestationName, AttestedCommit, attestation_names, read_attestation};
 use super::compare::{Place, is_sealed_location};
 use super::sealed::SealedTable;
 use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{KeyId, VerifyingKey};
 use crate::table::{Commit, TableKind, TableSnapshot};
 
+/// Attestations read at a time.
+const CONCURRENCY: usize = 16;
 /// How much of a key's identity people are shown.
 const SHORT_KEY: usize = 16;
 
@@ -63,7 +67,7 @@ fn short(key: &KeyId) -> String {
 ///
 /// Findings of attested commits get to say by whom; where writers are listed, what nobody attested becomes `unattested`; a commit other than the
 /// one that its successor's writer saw is `forged`. Commits that log cleanup took away are told by the chain of their attestations.
-/// Cost: one LIST, one GET per later commit.
+/// Cost: one LIST, one GET per later commit, 16 at a time.
 pub(super) async fn compare_attestations(
     place: &Place<'_>,
     snapshot: &TableSnapshot,
@@ -75,12 +79,9 @@ pub(super) async fn compare_attestations(
         return Ok(AttestedBy::new());
     }
     let mut walk = Walk { place, snapshot, sealed, expected: None, attested: AttestedBy::new(), found: Vec::new() };
-    let mut names: BTreeMap<u64, Vec<AttestationName>> = BTreeMap::new();
-    for name in attestation_names(place.store, place.root, Some(sealed_version)).await? {
-        names.entry(name.version).or_default().push(name);
-    }
     let commits: BTreeMap<u64, &Commit> =
         snapshot.commits.iter().filter(|commit| commit.version > sealed_version).map(|commit| (commit.version, commit)).collect();
+    let names = read_all(place, sealed_version, &commits).await?;
     // Only versions that something speaks of: a forged number must not make the walk long.
     let mut versions: Vec<u64> = commits.keys().chain(names.keys()).copied().filter(|version| *version <= snapshot.version).collect();
     versions.sort_unstable();
@@ -89,7 +90,7 @@ pub(super) async fn compare_attestations(
     for version in versions.into_iter().rev() {
         walk.gap(version.saturating_add(1), above);
         let candidates = names.get(&version).map(Vec::as_slice).unwrap_or_default();
-        walk.judge(version, commits.get(&version).copied(), candidates).await?;
+        walk.judge(version, commits.get(&version).copied(), candidates);
         above = version;
     }
     walk.gap(sealed_version.saturating_add(1), above);
@@ -106,6 +107,27 @@ pub(super) async fn compare_attestations(
     Ok(walk.attested)
 }
 
+/// An attestation that a known key signed, under its name.
+type Signed = (AttestationName, AttestedCommit);
+
+/// Reads what may attest the commits after `sealed_version`, some at a time. Attempts at versions that have another commit are left alone.
+async fn read_all(place: &Place<'_>, sealed_version: u64, commits: &BTreeMap<u64, &Commit>) -> Result<BTreeMap<u64, Vec<Signed>>> {
+    let names = attestation_names(place.store, place.root, Some(sealed_version)).await?;
+    let wanted = names.into_iter().filter(|name| commits.get(&name.version).is_none_or(|commit| commit.digest == name.commit));
+    let reads = stream::iter(wanted).map(|name| async move {
+        let read = read_attestation(place.store, place.root, &name, place.writers.keys()).await?;
+        Ok::<_, Error>(read.map(|attestation| (name, attestation.commit)))
+    });
+    let mut reads = reads.buffered(CONCURRENCY);
+    let mut found: BTreeMap<u64, Vec<Signed>> = BTreeMap::new();
+    while let Some(read) = reads.try_next().await? {
+        if let Some(signed) = read {
+            found.entry(signed.0.version).or_default().push(signed);
+        }
+    }
+    Ok(found)
+}
+
 struct Walk<'a> {
     place: &'a Place<'a>,
     snapshot: &'a TableSnapshot,
@@ -117,7 +139,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn judge(&mut self, version: u64, commit: Option<&Commit>, candidates: &[AttestationName]) -> Result<()> {
+    fn judge(&mut self, version: u64, commit: Option<&Commit>, candidates: &[Signed]) {
         let expected = self.expected.take();
         if let (Some(commit), Some(expected)) = (commit, expected)
             && commit.digest != expected
@@ -132,30 +154,25 @@ impl Walk<'_> {
         let Some(digest) = commit.map(|commit| commit.digest).or(expected) else {
             // An attempt at a version whose commit is gone, and that nothing above vouches for.
             self.unattested(version, "the log no longer has the commit, and no attested commit follows it");
-            return Ok(());
+            return;
         };
         let operation = commit.and_then(|commit| commit.operation.as_deref()).unwrap_or("an operation that is not stated");
         let mut why = "no writer that you trust attested this commit".to_owned();
-        for name in candidates.iter().filter(|name| name.commit == digest) {
-            let Some(attestation) = read_attestation(self.place.store, self.place.root, name, self.place.writers.keys()).await? else {
-                continue;
-            };
-            match self.misplaced(&attestation) {
+        for (name, attested) in candidates.iter().filter(|(name, _)| name.commit == digest) {
+            match self.misplaced(attested) {
                 None => {
-                    self.expected = attestation.commit.previous;
+                    self.expected = attested.previous;
                     self.attested.insert(version, name.key);
-                    return Ok(());
+                    return;
                 }
                 Some(other) => why = other,
             }
         }
         self.unattested(version, &format!("{operation}: {why}"));
-        Ok(())
     }
 
     /// Why an attestation of exactly this commit does not count here: made for another table, or for a copy of this one.
-    fn misplaced(&self, attestation: &Attestation) -> Option<String> {
-        let of = &attestation.commit;
+    fn misplaced(&self, of: &AttestedCommit) -> Option<String> {
         if of.table_id != self.snapshot.table_id {
             return Some(format!("its attestation is of another table: id '{}'", of.table_id));
         }

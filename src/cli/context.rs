@@ -11,7 +11,7 @@ use crate::baseline::{Trust, TrustLevel, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{AttestingStore, LakeStore, Location};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{PrivateKey, Role, SecretKey, VerifyingKey};
+use crate::key::{PrivateKey, Role, SecretKey, Signer as _, VerifyingKey};
 use crate::lake::{self, Lake, LakeConfig, OpenOptions};
 use crate::store::ErasureStore;
 
@@ -135,9 +135,23 @@ impl Context {
     /// What opening the lake or naming the table fails with.
     pub async fn table(&self, argument: &str) -> Result<(Option<OpenLake>, Location)> {
         let lake = if self.is_in_lake(argument)? { Some(self.lake().await?) } else { None };
-        let location = Location::parse(argument, lake.as_ref().map(|lake| &lake.named))?;
+        let mut location = Location::parse(argument, lake.as_ref().map(|lake| &lake.named))?;
+        // The commits of a lake's tables are attested by the lake's store, those of others by the user's own key, if there is one.
+        if let (None, Some(key)) = (&lake, self.own_writer()?) {
+            location = AttestingStore::around_table(&location, Arc::new(key), self.clock.clone())?;
+        }
         let id = lake.as_ref().map(|lake| lake.lake.record.lake);
         Ok((lake, location.of_lake(id)))
+    }
+
+    /// The key with which the user attests commits to tables outside of lakes, if there is one: the one that was named, else HOME/keys/writer.pem.
+    fn own_writer(&self) -> Result<Option<SecretKey>> {
+        let own = self.home.key(Role::Writer);
+        match &self.writer_key {
+            Some(file) => SecretKey::from_file(file).map(Some),
+            None if own.exists() => SecretKey::from_file(&own).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Whether `argument` has to be looked up in the lake. A path or a URL of another scheme works without one.
@@ -196,7 +210,10 @@ impl Context {
         if !of_root.is_empty() {
             return Ok(Writers::listed(of_root.to_vec()));
         }
-        Ok(Writers::known(lake.map(|lake| lake.lake.region_set.writers().to_vec()).unwrap_or_default()))
+        match lake {
+            Some(lake) => Ok(Writers::known(lake.lake.region_set.writers().to_vec())),
+            None => Ok(Writers::known(self.own_writer()?.map(|key| key.public()))),
+        }
     }
 
     /// The sealer's private key.

@@ -143,7 +143,7 @@ impl Found {
 
     /// Hands every batch of a file, with the table's columns, to `sink`.
     async fn read(&self, file: &AddedFile, sink: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send)) -> Result<()> {
-        let failed = |e: parquet::errors::ParquetError| {
+        let failed = |e: ParquetError| {
             Error::new(ErrorKind::Corrupt, "a file that the commit added cannot be read").with("file", &file.path).caused_by(e)
         };
         let reader = StoredFile { store: self.location.store().clone(), location: file.location.clone(), size: file.size };

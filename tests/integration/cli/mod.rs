@@ -4,6 +4,7 @@ mod bad_input;
 pub mod care;
 mod demo;
 mod help;
+mod lineage;
 mod log;
 mod plain_tables;
 mod report;

@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::{SessionContext, col, lit};
 use deltalake::DeltaTable;
 use deltalake::protocol::checkpoints::create_checkpoint;
@@ -223,4 +225,33 @@ async fn a_table_copied_with_its_attestations_does_not_lend_them() {
     let report = audit(&original).await;
     let found = report.findings.iter().find(|f| f.verdict == Verdict::Unattested).unwrap_or_else(|| panic!("{report:#?}"));
     assert!(found.commit == Some(1) && found.detail.contains("lakeseal://there/t"), "{found}");
+}
+
+/// What attesting costs a write. A measurement, not a test.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn what_attesting_costs() {
+    let batch = || {
+        let ids = 0..1_000_000_i64;
+        let schema = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("x", DataType::Float64, true)]);
+        let x = arrow::array::Float64Array::from_iter_values(ids.clone().map(|i| (i as f64).sin()));
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(x)]).unwrap()
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..7 {
+        for attested in [false, true] {
+            let plain = LakeStore { name: format!("cost-{round}-{attested}"), store: Arc::new(object_store::memory::InMemory::new()) };
+            let lake = if attested { AttestingStore::around_lake(&plain, Arc::new(writer()), Arc::new(SystemClock)).unwrap() } else { plain };
+            register_lake_scheme(&lake.name, lake.store.clone()).unwrap();
+            let url = Url::parse(&format!("lakeseal://{}/t", lake.name)).unwrap();
+            let table = deltalake::DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
+            let rows = batch();
+            let begun = std::time::Instant::now();
+            table.write(vec![rows]).await.unwrap();
+            times[usize::from(attested)].push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let least = |times: &[f64]| times.iter().copied().fold(f64::MAX, f64::min);
+    let (plain, attested) = (least(&times[0]), least(&times[1]));
+    println!("1,000,000 rows: {plain:.3} s plain, {attested:.3} s attested: {:+.1} %", (attested / plain - 1.0) * 100.0);
 }
