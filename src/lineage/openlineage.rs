@@ -1,6 +1,6 @@
 //! Lineage as OpenLineage run events (specification 2-0-2).
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::record::{Input, InputKind, Lineage};
 use super::table::CommitLineage;
@@ -22,21 +22,21 @@ pub fn events<'a>(table: &'a str, commits: &'a [CommitLineage], fallback_ms: i64
 fn event(table: &str, commit: &CommitLineage, fallback_ms: i64) -> Value {
     let lineage = &commit.lineage;
     let (namespace, name) = dataset_name(table);
-    let mut job = json!({});
+    let mut job = Map::new();
     if let Some(sql) = &lineage.transformation.sql {
-        job["sql"] = facet("1-0-1/SQLJobFacet.json#/$defs/SQLJobFacet", json!({"query": sql}));
+        job.insert("sql".to_owned(), facet("1-0-1/SQLJobFacet.json#/$defs/SQLJobFacet", [("query", json!(sql))]));
     }
-    let mut run = json!({"lakeseal_lineage": lakeseal_facet(commit)});
+    let mut run = Map::from_iter([("lakeseal_lineage".to_owned(), lakeseal_facet(commit))]);
     if let Some(version) = lineage.transformation.engine.get("datafusion") {
-        run["processing_engine"] =
-            facet("1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet", json!({"version": version, "name": "datafusion"}));
+        let schema = "1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet";
+        run.insert("processing_engine".to_owned(), facet(schema, [("version", json!(version)), ("name", json!("datafusion"))]));
     }
     let mut output = facets_of_version(Some(commit.version));
-    output["lakeseal_files"] = json!({
-        "_producer": PRODUCER,
-        "_schemaURL": format!("{PRODUCER}#files"),
-        "files": lineage.outputs.iter().map(|o| json!({"path": o.path, "size": o.size, "blake3": o.digest.map(|d| d.to_string())})).collect::<Vec<_>>(),
-    });
+    let files = lineage.outputs.iter().map(|o| json!({"path": o.path, "size": o.size, "blake3": o.digest.map(|d| d.to_string())}));
+    output.insert(
+        "lakeseal_files".to_owned(),
+        json!({"_producer": PRODUCER, "_schemaURL": format!("{PRODUCER}#files"), "files": files.collect::<Vec<_>>()}),
+    );
     json!({
         "eventTime": time(lineage.finished_ms.unwrap_or(fallback_ms)),
         "eventType": "COMPLETE",
@@ -53,20 +53,15 @@ fn time(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-fn facet(schema: &str, mut members: Value) -> Value {
-    members["_producer"] = json!(PRODUCER);
-    members["_schemaURL"] = json!(format!("{FACETS}/{schema}"));
-    members
+fn facet<const N: usize>(schema: &str, members: [(&str, Value); N]) -> Value {
+    let base = [("_producer", json!(PRODUCER)), ("_schemaURL", json!(format!("{FACETS}/{schema}")))];
+    Value::Object(base.into_iter().chain(members).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn facets_of_version(version: Option<u64>) -> Value {
-    match version {
-        Some(version) => json!({"version": facet(
-            "1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet",
-            json!({"datasetVersion": version.to_string()}),
-        )}),
-        None => json!({}),
-    }
+fn facets_of_version(version: Option<u64>) -> Map<String, Value> {
+    let schema = "1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet";
+    let facet = version.map(|version| facet(schema, [("datasetVersion", json!(version.to_string()))]));
+    facet.into_iter().map(|facet| ("version".to_owned(), facet)).collect()
 }
 
 /// Namespace and name of a dataset, as OpenLineage's naming has it: scheme and authority, then the path.
@@ -90,13 +85,16 @@ fn input(input: &Input) -> Value {
         .iter()
         .flatten()
         .map(|f| json!({"path": f.path, "row_groups": f.row_groups, "blake3": f.digest.map(|d| d.to_string())}));
-    facets["lakeseal_input"] = json!({
-        "_producer": PRODUCER,
-        "_schemaURL": format!("{PRODUCER}#input"),
-        "kind": if input.kind == InputKind::Table { "table" } else { "source" },
-        "blake3": input.digest.map(|digest| digest.to_string()),
-        "files": files.collect::<Vec<_>>(),
-    });
+    facets.insert(
+        "lakeseal_input".to_owned(),
+        json!({
+            "_producer": PRODUCER,
+            "_schemaURL": format!("{PRODUCER}#input"),
+            "kind": if input.kind == InputKind::Table { "table" } else { "source" },
+            "blake3": input.digest.map(|digest| digest.to_string()),
+            "files": files.collect::<Vec<_>>(),
+        }),
+    );
     json!({"namespace": namespace, "name": name, "facets": facets})
 }
 

@@ -81,7 +81,8 @@ impl ReadLog {
 
 fn add(read: &mut Vec<Range<u64>>, range: &Range<u64>, size: u64) {
     if read.len() >= RANGES_LIMIT {
-        *read = vec![0..size];
+        read.clear();
+        read.push(0..size);
     }
     match read.last_mut() {
         Some(last) if last.start <= range.start && range.start <= last.end => last.end = last.end.max(range.end),

@@ -241,7 +241,8 @@ async fn what_attesting_costs() {
     for round in 0..7 {
         for attested in [false, true] {
             let plain = LakeStore { name: format!("cost-{round}-{attested}"), store: Arc::new(object_store::memory::InMemory::new()) };
-            let lake = if attested { AttestingStore::around_lake(&plain, Arc::new(writer()), Arc::new(SystemClock)).unwrap() } else { plain };
+            let lake =
+                if attested { AttestingStore::around_lake(&plain, Arc::new(writer()), Arc::new(SystemClock)).unwrap() } else { plain };
             register_lake_scheme(&lake.name, lake.store.clone()).unwrap();
             let url = Url::parse(&format!("lakeseal://{}/t", lake.name)).unwrap();
             let table = deltalake::DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
