@@ -15,7 +15,7 @@ use super::log::{Log, LogPin};
 use super::observe::Observer;
 use super::progress::Progress;
 use super::purge;
-use super::repository::{Repository, TrustedBaseline};
+use super::repository::{BaselineName, Repository, TrustedBaseline};
 use super::sealed::{SealedFile, SealedTable};
 use super::statement::BaselineSummary;
 use super::trust::Trust;
@@ -140,31 +140,52 @@ impl Auditor {
         let newest = match self.repository.newest_statement(&self.trust).await {
             Ok(newest) => newest,
             Err(e) => {
-                report.findings.push(Finding::new(Verdict::Undetermined, format!("the newest baseline cannot be read: {e}")));
+                // Two roots of one version: somebody forged, and with the keys.
+                let verdict = if e.kind() == ErrorKind::Mismatch { Verdict::Forged } else { Verdict::Undetermined };
+                report.findings.push(Finding::new(verdict, format!("the newest baseline cannot be read: {e}")));
                 return Ok(None);
             }
         };
         report.findings.extend(compare::compare_pin(newest.as_ref().map(|newest| newest.summary.number), self.options.pin));
-        if let Some(newest) = &newest {
-            let above = names.iter().filter(|name| name.number > newest.summary.number).count();
-            if above > 0 {
-                report.notes.push(format!("{above} newer statements are ignored: no trusted key signed them"));
+        let (waiting, unsigned) = self.waiting(&names, newest.as_ref().map_or(0, |newest| newest.summary.number)).await?;
+        if newest.is_some() {
+            report.notes.extend(waiting.iter().map(|baseline| format!("{baseline}: it is not in force until others countersign it")));
+            if unsigned > 0 {
+                report.notes.push(format!("{unsigned} newer statements are ignored: no trusted key signed them"));
             }
         } else if names.is_empty() {
             report.findings.push(Finding::new(Verdict::Undetermined, "the table was never sealed, or its seals were taken away"));
         } else {
-            report.findings.push(Finding::new(
-                Verdict::Untrusted,
-                format!("{} baselines are there, but none has a valid signature of a trusted key", names.len()),
-            ));
+            let detail = match waiting.last() {
+                Some(baseline) => format!("no baseline is in force; {baseline}: others must countersign it"),
+                None => format!("{} baselines are there, but none has a valid signature of a trusted key", names.len()),
+            };
+            report.findings.push(Finding::new(Verdict::Untrusted, detail));
+            let root = self.repository.newest_trust(&self.trust).await.ok().and_then(|trust| trust.root().cloned());
+            let (root, now_ms) = (root.map(|signed| (signed.root().version, signed.root().expires_ms)), self.clock.now_ms());
+            report.findings.extend(root.and_then(|(version, expires)| compare::compare_trust_root(version, expires, now_ms)));
         }
         Ok(newest)
+    }
+
+    /// The baselines above `number` that some of those who may have signed, in words, and how many statements nobody trusted has signed.
+    async fn waiting(&self, names: &[BaselineName], number: u64) -> Result<(Vec<String>, usize)> {
+        let (mut waiting, mut unsigned) = (Vec::new(), 0);
+        for name in names.iter().filter(|name| name.number > number) {
+            match self.repository.standing(name, &self.trust).await? {
+                Some(standing) if !standing.signed_by.is_empty() => waiting.push(format!("baseline {} has {standing}", name.number)),
+                _ => unsigned += 1,
+            }
+        }
+        Ok((waiting, unsigned))
     }
 
     /// Asks the log; returns the baseline that it names for the table.
     async fn consult(&self, newest: Option<&BaselineSummary>, report: &mut AuditReport) -> Option<(u64, Digest)> {
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
-        match self.log.consult(&self.location, newest, &self.trust, pin, now_ms).await {
+        // Where two trust roots disagree, the newest baseline is what says so.
+        let trust = self.repository.newest_trust(&self.trust).await.unwrap_or_else(|_| self.trust.clone());
+        match self.log.consult(&self.location, newest, &trust, pin, now_ms).await {
             Ok(consulted) => {
                 report.findings.extend(consulted.findings);
                 report.notes.extend(consulted.notes);

@@ -77,7 +77,26 @@ pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: 
             format!("baseline {} expired at {} (milliseconds since 1970); seal the table again", statement.number, at),
         ));
     }
+    if let Some((version, expires_ms)) = sealed.baseline.trust_root {
+        found.extend(compare_trust_root(version, expires_ms, place.now_ms));
+        if statement.trust_root > version {
+            let detail = format!(
+                "baseline {} was sealed under version {} of the trust root, and only version {version} is known: get the newer one",
+                statement.number, statement.trust_root
+            );
+            found.push(Finding::new(Verdict::Undetermined, detail));
+        }
+    }
     found
+}
+
+/// What is wrong with the trust root itself, at this time.
+pub(super) fn compare_trust_root(version: u64, expires_ms: Option<i64>, now_ms: i64) -> Option<Finding> {
+    let expired = expires_ms.filter(|expires| *expires <= now_ms)?;
+    let detail = format!(
+        "version {version} of the trust root expired at {expired} (milliseconds since 1970): get the newer one, or have its root keys sign one"
+    );
+    Some(Finding::new(Verdict::Expired, detail))
 }
 
 /// What is wrong with the newest trusted baseline's number, if there is one, beside one that is known from elsewhere.

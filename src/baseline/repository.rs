@@ -11,12 +11,13 @@ use serde_json::Value;
 
 use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles};
 use super::sealed::{SealedFile, SealedTable};
+use super::standing::{Judge, Standing};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
 use super::{sign, state};
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{KeyId, Role, Signer};
+use crate::key::{KeyId, Signer};
 use crate::table::read_object;
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
@@ -25,7 +26,8 @@ const EVIDENCE_LIMIT_BYTES: u64 = 1 << 32;
 /// A statement names at most this many pieces of evidence; a full one is written long before.
 const EVIDENCE_COUNT_LIMIT: usize = 1024;
 const CONCURRENCY: usize = 8;
-const NUMBER_DIGITS: usize = 20;
+/// Digits of numbers and versions in names.
+pub(super) const NUMBER_DIGITS: usize = 20;
 
 /// The seals of one table. Reading needs public keys only.
 #[derive(Debug, Clone)]
@@ -68,7 +70,7 @@ impl Repository {
         &self.root
     }
 
-    fn folder(&self, name: &'static str) -> Path {
+    pub(super) fn folder(&self, name: &'static str) -> Path {
         self.root.clone().join(SEAL_FOLDER).join(name)
     }
 
@@ -107,22 +109,29 @@ impl Repository {
     /// Cost: one GET, and one per trusted key.
     ///
     /// # Errors
-    /// Those of the store, and [`Statement::parse`]'s when the signed bytes are not understood.
+    /// Those of the store, of [`Self::newest_trust`], and [`Statement::parse`]'s when the signed bytes are not understood.
     pub async fn trusted(&self, name: &BaselineName, trust: &Trust) -> Result<Option<TrustedBaseline>> {
-        let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
-        let signed_by: Vec<KeyId> = self.signatures(name.digest, &bytes, trust).await?.into_iter().map(|(key, _)| key).collect();
-        if signed_by.len() < trust.threshold(Role::Sealer) {
-            return Ok(None);
+        self.in_force(name, &self.judge(trust).await?).await
+    }
+
+    pub(super) async fn in_force(&self, name: &BaselineName, judge: &Judge) -> Result<Option<TrustedBaseline>> {
+        match self.judged(name, judge).await? {
+            Some((bytes, standing)) if standing.is_in_force() => self.read_statement(name, &bytes, standing),
+            _ => Ok(None),
         }
-        let statement = Statement::parse(&bytes).map_err(|e| e.with("baseline", self.baseline_path(name)))?;
+    }
+
+    /// The statement in `bytes`, unless it claims another number than its name.
+    pub(super) fn read_statement(&self, name: &BaselineName, bytes: &[u8], standing: Standing) -> Result<Option<TrustedBaseline>> {
+        let statement = Statement::parse(bytes).map_err(|e| e.with("baseline", self.baseline_path(name)))?;
         if statement.number != name.number {
             return Ok(None);
         }
-        let summary = statement.summary(name.digest, signed_by);
+        let summary = statement.summary(name.digest, standing);
         Ok(Some(TrustedBaseline { statement, summary }))
     }
 
-    async fn statement_bytes(&self, name: &BaselineName) -> Result<Option<Bytes>> {
+    pub(super) async fn statement_bytes(&self, name: &BaselineName) -> Result<Option<Bytes>> {
         match read_object(&*self.store, &self.baseline_path(name), STATEMENT_LIMIT_BYTES).await {
             Ok(bytes) => Ok((Digest::of(&bytes) == name.digest).then_some(bytes)),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
@@ -130,34 +139,28 @@ impl Repository {
         }
     }
 
-    pub(super) async fn signatures(&self, digest: Digest, statement: &[u8], trust: &Trust) -> Result<Vec<(KeyId, Vec<u8>)>> {
-        let mut found = Vec::new();
-        for key in trust.keys(Role::Sealer) {
-            let id = key.id();
-            match read_object(&*self.store, &self.signature_path(digest, id), sign::SIGNATURE_LIMIT_BYTES).await {
-                Ok(object) if sign::verifies(key, statement, &object) => found.push((id, object.to_vec())),
-                Ok(_) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
+    /// All baselines in force, oldest first. Cost: one LIST, two GETs or more per name.
+    pub async fn baselines(&self, trust: &Trust) -> Result<Vec<TrustedBaseline>> {
+        self.all_in_force(&self.judge(trust).await?).await
     }
 
-    /// All baselines that trusted keys signed, oldest first. Cost: one LIST, two GETs or more per name.
-    pub async fn baselines(&self, trust: &Trust) -> Result<Vec<TrustedBaseline>> {
+    async fn all_in_force(&self, judge: &Judge) -> Result<Vec<TrustedBaseline>> {
         let names = self.names().await?;
-        let reads = stream::iter(names).map(|name| async move { self.trusted(&name, trust).await });
+        let reads = stream::iter(names).map(|name| async move { self.in_force(&name, judge).await });
         let all: Vec<_> = reads.buffered(CONCURRENCY).try_collect().await?;
         Ok(all.into_iter().flatten().collect())
     }
 
-    /// The newest baseline that a trusted key signed, without its evidence.
+    /// The newest baseline in force, without its evidence.
     ///
-    /// Statements that no trusted key signed are passed over: anyone can write such names.
+    /// Statements that too few trusted keys signed are passed over: anyone can write such names.
     pub async fn newest_statement(&self, trust: &Trust) -> Result<Option<TrustedBaseline>> {
+        self.newest_in_force(&self.judge(trust).await?).await
+    }
+
+    pub(super) async fn newest_in_force(&self, judge: &Judge) -> Result<Option<TrustedBaseline>> {
         for name in self.names().await?.iter().rev() {
-            if let Some(found) = self.trusted(name, trust).await? {
+            if let Some(found) = self.in_force(name, judge).await? {
                 return Ok(Some(found));
             }
         }
@@ -311,43 +314,61 @@ impl Repository {
         Ok(())
     }
 
-    /// Takes a signature and its statement back, newest first.
+    /// Takes a signature back.
     pub(super) async fn withdraw(&self, name: &BaselineName, key: KeyId) -> Result<()> {
-        for path in [self.signature_path(name.digest, key), self.baseline_path(name)] {
-            match self.store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => {
-                    return Err(Error::new(
-                        ErrorKind::OutcomeUnknown,
-                        "another sealer took the same number, and this baseline could not be withdrawn; delete it by hand",
-                    )
-                    .with("object", path)
-                    .caused_by(e));
-                }
+        self.remove(self.signature_path(name.digest, key)).await
+    }
+
+    /// Puts back a signature that was withdrawn.
+    pub(super) async fn restore_signature(&self, name: &BaselineName, key: KeyId, object: Bytes) -> Result<()> {
+        self.store.put(&self.signature_path(name.digest, key), object.into()).await?;
+        Ok(())
+    }
+
+    /// Takes a statement away that nobody who counts has signed.
+    pub(super) async fn forget_unsigned(&self, name: &BaselineName, judge: &Judge) -> Result<()> {
+        match self.judged(name, judge).await? {
+            Some((_, standing)) if standing.signed_by.is_empty() => self.remove(self.baseline_path(name)).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove(&self, path: Path) -> Result<()> {
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => {
+                let what = "another baseline took the same number, and this one could not be withdrawn; delete it by hand";
+                Err(Error::new(ErrorKind::OutcomeUnknown, what).with("object", path).caused_by(e))
             }
         }
-        Ok(())
     }
 
     /// The DSSE envelope of a baseline with the signatures of all trusted keys, as other tools read it.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthentic`] when no trusted key signed it.
+    /// [`ErrorKind::Unauthentic`] when too few trusted keys signed it.
     pub async fn dsse_envelope(&self, name: &BaselineName, trust: &Trust) -> Result<Value> {
-        let unsigned =
-            || Error::new(ErrorKind::Unauthentic, "no trusted key signed this baseline").with("baseline", self.baseline_path(name));
-        let bytes = self.statement_bytes(name).await?.ok_or_else(unsigned)?;
-        let signatures = self.signatures(name.digest, &bytes, trust).await?;
-        if signatures.is_empty() { Err(unsigned()) } else { Ok(sign::envelope(&bytes, &signatures).to_json()) }
+        let judge = self.judge(trust).await?;
+        let found = self.judged(name, &judge).await?;
+        let Some((bytes, standing)) = found else {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such baseline").with("baseline", self.baseline_path(name)));
+        };
+        if !standing.is_in_force() {
+            let what = format!("the baseline is not in force: it has {standing}");
+            return Err(Error::new(ErrorKind::Unauthentic, what).with("baseline", self.baseline_path(name)));
+        }
+        Ok(sign::envelope(&bytes, &self.signatures(name.digest, &bytes, &judge).await?).to_json())
     }
 
     /// Follows the chain from `newest` to the first baseline and says what is wrong with it, by number.
     ///
-    /// Each predecessor must be there under its digest, be signed by a trusted key, and no other trusted statement may
-    /// claim a number of the chain. The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
+    /// Each predecessor must be there under its digest, and no other baseline in force may claim a number of the chain. Under a flat set of
+    /// keys each must be signed by one of them; under a trust root, whose keys come and go, the digest in its successor vouches for it.
+    /// The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
     /// Cost: that of [`Self::baselines`].
     pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pins: &[(u64, Digest)]) -> Result<BTreeMap<u64, String>> {
-        let all = self.baselines(trust).await?;
+        let judge = self.judge(trust).await?;
+        let all = self.all_in_force(&judge).await?;
         let mut wrong = BTreeMap::new();
         let mut expected = Some((newest.summary.number, newest.summary.digest));
         while let Some((number, digest)) = expected {
@@ -359,11 +380,16 @@ impl Repository {
                 wrong.insert(number, format!("baseline {number} is not the one that is pinned or logged: the history forks"));
                 break;
             }
-            let Some(found) = all.iter().find(|b| b.summary.number == number && b.summary.digest == digest) else {
+            let known = all.iter().find(|b| b.summary.number == number && b.summary.digest == digest).map(|b| b.statement.previous);
+            let found = match known {
+                None if judge.trust.root().is_some() => self.vouched(&BaselineName { number, digest }).await?,
+                known => known,
+            };
+            let Some(previous) = found else {
                 wrong.insert(number, format!("baseline {number} ({digest}) of the chain is gone or no trusted key signed it"));
                 break;
             };
-            expected = match (found.statement.previous, number.checked_sub(1)) {
+            expected = match (previous, number.checked_sub(1)) {
                 (Some(previous), Some(before)) if before > 0 => Some((before, previous)),
                 (None, Some(0)) => None,
                 _ => {
@@ -373,6 +399,12 @@ impl Repository {
             };
         }
         Ok(wrong)
+    }
+
+    /// The predecessor that the statement of this name states, when it is there: its digest was named by an authentic successor.
+    async fn vouched(&self, name: &BaselineName) -> Result<Option<Option<Digest>>> {
+        let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
+        Ok(Statement::parse(&bytes).ok().filter(|statement| statement.number == name.number).map(|statement| statement.previous))
     }
 }
 

@@ -12,12 +12,15 @@ use object_store::path::Path;
 use super::compare::{self, Place, compare_live, normal_live};
 use super::compare_attested::Writers;
 use super::compare_data::FileState;
+use super::diff::{BaselineDiff, Bounds};
 use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
-use super::log::{Log, LogKeys, LogPin, LoggedBaseline, Record};
+use super::log::{Log, LogPin, LoggedBaseline};
 use super::observe::{GroupProfiles, Observer};
+use super::prepared::Prepared;
 use super::progress::Progress;
 use super::repository::{BaselineName, Repository, TrustedBaseline};
 use super::sealed::{SealedCommit, SealedFile, SealedTable};
+use super::standing::Judge;
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use super::trust::{Trust, TrustLevel};
 use super::verdict::{Finding, Verdict};
@@ -27,7 +30,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
-use crate::key::{Signer, VerifyingKey};
+use crate::key::Signer;
 use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// A baseline holds for a year, unless it is said otherwise.
@@ -51,8 +54,11 @@ pub struct SealOptions {
     pub force: bool,
     /// Other URLs of the same table.
     pub aliases: Vec<String>,
-    /// Keys, besides the sealer's own, whose baselines are continued.
-    pub trusted: Vec<VerifyingKey>,
+    /// Whose baselines are continued: of a flat set of keys, to which the sealer's own is added, or under a trust root, which must name the
+    /// sealer's own. `None` trusts the sealer's own key alone.
+    pub trust: Option<Trust>,
+    /// How much may have changed since the last baseline; beyond it nothing is sealed. For sealing that nobody watches.
+    pub bounds: Option<Bounds>,
     /// The newest baseline that is known from elsewhere: the new one must descend from it.
     pub pin: Option<(u64, Digest)>,
     /// Whose attestations of commits count, and whether one is needed to seal a commit.
@@ -77,7 +83,8 @@ impl Default for SealOptions {
             accept_changes: false,
             force: false,
             aliases: Vec::new(),
-            trusted: Vec::new(),
+            trust: None,
+            bounds: None,
             pin: None,
             writers: Writers::default(),
             expectations: None,
@@ -111,6 +118,8 @@ pub struct SealOutcome {
     pub log: Option<LogPin>,
     /// For people.
     pub notes: Vec<String>,
+    /// What changed since the previous baseline.
+    pub diff: BaselineDiff,
 }
 
 impl SealOutcome {
@@ -124,44 +133,71 @@ impl SealOutcome {
             restart: !self.findings.is_empty(),
         }
     }
+
+    /// Whether the baseline counts already; else others must countersign it.
+    pub fn is_in_force(&self) -> bool {
+        self.baseline.signed_by.len() >= self.baseline.signatures_needed
+    }
 }
 
 /// Seals one table.
 #[derive(Debug, Clone)]
 pub struct Sealer {
-    repository: Repository,
-    location: String,
-    key: Arc<dyn Signer>,
-    trust: Trust,
-    clock: SharedClock,
-    options: SealOptions,
-    log: Log,
+    pub(super) repository: Repository,
+    pub(super) location: String,
+    pub(super) signer: Option<Arc<dyn Signer>>,
+    pub(super) trust: Trust,
+    pub(super) clock: SharedClock,
+    pub(super) options: SealOptions,
+    pub(super) log: Log,
 }
 
 /// What an attempt begins with.
-struct Ground {
-    snapshot: TableSnapshot,
-    previous: Option<TrustedBaseline>,
-    sealed: Option<SealedTable>,
-    findings: Vec<Finding>,
+pub(super) struct Ground {
+    pub(super) judge: Judge,
+    pub(super) snapshot: TableSnapshot,
+    pub(super) previous: Option<TrustedBaseline>,
+    pub(super) sealed: Option<SealedTable>,
+    pub(super) findings: Vec<Finding>,
     /// Sealed files that may not be taken over from evidence.
     stale: BTreeSet<FileKey>,
-    first: bool,
+    pub(super) first: bool,
+}
+
+impl Ground {
+    /// The new baseline's number.
+    pub(super) fn number(&self) -> u64 {
+        self.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1))
+    }
+
+    /// The evidence that the new baseline adds to. What was accepted may contradict it: then, and now and then, all is written whole.
+    fn base(&self) -> Option<&SealedTable> {
+        self.sealed.as_ref().filter(|_| !self.number().is_multiple_of(FULL_EVERY) && self.findings.is_empty())
+    }
 }
 
 /// The files of the new baseline.
-struct Sealing {
-    files: BTreeMap<FileKey, SealedFile>,
+pub(super) struct Sealing {
+    pub(super) files: BTreeMap<FileKey, SealedFile>,
     added: BTreeSet<FileKey>,
     profiles: Profiles,
-    bytes_read: u64,
+    pub(super) bytes_read: u64,
+}
+
+/// What a baseline remembers besides the live files.
+pub(super) struct Memory {
+    /// Every file known to have been removed.
+    pub(super) removed: BTreeMap<FileKey, Option<i64>>,
+    /// Every commit, those of earlier baselines included.
+    pub(super) commits: BTreeMap<u64, SealedCommit>,
 }
 
 impl Sealer {
     /// A sealer of the table at `root` of `store`, whose canonical URL is `location`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when no key is trusted, which cannot happen: the sealer trusts its own.
+    /// [`ErrorKind::Config`] when no key is trusted, which cannot happen: the sealer trusts its own. Whether a trust root names it is
+    /// found out when it seals, by the newest root.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         root: Path,
@@ -170,10 +206,14 @@ impl Sealer {
         clock: SharedClock,
         options: SealOptions,
     ) -> Result<Self> {
-        let keys = options.trusted.iter().copied().chain([key.public()]);
-        let trust = Trust::new(keys, TrustLevel::Given)?;
+        let own = key.public();
+        let trust = match &options.trust {
+            Some(trust) => trust.clone().and(own),
+            None => Trust::new([own], TrustLevel::Given)?,
+        };
+        let signer: Option<Arc<dyn Signer>> = Some(Arc::new(key));
         let log = Log::new(store.clone(), root.clone());
-        Ok(Self { repository: Repository::new(store, root), location: location.into(), key: Arc::new(key), trust, clock, options, log })
+        Ok(Self { repository: Repository::new(store, root), location: location.into(), signer, trust, clock, options, log })
     }
 
     /// Records baselines in this log, and not in the table's own.
@@ -181,6 +221,19 @@ impl Sealer {
     pub fn with_log(mut self, log: Log) -> Self {
         self.log = log;
         self
+    }
+
+    /// As [`Self::new`], without a key: it can [`Self::prepare`] baselines that others sign, on top of those that `trust` accepts.
+    pub fn preparing(
+        store: Arc<dyn ObjectStore>,
+        root: Path,
+        location: impl Into<String>,
+        trust: Trust,
+        clock: SharedClock,
+        options: SealOptions,
+    ) -> Self {
+        let log = Log::new(store.clone(), root.clone());
+        Self { repository: Repository::new(store, root), location: location.into(), signer: None, trust, clock, options, log }
     }
 
     /// Seals the table as it stands.
@@ -195,10 +248,7 @@ impl Sealer {
     /// [`ErrorKind::Unsupported`] for files outside of the table.
     pub async fn seal(&self, progress: &dyn Progress) -> Result<SealOutcome> {
         for attempt in 0..ATTEMPTS {
-            if let Some(mut outcome) = self.attempt(progress).await? {
-                if self.options.record {
-                    self.record(&mut outcome).await;
-                }
+            if let Some(outcome) = self.attempt(progress).await? {
                 return Ok(outcome);
             }
             let [jitter] = random_bytes::<1>()?;
@@ -207,36 +257,45 @@ impl Sealer {
         Err(Error::new(ErrorKind::Unavailable, "other sealers kept taking the next number; try again"))
     }
 
-    /// Records the baseline in the log. It is sealed already: what goes wrong here is a note, and sealing again makes up for it.
-    async fn record(&self, outcome: &mut SealOutcome) {
-        let record = Record {
-            baselines: vec![outcome.to_record(&self.location, &self.log, self.repository.root())],
-            now_ms: self.clock.now_ms(),
-            expires_ms: self.options.inventory_expires_after_ms.map(|after| self.clock.now_ms().saturating_add(after)),
-            ..Record::default()
-        };
-        match self.log.append(&record, &*self.key, &LogKeys::of(&self.trust)).await {
-            Ok(appended) => outcome.log = Some(appended.inventory.checkpoint().into()),
-            Err(e) => outcome.notes.push(format!("sealed, but not recorded in the log of baselines; seal again to record it: {e}")),
-        }
-    }
-
     /// `None` when another sealer was faster.
     async fn attempt(&self, progress: &dyn Progress) -> Result<Option<SealOutcome>> {
+        self.signer()?;
+        let prepared = self.prepare(progress).await?;
+        self.sign(prepared).await
+    }
+
+    /// Stores what [`Self::seal`] would sign, evidence and statement, and signs nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::seal`].
+    pub async fn prepare(&self, progress: &dyn Progress) -> Result<Prepared> {
         let mut ground = self.ground(progress).await?;
         if let Some(outcome) = self.nothing_new(&ground) {
-            return Ok(Some(outcome));
+            let name = BaselineName { number: outcome.baseline.number, digest: outcome.baseline.digest };
+            return Ok(Prepared { name, outcome, statement: None, judge: ground.judge });
         }
         let row_key = match &ground.sealed {
             Some(sealed) => sealed.row_key,
             None => random_bytes()?,
         };
         let sealing = self.fingerprint(&ground, row_key, progress).await?;
-        let (statement, removed) = self.state(&ground, &sealing, &row_key).await?;
-        let Some(name) = self.commit(&statement).await? else { return Ok(None) };
+        let memory = remembered(&ground, &sealing);
+        let mut diff = self.diff(&ground, &sealing.files, &memory.commits).await?;
+        if let Some(wanted) = &self.options.expectations {
+            let before = match &ground.previous {
+                Some(previous) => self.repository.expectations(&previous.statement).await?,
+                None => Vec::new(),
+            };
+            diff.compare_expectations(&before, wanted);
+        }
+        if let Some(bounds) = &self.options.bounds {
+            bounds.check(&diff).map_err(|e| e.with("table", &self.location))?;
+        }
+        let (statement, removed) = self.state(&ground, &sealing, &memory, &row_key).await?;
+        let name = self.repository.keep_statement(&statement).await?;
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Ok(Some(SealOutcome {
-            baseline: statement.summary(name.digest, vec![self.key.public().id()]),
+        let outcome = SealOutcome {
+            baseline: statement.summary(name.digest, ground.judge.standing(Vec::new())),
             files_added: count(sealing.added.len()),
             files_reused: count(sealing.files.len() - sealing.added.len()),
             files_removed: count(removed),
@@ -246,32 +305,60 @@ impl Sealer {
             findings: std::mem::take(&mut ground.findings),
             log: None,
             notes: Vec::new(),
-        }))
+            diff,
+        };
+        Ok(Prepared { name, outcome, statement: Some(statement), judge: ground.judge })
+    }
+
+    /// How the table differs from the previous baseline, for people and for bounds.
+    pub(super) async fn diff(
+        &self,
+        ground: &Ground,
+        files: &BTreeMap<FileKey, SealedFile>,
+        commits: &BTreeMap<u64, SealedCommit>,
+    ) -> Result<BaselineDiff> {
+        let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
+        if let Some(sealed) = ground.sealed.as_ref().filter(|_| ground.snapshot.kind == TableKind::Delta) {
+            let before = table::load(&**self.repository.store(), self.repository.root(), Some(sealed.statement.state.version)).await;
+            diff.compare_heads(sealed, before.ok().as_ref(), &ground.snapshot);
+        }
+        Ok(diff)
     }
 
     /// Reads table and previous baseline, and refuses to seal over what contradicts it.
     async fn ground(&self, progress: &dyn Progress) -> Result<Ground> {
+        let judge = self.judge().await?;
         let snapshot = table::load(&**self.repository.store(), self.repository.root(), None).await?;
+        let previous = self.repository.newest_in_force(&judge).await?;
+        let untrusted = if previous.is_none() { self.untrusted_seals(&judge).await? } else { None };
+        if let Some(detail) = untrusted.as_ref().filter(|_| !self.options.accept_changes) {
+            return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
+        }
+        let mut ground = self.ground_at(judge, snapshot, previous, progress).await?;
+        ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
+        ground.findings.sort();
+        Ok(ground)
+    }
+
+    pub(super) async fn ground_at(
+        &self,
+        judge: Judge,
+        snapshot: TableSnapshot,
+        previous: Option<TrustedBaseline>,
+        progress: &dyn Progress,
+    ) -> Result<Ground> {
         refuse_foreign(&snapshot)?;
-        let previous = self.repository.newest_statement(&self.trust).await?;
         let mut findings = Vec::new();
         let first = previous.is_none();
-        if first && !self.repository.names().await?.is_empty() {
-            let detail = "there are baselines, but none by a trusted key: name their public keys, or accept to begin anew";
-            if !self.options.accept_changes {
-                return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
-            }
-            findings.push(Finding::new(Verdict::Untrusted, detail));
-        }
         findings.extend(compare::compare_pin(previous.as_ref().map(|previous| previous.summary.number), self.options.pin));
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
-        let consulted = self.log.consult(&self.location, previous.as_ref().map(|p| &p.summary), &self.trust, pin, now_ms).await?;
+        let consulted = self.log.consult(&self.location, previous.as_ref().map(|p| &p.summary), &judge.trust, pin, now_ms).await?;
         // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
         findings.extend(consulted.findings.into_iter().filter(|f| f.verdict.is_mismatch() && f.verdict != Verdict::Expired));
         let mut sealed = None;
         if let Some(previous) = &previous {
             let pins: Vec<_> = self.options.pin.into_iter().chain(consulted.logged).collect();
-            let wrong = self.repository.check_chain(previous, &self.trust, &pins).await?;
+            let wrong = self.repository.check_chain(previous, &judge.trust, &pins).await?;
             findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
             sealed = match self.repository.whole_table(previous.clone()).await {
                 Ok(sealed) => Some(sealed),
@@ -282,7 +369,7 @@ impl Sealer {
                 Err(e) => return Err(e),
             };
         }
-        let mut ground = Ground { snapshot, previous, sealed, findings, stale: BTreeSet::new(), first };
+        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first };
         self.compare(&mut ground, progress).await?;
         Ok(ground)
     }
@@ -381,11 +468,12 @@ impl Sealer {
             findings: Vec::new(),
             log: None,
             notes: Vec::new(),
+            diff: BaselineDiff::nothing(sealed),
         })
     }
 
     /// Takes over what evidence covers and reads the rest.
-    async fn fingerprint(&self, ground: &Ground, row_key: [u8; 32], progress: &dyn Progress) -> Result<Sealing> {
+    pub(super) async fn fingerprint(&self, ground: &Ground, row_key: [u8; 32], progress: &dyn Progress) -> Result<Sealing> {
         let kind = ground.snapshot.kind;
         let mut files = BTreeMap::new();
         let mut fresh: Vec<&LiveFile> = Vec::new();
@@ -442,38 +530,21 @@ impl Sealer {
     }
 
     /// Stores evidence and forms the statement. Also says how many sealed files are no longer live.
-    async fn state(&self, ground: &Ground, sealing: &Sealing, row_key: &[u8; 32]) -> Result<(Statement, usize)> {
-        let number = ground.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1));
-        // What was accepted may contradict earlier evidence: then it is written whole.
-        let base = ground.sealed.as_ref().filter(|_| !number.is_multiple_of(FULL_EVERY) && ground.findings.is_empty());
-        let empty = BTreeMap::new();
+    async fn state(&self, ground: &Ground, sealing: &Sealing, memory: &Memory, row_key: &[u8; 32]) -> Result<(Statement, usize)> {
+        let (number, base) = (ground.number(), ground.base());
         let gone: Vec<&FileKey> = match &ground.sealed {
             Some(sealed) => sealed.files.keys().filter(|key| !sealing.files.contains_key(*key)).collect(),
             None => Vec::new(),
         };
-        let known = base.map_or(&empty, |sealed| &sealed.removed);
-        let mut removed = known.clone();
-        gone.iter().for_each(|key| {
-            removed.entry((*key).clone()).or_default();
-        });
-        let tombstones =
-            ground.snapshot.tombstones.iter().filter(|(key, _)| !removed.contains_key(*key) && !sealing.files.contains_key(*key));
-        let tombstones: Vec<(&FileKey, Option<i64>)> = tombstones.map(|(key, at)| (key, *at)).collect();
-        removed.extend(tombstones.iter().map(|(key, at)| ((*key).clone(), *at)));
-        removed.retain(|key, _| !sealing.files.contains_key(key));
-
-        let sealed_commits = if ground.findings.is_empty() { ground.sealed.as_ref().map(|s| s.commits.clone()) } else { None };
-        let mut commits = sealed_commits.unwrap_or_default();
-        for commit in &ground.snapshot.commits {
-            let sealed = SealedCommit { digest: commit.digest, size: commit.size, operation: commit.operation.clone() };
-            commits.entry(commit.version).or_insert(sealed);
-        }
+        let known = |key: &FileKey| base.is_some_and(|sealed| sealed.removed.contains_key(key));
+        let tombstones = memory.removed.iter().filter(|(key, _)| !known(key) && !gone.contains(key)).map(|(key, at)| (key, *at)).collect();
         let covered = |version: &u64| base.is_some_and(|sealed| sealed.commits.contains_key(version));
+        let commits = memory.commits.iter().filter(|(version, _)| !covered(version));
         let delta = Delta {
             added: sealing.files.iter().filter(|(key, _)| base.is_none() || sealing.added.contains(*key)).map(|(_, file)| file).collect(),
             removed: gone,
             tombstones,
-            commits: commits.iter().filter(|(version, _)| !covered(version)).map(|(version, commit)| (*version, commit)).collect(),
+            commits: commits.map(|(version, commit)| (*version, commit)).collect(),
         };
         let mut evidence = base.map_or_else(Vec::new, |sealed| sealed.statement.evidence.clone());
         for (kind, bytes) in delta.encode(row_key)? {
@@ -481,7 +552,7 @@ impl Sealer {
             evidence.push(EvidenceRef { kind, digest, size, number });
         }
         evidence.extend(self.extras(ground, base.is_none(), sealing, row_key, number).await?);
-        let root = state::root(&ground.snapshot, &sealing.files, &removed, &commits)?;
+        let root = state::root(&ground.snapshot, &sealing.files, &memory.removed, &memory.commits)?;
         let previous = ground.previous.as_ref();
         let created_ms = self.clock.now_ms().max(previous.map_or(i64::MIN, |p| p.summary.created_ms.saturating_add(1)));
         let statement = Statement {
@@ -493,7 +564,7 @@ impl Sealer {
             aliases: self.options.aliases.clone(),
             state: root,
             evidence,
-            trust_root: 0,
+            trust_root: ground.judge.trust.root().map_or(0, |signed| signed.root().version),
         };
         Ok((statement, delta.removed.len()))
     }
@@ -526,31 +597,26 @@ impl Sealer {
         }
         Ok(stored)
     }
+}
 
-    /// Stores and signs the statement; `None` when another sealer took its number, and nothing of ours counts.
-    ///
-    /// Whoever signs looks again afterwards, and withdraws when it sees a rival: of two that sign at once, the one that signed
-    /// last sees the other, so that never both believe to have won.
-    async fn commit(&self, statement: &Statement) -> Result<Option<BaselineName>> {
-        let name = self.repository.keep_statement(statement).await?;
-        if !self.has_rival(&name).await? {
-            self.repository.sign(&name, statement, &*self.key).await?;
-            if !self.has_rival(&name).await? {
-                return Ok(Some(name));
-            }
-        }
-        self.repository.withdraw(&name, self.key.public().id()).await?;
-        Ok(None)
+/// The removed files and the commits of the new baseline.
+pub(super) fn remembered(ground: &Ground, sealing: &Sealing) -> Memory {
+    // What was accepted may contradict what earlier baselines remember.
+    let known = ground.sealed.as_ref().filter(|_| ground.findings.is_empty());
+    let mut removed = ground.base().map(|sealed| sealed.removed.clone()).unwrap_or_default();
+    for key in ground.sealed.iter().flat_map(|sealed| sealed.files.keys()) {
+        removed.entry(key.clone()).or_default();
     }
-
-    async fn has_rival(&self, own: &BaselineName) -> Result<bool> {
-        for name in self.repository.names().await?.iter().filter(|name| name.number >= own.number && *name != own) {
-            if self.repository.trusted(name, &self.trust).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    for (key, at) in &ground.snapshot.tombstones {
+        removed.entry(key.clone()).or_insert(*at);
     }
+    removed.retain(|key, _| !sealing.files.contains_key(key));
+    let mut commits = known.map(|sealed| sealed.commits.clone()).unwrap_or_default();
+    for commit in &ground.snapshot.commits {
+        let sealed = SealedCommit { digest: commit.digest, size: commit.size, operation: commit.operation.clone() };
+        commits.entry(commit.version).or_insert(sealed);
+    }
+    Memory { removed, commits }
 }
 
 fn refuse_foreign(snapshot: &TableSnapshot) -> Result<()> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::canonical;
+use super::standing::Standing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyId;
@@ -164,6 +165,10 @@ pub struct BaselineSummary {
     pub bytes: u64,
     /// The trusted keys that signed it.
     pub signed_by: Vec<KeyId>,
+    /// How many of them it takes.
+    pub signatures_needed: usize,
+    /// Version and expiry (in milliseconds) of the trust root under which they count; absent for a flat set of keys.
+    pub trust_root: Option<(u64, Option<i64>)>,
 }
 
 impl BaselineSummary {
@@ -179,6 +184,8 @@ impl BaselineSummary {
             "files": self.files,
             "rows": self.rows,
             "bytes": self.bytes,
+            "signatures_needed": self.signatures_needed,
+            "trust_root": self.trust_root.map(|(version, _)| version),
             "signed_by": self.signed_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
@@ -279,7 +286,7 @@ impl Statement {
     }
 
     /// The statement in short.
-    pub(super) fn summary(&self, digest: Digest, signed_by: Vec<KeyId>) -> BaselineSummary {
+    pub(super) fn summary(&self, digest: Digest, standing: Standing) -> BaselineSummary {
         BaselineSummary {
             number: self.number,
             digest,
@@ -290,7 +297,9 @@ impl Statement {
             files: self.state.totals.files,
             rows: self.state.totals.rows,
             bytes: self.state.totals.bytes,
-            signed_by,
+            signed_by: standing.signed_by,
+            signatures_needed: standing.needed,
+            trust_root: standing.root,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::trust_args::TrustCommand;
 use crate::key::{Role, Scheme};
 use crate::sql::VerifyMode;
 
@@ -182,12 +183,35 @@ Examples:
   lakeseal seal s3://bucket/sales --key sealer.pem --expires-days 30
   lakeseal seal flights --pin pins.json
   lakeseal seal flights --expect 'delay in minutes=delay BETWEEN -120 AND 3000' --expect \"known carrier=carrier IN ('AA', 'UA')\"
+  lakeseal seal flights --append-only --max-added-rows 1000000     by itself, every night: beyond these bounds nothing is sealed
+  lakeseal seal flights --prepare                                  sign nothing; others do, with `countersign`
+  lakeseal seal flights --renew                                    a new term, though nothing is new
 
 Expectations are signed with the baseline. Audits hold every row against them that changed after it; sealing refuses while one is broken.
 
 Sealing reads the files that no baseline covers yet, recomputes their statistics, and refuses when the table states others.
-It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.")]
+It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.
+Under a trust root the changes since the last baseline are shown, and it signs when you say so (or --yes); where the root asks for several
+sealers, the baseline is in force once enough have countersigned it.")]
     Seal(SealArgs),
+    /// Sign a baseline that another prepared, after reading the table anew and being shown what changed
+    #[command(after_help = "\
+Examples:
+  lakeseal countersign flights --key bob.pem
+  lakeseal countersign flights --key bob.pem --digest 3f2a…      one of several proposals
+  lakeseal countersign flights --key bob.pem --append-only --max-added-rows 1000000
+
+Nothing that the proposal says is believed: every file that no baseline in force covers is read, and digests, sums and statistics must come
+out the same. Then the changes since the last baseline in force are shown, and it is signed when you say so (or --yes, or within bounds).
+
+Exit codes: 0 signed; 1 the table is not what the proposal says; 2 not signed, or it could not be done.")]
+    Countersign(CountersignArgs),
+    /// Export baselines for other programs
+    #[command(subcommand)]
+    Baselines(BaselinesCommand),
+    /// Say who may seal, and how many must agree: make, change, sign and publish trust roots
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Compare a table with its newest baseline
     #[command(after_help = "\
 Examples:
@@ -639,7 +663,7 @@ pub struct SqlArgs {
     /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there), off
     #[arg(long, value_name = "MODE", default_value_t = VerifyMode::Enforce)]
     pub verify: VerifyMode,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
@@ -661,12 +685,27 @@ pub struct SealArgs {
     /// Days until the baseline expires; 0 for never
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     pub expires_days: u32,
-    /// Public keys of other sealers whose baselines are continued, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of other sealers whose baselines are continued (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
     #[arg(long, value_name = "FILE")]
     pub writers: Vec<PathBuf>,
+    /// Store the baseline, sign nothing, and show what changed; needs no key
+    #[arg(long)]
+    pub prepare: bool,
+    /// Make a new baseline, with a new term, though nothing is new
+    #[arg(long)]
+    pub renew: bool,
+    /// Under a trust root: you have looked at the changes, sign without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// How much may have changed
+    #[command(flatten)]
+    pub bounds: BoundsArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
     /// Do not fingerprint rows one by one: faster, but statistics are not checked, and a later rewrite of the same rows proves nothing
     #[arg(long)]
     pub no_rows: bool,
@@ -690,12 +729,83 @@ pub struct SealArgs {
     pub inventory_days: u32,
 }
 
+/// Bounds on sealing that nobody watches. With any of them, nothing beyond is signed, and nobody is asked.
+#[derive(Debug, Args)]
+pub struct BoundsArgs {
+    /// Sign only if nothing was removed or changed since the last baseline
+    #[arg(long)]
+    pub append_only: bool,
+    /// Sign only if at most so many rows were added; a file that is written anew counts with all its rows
+    #[arg(long, value_name = "ROWS")]
+    pub max_added_rows: Option<u64>,
+    /// Sign only if at most so many rows were removed; a file that is written anew counts with all its rows
+    #[arg(long, value_name = "ROWS")]
+    pub max_removed_rows: Option<u64>,
+    /// Within bounds, let columns, properties and protocol change
+    #[arg(long)]
+    pub allow_metadata_changes: bool,
+}
+
+/// `countersign`.
+#[derive(Debug, Args)]
+pub struct CountersignArgs {
+    /// The table
+    pub table: String,
+    /// Your private key [default: HOME/keys/sealer.pem]
+    #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// Public keys (PEM) or the trust root under which it is signed [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// The proposal's digest, where several wait
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+    /// You have looked at the changes: sign without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Sign although what was sealed before has changed
+    #[arg(long)]
+    pub accept_changes: bool,
+    /// How much may have changed
+    #[command(flatten)]
+    pub bounds: BoundsArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `baselines …`.
+#[derive(Debug, Subcommand)]
+pub enum BaselinesCommand {
+    /// Write a baseline in force as a DSSE envelope around its in-toto statement
+    #[command(after_help = "\
+Examples:
+  lakeseal baselines export flights --out flights.dsse.json
+  lakeseal baselines export flights --baseline 3 --trust root-2.json
+
+Other programs verify it: DSSE 1.0, payload type application/vnd.in-toto+json. The key ids are plain BLAKE3 of the public bytes
+(`lakeseal keys show`); Ed25519 signatures are 64 bytes, P-256 ones ASN.1 DER over SHA-256.")]
+    Export {
+        /// The table
+        table: String,
+        /// The baseline's number [default: the newest in force]
+        #[arg(long = "baseline", value_name = "NUMBER")]
+        number: Option<u64>,
+        /// The file to be written [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Public keys (PEM) or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
+    },
+}
+
 /// `audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
     /// The table
     pub table: String,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
@@ -727,7 +837,7 @@ pub struct AuditArgs {
 pub struct LogArgs {
     /// The table; without it, the log of the whole lake
     pub table: Option<String>,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Print the newest checkpoint, a signed note

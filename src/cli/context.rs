@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::args::Global;
 use super::home::Home;
-use crate::baseline::{Trust, TrustLevel, Writers};
+use crate::baseline::{Repository, SignedRoot, Trust, TrustLevel, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{AttestingStore, LakeStore, Location};
 use crate::error::{Error, ErrorKind, Result};
@@ -170,19 +170,23 @@ impl Context {
 
     /// As [`Self::trust`], for commands that work without anybody to trust.
     pub fn trust_if_any(&self, files: &[PathBuf]) -> Result<Option<Trust>> {
-        if files.is_empty() && !self.home.trusted_sealers().exists() {
+        if files.is_empty() && !self.home.trusted_sealers().exists() && !self.home.trust_root().exists() {
             return Ok(None);
         }
         self.trust(files).map(Some)
     }
 
-    /// Whom to trust: the named files, else the user's own list.
+    /// Whom to trust: the named files, else the trust root that the user holds, else the user's own list.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when there is neither; what reading the files fails with.
     pub fn trust(&self, files: &[PathBuf]) -> Result<Trust> {
         if !files.is_empty() {
             return Trust::from_files(files, TrustLevel::Given);
+        }
+        let root = self.home.trust_root();
+        if root.exists() {
+            return SignedRoot::open_file(&root).map(Trust::from_root);
         }
         let own = self.home.trusted_sealers();
         if !own.exists() {
@@ -191,6 +195,17 @@ impl Context {
             return Err(Error::new(ErrorKind::Config, what).with("file", own.display()));
         }
         Trust::from_files(&[own], TrustLevel::SelfMade)
+    }
+
+    /// As [`Self::trust`], moved on to the newest trust root that is published beside the table. Where that cannot be told, the one that is held
+    /// stays: audits and seals look themselves, and say why.
+    ///
+    /// # Errors
+    /// Those of [`Self::trust`].
+    pub async fn trust_at(&self, files: &[PathBuf], location: &Location) -> Result<Trust> {
+        let trust = self.trust(files)?;
+        let repository = Repository::new(location.store().clone(), location.root().clone());
+        Ok(repository.newest_trust(&trust).await.unwrap_or(trust))
     }
 
     /// Whose attestations count: every commit must have one by a key of the named files, else by a writer of the trust root; where neither lists
@@ -213,6 +228,23 @@ impl Context {
         match lake {
             Some(lake) => Ok(Writers::known(lake.lake.region_set.writers().to_vec())),
             None => Ok(Writers::known(self.own_writer()?.map(|key| key.public()))),
+        }
+    }
+
+    /// Moves the trust root that the user holds on to the newest that is published beside a table, so that nobody can lead back to older ones.
+    /// Roots that command lines name stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`Repository::newest_trust`], and of writing the file.
+    pub async fn keep_newest_root(&self, repository: &Repository) -> Result<()> {
+        let held = self.home.trust_root();
+        if !held.exists() {
+            return Ok(());
+        }
+        let root = SignedRoot::open_file(&held)?;
+        match repository.newest_trust(&Trust::from_root(root.clone())).await?.root() {
+            Some(newest) if newest.root().version > root.root().version => self.home.keep_trust_root(newest),
+            _ => Ok(()),
         }
     }
 

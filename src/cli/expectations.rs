@@ -21,11 +21,15 @@ pub(super) async fn with_expectations(
     options: SealOptions,
     args: &SealArgs,
     location: &Location,
-    own: VerifyingKey,
+    own: Option<VerifyingKey>,
     context: &Context,
 ) -> Result<SealOptions> {
     let repository = Repository::new(location.store().clone(), location.root().clone());
-    let trust = Trust::new(options.trusted.iter().copied().chain([own]), TrustLevel::Given)?;
+    let trust = match (options.trust.clone(), own) {
+        (Some(trust), Some(own)) => trust.and(own),
+        (Some(trust), None) => trust,
+        (None, own) => Trust::new(own, TrustLevel::Given)?,
+    };
     let previous = repository.newest_statement(&trust).await?;
     let before = match &previous {
         Some(previous) => repository.expectations(&previous.statement).await?,

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use etcetera::{AppStrategy as _, AppStrategyArgs};
 
+use crate::baseline::SignedRoot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 use crate::key::{Role, Scheme, SecretKey, Signer as _, VerifyingKey};
+use crate::lake::write_whole;
 
 /// The user's directory. Nothing in it is ever copied into a lake.
 #[derive(Debug, Clone)]
@@ -53,6 +55,21 @@ impl Home {
     /// The file of sealers' public keys that this user trusts.
     pub fn trusted_sealers(&self) -> PathBuf {
         self.0.join("trusted-sealers.pem")
+    }
+
+    /// The trust root that this user trusts, in the place of the list of sealers.
+    pub fn trust_root(&self) -> PathBuf {
+        self.0.join("trust-root.json")
+    }
+
+    /// Trusts `root` from now on.
+    ///
+    /// # Errors
+    /// Those of writing the file.
+    pub fn keep_trust_root(&self, root: &SignedRoot) -> Result<()> {
+        Self::make_private(&self.0)?;
+        let path = self.trust_root();
+        write_whole(&path, &root.to_bytes(), true).map_err(|e| Error::from(e).with("file", path.display()))
     }
 
     /// Makes `directory` readable by its owner only.

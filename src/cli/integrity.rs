@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{AuditArgs, SealArgs};
 use super::context::Context;
+use super::countersign;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use super::progress::Bars;
@@ -15,7 +16,7 @@ use crate::baseline::{
 };
 use crate::delta::Location;
 use crate::error::Result;
-use crate::key::{Role, SecretKey, Signer as _};
+use crate::key::{SecretKey, Signer as _};
 use crate::sql::hold_expectations;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -24,17 +25,22 @@ const SHORT_DIGEST: usize = 16;
 
 pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let mut pins = PinFile::read_if_any(args.pin.as_deref()).await?;
-    let key = context.sealer(args.key.as_deref())?;
+    let key = if args.prepare { None } else { Some(context.sealer(args.key.as_deref())?) };
     // Whoever the user trusts may have sealed before: their baselines are continued, not begun anew.
     let trust = context.trust_if_any(&args.trust)?;
-    let trusted = trust.as_ref().map(|trust| trust.keys(Role::Sealer).to_vec()).unwrap_or_default();
     let (lake, location) = context.table(&args.table).await?;
+    let trust = match trust {
+        Some(_) => Some(context.trust_at(&args.trust, &location).await?),
+        None => None,
+    };
     let options = SealOptions {
         writers: context.writers(&args.writers, trust.as_ref(), lake.as_ref())?,
         expires_after_ms: days(args.expires_days),
         rows: !args.no_rows,
         accept_changes: args.accept_changes,
-        trusted,
+        force: args.renew,
+        trust,
+        bounds: countersign::bounds(&args.bounds),
         inventory_expires_after_ms: days(args.inventory_days),
         record: args.together.is_empty(),
         ..SealOptions::default()
@@ -45,17 +51,26 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         log::same_log(&location, &other)?;
         others.push((lake, other));
     }
-    let mut sealed = vec![seal_one(&location, &key, options.clone(), &args, &mut pins, (context, out)).await?];
-    if others.is_empty() {
-        return Ok(Ending::Done);
+    let mut sealed = Vec::new();
+    for table in std::iter::once(&location).chain(others.iter().map(|(_, other)| other)) {
+        match seal_one(table, key.as_ref(), options.clone(), &args, &mut pins, (context, out)).await? {
+            Some(logged) => sealed.push(logged),
+            None => return Ok(Ending::Undetermined),
+        }
     }
-    for (_lake, other) in &others {
-        sealed.push(seal_one(other, &key, options.clone(), &args, &mut pins, (context, out)).await?);
-    }
+    let Some(key) = key.filter(|_| !others.is_empty()) else { return Ok(Ending::Done) };
     let expires_ms = options.inventory_expires_after_ms.map(|after| context.clock.now_ms().saturating_add(after));
-    let trust = Trust::new(options.trusted.into_iter().chain([key.public()]), TrustLevel::Given)?;
-    let count = sealed.len();
-    let state = log::together(&location.log(), sealed, expires_ms, &key, &trust, context).await?;
+    let Some(logged) = sealed.into_iter().collect::<Option<Vec<_>>>() else {
+        let note = styled(NOTE, "note:");
+        out.line(format_args!("{note} not every table has enough signatures: they are not recorded as one"))?;
+        return Ok(Ending::Undetermined);
+    };
+    let trust = match options.trust {
+        Some(trust) => trust.and(key.public()),
+        None => Trust::new([key.public()], TrustLevel::Given)?,
+    };
+    let count = logged.len();
+    let state = log::together(&location.log(), logged, expires_ms, &key, &trust, context).await?;
     if let Some(pins) = &mut pins {
         pins.raise_log(&location.pin_names(), &state)?;
     }
@@ -68,37 +83,83 @@ pub(super) fn days(days: u32) -> Option<i64> {
     (days > 0).then(|| DAY_MS * i64::from(days))
 }
 
-/// Seals one table, and says so. Returns what the log is to say of it.
+/// Seals one table, or prepares it, and says so. Returns what the log is to say of it, once it is in force; nothing at all when somebody
+/// looked at the changes and would not sign them.
 async fn seal_one(
     location: &Location,
-    key: &SecretKey,
+    key: Option<&SecretKey>,
     options: SealOptions,
     args: &SealArgs,
     pins: &mut Option<PinFile>,
     (context, out): (&Context, &mut Output),
-) -> Result<LoggedBaseline> {
+) -> Result<Option<Option<LoggedBaseline>>> {
     let names = location.pin_names();
     let known = pins.as_ref().map(|file| &file.pins);
     let (pin, log_pin) = (known.and_then(|pins| pins.table(&names)), known.and_then(|pins| pins.log(&names)).cloned());
     let options = SealOptions { pin, log_pin, ..options };
-    let options = super::expectations::with_expectations(options, args, location, key.public(), context).await?;
-    let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
-    let log = location.log();
-    let sealer = Sealer::new(store, root, url, key.clone(), context.clock.clone(), options)?.with_log(log.clone());
-    let sealed = sealer.seal(&Bars::default()).await?;
-    tell_sealed(location, &sealed, key, out)?;
-    if let Some(pins) = pins {
-        tell_raised(pins.raise(&names, &sealed.baseline, sealed.log.as_ref())?, sealed.baseline.number, pins.is_kept(), out)?;
+    let own = key.map(|key| key.public());
+    let options = super::expectations::with_expectations(options, args, location, own, context).await?;
+    let Some(sealed) = made(args, options, key, location, context, out).await? else { return Ok(None) };
+    if args.json {
+        out.line(countersign::outcome_json(&sealed))?;
+    } else {
+        tell_sealed(&sealed, location.name(), args.prepare, out)?;
     }
-    Ok(sealed.to_record(url, &log, location.root()))
+    if args.trust.is_empty() {
+        context.keep_newest_root(&Repository::new(location.store().clone(), location.root().clone())).await?;
+    }
+    if !sealed.is_in_force() {
+        return Ok(Some(None));
+    }
+    if let Some(pins) = pins {
+        let raised = pins.raise(&names, &sealed.baseline, sealed.log.as_ref())?;
+        if !args.json {
+            tell_raised(raised, sealed.baseline.number, pins.is_kept(), out)?;
+        }
+    }
+    Ok(Some(Some(sealed.to_record(location.url().as_str(), &location.log(), location.root()))))
 }
 
-fn tell_sealed(location: &Location, sealed: &SealOutcome, key: &SecretKey, out: &mut Output) -> Result<()> {
+/// The seal, or what was prepared; `None` when somebody looked at the changes and would not sign them.
+async fn made(
+    args: &SealArgs,
+    options: SealOptions,
+    key: Option<&SecretKey>,
+    location: &Location,
+    context: &Context,
+    out: &mut Output,
+) -> Result<Option<SealOutcome>> {
+    let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
+    let clock = context.clock.clone();
+    let Some(key) = key else {
+        let trust = context.trust_at(&args.trust, location).await?;
+        let prepared =
+            Sealer::preparing(store, root, url, trust, clock, options).with_log(location.log()).prepare(&Bars::default()).await?;
+        return Ok(Some(prepared.outcome));
+    };
+    // A lone key that its user made asks for no ceremony.
+    let asks = options.trust.as_ref().is_some_and(|trust| trust.root().is_some()) && options.bounds.is_none() && !args.yes;
+    let sealer = Sealer::new(store, root, url, key.clone(), clock, options)?.with_log(location.log());
+    if !asks {
+        return sealer.seal(&Bars::default()).await.map(Some);
+    }
+    let prepared = sealer.prepare(&Bars::default()).await?;
+    if !prepared.outcome.unchanged {
+        countersign::show(&prepared.outcome.diff, out)?;
+        if !countersign::confirmed("Seal this?")? {
+            out.line("not sealed")?;
+            return Ok(None);
+        }
+    }
+    sealer.sign(prepared).await?.ok_or_else(countersign::overtaken).map(Some)
+}
+
+fn tell_sealed(sealed: &SealOutcome, table: &str, prepared: bool, out: &mut Output) -> Result<()> {
     let baseline = &sealed.baseline;
-    if sealed.unchanged {
-        out.line(format_args!("{} is sealed already, by baseline {}: nothing is new", location.name(), baseline.number))?;
-    } else {
-        out.line(format_args!("{} {} as baseline {}", styled(GOOD, "sealed"), location.name(), baseline.number))?;
+    match (sealed.unchanged, prepared) {
+        (true, _) => out.line(format_args!("{table} is sealed already, by baseline {}: nothing is new", baseline.number))?,
+        (false, true) => out.line(format_args!("{} baseline {} of {table}, unsigned", styled(GOOD, "prepared"), baseline.number))?,
+        (false, false) => out.line(format_args!("{} {table} as baseline {}", styled(GOOD, "sealed"), baseline.number))?,
     }
     out.line(format_args!("  digest    {}", baseline.digest))?;
     if let Some(version) = baseline.version {
@@ -107,7 +168,10 @@ fn tell_sealed(location: &Location, sealed: &SealOutcome, key: &SecretKey, out: 
     out.line(format_args!("  covers    {} rows in {}, {}", count(baseline.rows), output::files(baseline.files), bytes(baseline.bytes)))?;
     let (added, reused) = (output::files(sealed.files_added), count(sealed.files_reused));
     out.line(format_args!("  read      {added}, {}; {reused} sealed before", bytes(sealed.bytes_read)))?;
-    out.line(format_args!("  signed by {}", key.public()))?;
+    if !sealed.unchanged {
+        countersign::show(&sealed.diff, out)?;
+    }
+    countersign::standing(sealed, out)?;
     if let Some(expires) = baseline.expires_ms {
         out.line(format_args!("  expires   {}", output::time(expires)))?;
     }
@@ -127,8 +191,10 @@ fn tell_sealed(location: &Location, sealed: &SealOutcome, key: &SecretKey, out: 
 }
 
 pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = context.trust(&args.trust)?;
+    // Without anybody to trust nothing is opened.
+    context.trust(&args.trust)?;
     let (lake, location) = context.table(&args.table).await?;
+    let trust = context.trust_at(&args.trust, &location).await?;
     let url = location.url().as_str();
     let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
     let mut pins = PinFile::read_if_any(args.pin.as_deref()).await?;
@@ -154,6 +220,9 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
     }
     if let Some(file) = &args.html {
         report::write_html(file, &report, &args, &location, &trust, context).await?;
+    }
+    if args.trust.is_empty() {
+        context.keep_newest_root(&Repository::new(location.store().clone(), location.root().clone())).await?;
     }
     if args.json {
         out.line(report.to_json())?;
@@ -208,7 +277,12 @@ fn tell(report: &AuditReport, quick: bool, out: &mut Output) -> Result<()> {
     if let Some(version) = report.version {
         out.line(format_args!("  version   {version}"))?;
     }
-    out.line(format_args!("  trust     {}", report.trust.name()))?;
+    let root = report.baseline.as_ref().and_then(|baseline| baseline.trust_root);
+    let root = root.map_or_else(String::new, |(version, _)| format!(", version {version}"));
+    let signed = report.baseline.as_ref().map_or_else(String::new, |baseline| {
+        format!("; signed by {} of the {} that it takes", baseline.signed_by.len(), baseline.signatures_needed)
+    });
+    out.line(format_args!("  trust     {}{root}{signed}", report.trust.name()))?;
     let summary: Vec<String> = report.summary.iter().map(|(verdict, n)| format!("{} {}", count(*n), verdict.name())).collect();
     out.line(format_args!("  found     {}", summary.join(", ")))?;
     if quick {
@@ -258,6 +332,10 @@ pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context,
             Some(trust) => repository.trusted(&name, trust).await?,
             None => None,
         };
+        let waiting = match &trust {
+            Some(trust) if known.is_none() => repository.standing(&name, trust).await?.filter(|standing| !standing.signed_by.is_empty()),
+            _ => None,
+        };
         rows.push(match known.map(|baseline| baseline.summary) {
             Some(known) => vec![
                 name.number.to_string(),
@@ -266,10 +344,15 @@ pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context,
                 count(known.files),
                 count(known.rows),
                 known.expires_ms.map_or_else(|| "never".to_owned(), output::time),
-                known.signed_by.len().to_string(),
+                format!("{} of {}", known.signed_by.len(), known.signatures_needed),
                 digest,
             ],
             // Without a trusted signature nothing that the object says is shown.
+            None if waiting.is_some() => {
+                let standing = waiting.map_or_else(String::new, |s| format!("{} of {}", s.signed_by.len(), s.needed));
+                let number = name.number.to_string();
+                [number.as_str(), "-", "waits to be countersigned", "-", "-", "-", &standing, &digest].map(str::to_owned).to_vec()
+            }
             None => [name.number.to_string().as_str(), "-", "not signed by anybody you trust", "-", "-", "-", "0", &digest]
                 .map(str::to_owned)
                 .to_vec(),

@@ -9,6 +9,7 @@ mod pins;
 pub mod progress;
 
 mod care;
+mod countersign;
 mod demo;
 mod diff;
 mod expectations;
@@ -26,6 +27,8 @@ mod shell;
 mod sql;
 mod status;
 mod transfer;
+mod trust;
+pub mod trust_args;
 mod versions;
 mod watch;
 
@@ -113,6 +116,9 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Tables => lake::tables(context, out).await,
         Command::Sql(args) => sql::run(args, context, out).await,
         Command::Seal(args) => integrity::seal(args, context, out).await,
+        Command::Countersign(args) => countersign::run(args, context, out).await,
+        Command::Baselines(command) => countersign::baselines(command, context, out).await,
+        Command::Trust(command) => trust::run(command, context, out).await,
         Command::Audit(args) => integrity::audit(args, context, out).await,
         Command::Watch(args) => watch::run(args, context, out).await,
         Command::Diff(args) => diff::run(args, context, out).await,

@@ -77,7 +77,7 @@ fn what_is_written_reads_back() {
     let gone = a.live.key.clone();
     apply(&mut state, &Delta { removed: vec![&gone], ..Delta::default() }).unwrap();
     let statement = sample(1);
-    let summary = statement.summary(Digest([0; 32]), vec![]);
+    let summary = statement.summary(Digest([0; 32]), Default::default());
     let table = state.finish(statement, summary).unwrap();
     assert_eq!(table.files.into_values().collect::<Vec<_>>(), [b]);
     assert_eq!(table.commits, [(0, commit)].into());

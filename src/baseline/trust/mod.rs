@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use root::{LastGood, Revocation, RoleKeys, TRUST_ROOT_LIMIT_BYTES, TrustRoot};
+pub(super) use signed::ENVELOPE_LIMIT_BYTES;
 pub use signed::{SignedRoot, TRUST_ROOT_TYPE};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -12,7 +12,7 @@ use crate::key::{Role, Signer, VerifyingKey};
 /// The DSSE payload type of a trust root.
 pub const TRUST_ROOT_TYPE: &str = "application/vnd.lakeseal.trust-root.v1+json";
 /// Base64 and signatures around a document of the greatest size.
-const ENVELOPE_LIMIT_BYTES: u64 = 2 * TRUST_ROOT_LIMIT_BYTES;
+pub(in crate::baseline) const ENVELOPE_LIMIT_BYTES: u64 = 2 * TRUST_ROOT_LIMIT_BYTES;
 
 /// A trust root in its envelope. Only [`Self::open`] and [`Self::open_successor`] say that it holds; a draft may be short of signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,14 @@ impl SignedRoot {
         let bytes = read(file)?;
         let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         if is_json { Self::open(&bytes).map(Some).map_err(|e| e.with("file", file.display())) } else { Ok(None) }
+    }
+
+    /// Reads the file of a root from which trust begins.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and of reading the file.
+    pub fn open_file(file: &Path) -> Result<Self> {
+        Self::open(&read(file)?).map_err(|e| e.with("file", file.display()))
     }
 
     /// Reads a draft's file.

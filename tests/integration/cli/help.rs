@@ -2,7 +2,7 @@
 
 use super::Place;
 
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: &[&[&str]] = &[
     &["init"],
     &["status"],
     &["region", "list"],
@@ -15,6 +15,20 @@ const COMMANDS: [&[&str]; 28] = [
     &["restore"],
     &["collect"],
     &["keys", "new"],
+    &["keys", "show"],
+    &["trust", "init"],
+    &["trust", "show"],
+    &["trust", "sign"],
+    &["trust", "add-key"],
+    &["trust", "remove-key"],
+    &["trust", "threshold"],
+    &["trust", "rotate"],
+    &["trust", "renew"],
+    &["trust", "revoke"],
+    &["trust", "publish"],
+    &["trust", "use"],
+    &["countersign"],
+    &["baselines", "export"],
     &["import"],
     &["tables"],
     &["sql"],

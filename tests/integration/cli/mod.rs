@@ -9,6 +9,7 @@ mod log;
 mod plain_tables;
 mod report;
 mod row;
+mod trust;
 mod watch;
 
 use std::path::{Path, PathBuf};

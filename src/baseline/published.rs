@@ -1,0 +1,109 @@
+//! Trust roots beside a table: `_seal/trust/`. A client walks from the root that it holds to the newest.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode};
+
+use super::repository::{NUMBER_DIGITS, Repository};
+use super::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::read_object;
+
+/// More objects that claim to be one version are somebody's attempt to keep readers busy.
+const CANDIDATE_LIMIT: usize = 64;
+
+impl Repository {
+    /// Where a trust root lies.
+    pub fn root_path(&self, version: u64, digest: Digest) -> Path {
+        self.folder("trust").join(format!("{version:0width$}-{digest}.json", width = NUMBER_DIGITS))
+    }
+
+    /// Publishes a root for those who hold the version before it. Cost: one PUT.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthentic`] when it is short of signatures of its own; those of the store.
+    pub async fn publish_root(&self, root: &SignedRoot) -> Result<()> {
+        root.check_own()?;
+        self.store().put(&self.root_path(root.root().version, root.digest()), root.to_bytes().into()).await?;
+        Ok(())
+    }
+
+    /// As [`Self::publish_root`], unless an object of its name is there.
+    pub(super) async fn publish_root_if_new(&self, root: &SignedRoot) -> Result<()> {
+        let path = self.root_path(root.root().version, root.digest());
+        match self.store().put_opts(&path, root.to_bytes().into(), PutMode::Create.into()).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The newest trust root that can be reached from `trust` by the roots that are published here; a flat set of keys stays what it is.
+    ///
+    /// Objects that are no successor, signed by old and new, are ignored: anybody may have put them there. A root that is not published
+    /// cannot be found; until then the one that the user holds counts, up to its expiry.
+    ///
+    /// Cost: one LIST, and one GET per object that claims to be a newer version.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] when two different roots of one version are both validly signed: whoever holds the root keys misused them.
+    pub async fn newest_trust(&self, trust: &Trust) -> Result<Trust> {
+        let Some(mut newest) = trust.root().cloned() else { return Ok(trust.clone()) };
+        let published = self.published_roots(newest.root().version).await?;
+        while let Some(candidates) = newest.root().version.checked_add(1).and_then(|next| published.get(&next)) {
+            match self.successor(&newest, candidates).await? {
+                Some(next) => newest = next,
+                None => break,
+            }
+        }
+        Ok(Trust::from_root(newest))
+    }
+
+    async fn published_roots(&self, after: u64) -> Result<BTreeMap<u64, Vec<Digest>>> {
+        let folder = self.folder("trust");
+        let mut found: BTreeMap<u64, Vec<Digest>> = BTreeMap::new();
+        let mut objects = self.store().list(Some(&folder));
+        while let Some(meta) = objects.try_next().await? {
+            let name = meta.location.filename().and_then(|name| name.strip_suffix(".json")?.split_once('-'));
+            let Some((version, digest)) = name.and_then(|(version, digest)| Some((version.parse().ok()?, digest.parse().ok()?))) else {
+                continue;
+            };
+            if version > after && meta.location == self.root_path(version, digest) {
+                found.entry(version).or_default().push(digest);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn successor(&self, of: &SignedRoot, candidates: &[Digest]) -> Result<Option<SignedRoot>> {
+        let version = of.root().version.saturating_add(1);
+        if candidates.len() > CANDIDATE_LIMIT {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "too many objects claim to be one version of the trust root; remove the false ones",
+            )
+            .with("folder", self.folder("trust"))
+            .with("version", version));
+        }
+        let mut found: Option<SignedRoot> = None;
+        for digest in candidates {
+            let bytes = match read_object(&**self.store(), &self.root_path(version, *digest), ENVELOPE_LIMIT_BYTES).await {
+                Ok(bytes) => bytes,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => continue,
+                Err(e) => return Err(e),
+            };
+            let Ok(next) = of.open_successor(&bytes) else { continue };
+            if found.as_ref().is_some_and(|other| other.digest() != next.digest()) {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!("two trust roots of version {version} are both validly signed: whoever holds the root keys misused them"),
+                )
+                .with("folder", self.folder("trust")));
+            }
+            found = Some(next);
+        }
+        Ok(found)
+    }
+}
