@@ -43,7 +43,8 @@ impl Sealer {
         let proposed = self.repository.whole_table(TrustedBaseline { statement: statement.clone(), summary: summary.clone() }).await?;
         let version = (statement.state.kind == TableKind::Delta).then_some(statement.state.version);
         let snapshot = table::load(&**self.repository.store(), self.repository.root(), version).await?;
-        let ground = self.ground_at(judge, snapshot, newest, progress).await?;
+        let known = newest.as_ref().map_or_else(|| summary.clone(), |newest| newest.summary.clone());
+        let ground = self.ground_at(judge, snapshot, (newest, Some(known)), progress).await?;
         if ground.sealed.as_ref().is_some_and(|sealed| sealed.row_key != proposed.row_key) {
             return Err(differs(&name, "it hashes rows with another key than the baselines before it"));
         }

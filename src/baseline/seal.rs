@@ -334,17 +334,20 @@ impl Sealer {
         if let Some(detail) = untrusted.as_ref().filter(|_| !self.options.accept_changes) {
             return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
         }
-        let mut ground = self.ground_at(judge, snapshot, previous, progress).await?;
+        let known = previous.as_ref().map(|previous| previous.summary.clone());
+        let mut ground = self.ground_at(judge, snapshot, (previous, known), progress).await?;
         ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
         ground.findings.sort();
         Ok(ground)
     }
 
+    /// What to seal begins with, `previous` being in force and `known` what the log may already name: the baseline itself, where its signatures
+    /// no longer suffice.
     pub(super) async fn ground_at(
         &self,
         judge: Judge,
         snapshot: TableSnapshot,
-        previous: Option<TrustedBaseline>,
+        (previous, known): (Option<TrustedBaseline>, Option<BaselineSummary>),
         progress: &dyn Progress,
     ) -> Result<Ground> {
         refuse_foreign(&snapshot)?;
@@ -352,7 +355,7 @@ impl Sealer {
         let first = previous.is_none();
         findings.extend(compare::compare_pin(previous.as_ref().map(|previous| previous.summary.number), self.options.pin));
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
-        let consulted = self.log.consult(&self.location, previous.as_ref().map(|p| &p.summary), &judge.trust, pin, now_ms).await?;
+        let consulted = self.log.consult(&self.location, known.as_ref(), &judge.trust, pin, now_ms).await?;
         // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
         findings.extend(consulted.findings.into_iter().filter(|f| f.verdict.is_mismatch() && f.verdict != Verdict::Expired));
         let mut sealed = None;
