@@ -222,12 +222,13 @@ impl Repository {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
             Err(e) => return Err(e),
         };
-        let signed_by: BTreeSet<KeyId> = self.signatures(digest, &bytes, trust).await?.into_iter().map(|(key, _)| key).collect();
+        let judge = self.judge(trust).await?;
+        let signed_by: BTreeSet<KeyId> = self.signatures(digest, &bytes, &judge).await?.into_iter().map(|(key, _)| key).collect();
         if signed_by.is_empty() {
             return Ok(None);
         }
         let purge = Purge::parse(&bytes)?;
-        let needed = PURGE_SIGNATURES.max(trust.threshold(Role::Sealer));
+        let needed = PURGE_SIGNATURES.max(judge.trust.threshold(Role::Sealer));
         Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed }))
     }
 

@@ -10,6 +10,7 @@ use super::{Checkpoint, Entry, Log, LogKeys};
 use crate::baseline::inventory::table_name;
 use crate::baseline::repository::{BaselineName, Repository};
 use crate::baseline::sealed::SealedTable;
+use crate::baseline::standing::Standing;
 use crate::baseline::statement::{BaselineSummary, Statement};
 use crate::baseline::trust::Trust;
 use crate::baseline::{canonical, sign, state};
@@ -165,7 +166,9 @@ fn statement(proof: &Value, trust: &Trust) -> Result<(Statement, BaselineSummary
     }
     let payload = envelope.payload;
     let statement = Statement::parse(&payload)?;
-    let summary = statement.summary(Digest::of(&payload), signers);
+    let root = trust.root().map(|signed| (signed.root().version, signed.root().expires_ms));
+    let standing = Standing { signed_by: signers, needed: trust.threshold(Role::Sealer), root };
+    let summary = statement.summary(Digest::of(&payload), standing);
     Ok((statement, summary))
 }
 
