@@ -220,13 +220,14 @@ def report(args, figures):
         return
     one, five, fifteen = os.getloadavg()
     print(f"{args.large} MiB; {args.small} x 16 KiB, {AT_ONCE} at a time; {args.rounds} rounds; {os.cpu_count()} processors, load {one:.1f}")
-    print(f"{'':<12}" + "".join(f"{step.replace('_', ' '):>26}" for step in STEPS))
+    print(f"{'':<12}" + "".join(f"{step.replace('_', ' '):>32}" for step in STEPS))
     for name, steps in figures.items():
         cells = []
         for step, seconds in steps.items():
-            mib = args.large if step.endswith("large") else args.small * SMALL_BYTES / (1 << 20)
-            cells.append(f"{min(seconds):.2f} / {statistics.median(seconds):.2f} s, {mib / min(seconds):.0f} MiB/s")
-        print(f"{name:<12}" + "".join(f"{cell:>26}" for cell in cells))
+            is_large = step.endswith("large")
+            rate, unit = (args.large, "MiB/s") if is_large else (args.small, "objects/s")
+            cells.append(f"{min(seconds):.2f} / {statistics.median(seconds):.2f} s, {rate / min(seconds):.0f} {unit}")
+        print(f"{name:<12}" + "".join(f"{cell:>32}" for cell in cells))
     for name in figures:
         print(f"{name}: {PROMISES[name]}")
 
