@@ -167,7 +167,7 @@ impl Registers {
         let looking = pin!(async {
             taken.taken.notified().await;
             // Without an answer, whoever needs one asks again.
-            self.look(path, slot == 0).await.ok().flatten().filter(|newest| newest.slot >= slot)
+            self.believed(self.look(path, slot == 0)).await.ok().flatten().filter(|newest| newest.slot >= slot)
         });
         match select(proposing, looking).await {
             Either::Left((outcome, looking)) => {

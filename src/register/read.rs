@@ -73,7 +73,6 @@ impl Registers {
             Some(outcome) => outcome,
             None => self.read_on(&mut reading).await?,
         };
-        self.regions.confirm().await?;
         match outcome {
             Outcome::Decided(decided) => Ok(Some(decided)),
             Outcome::Undecided | Outcome::Open => Ok(None),
