@@ -86,8 +86,12 @@ async fn main() -> Result<()> {
 /// What was committed since the seals, and by whom.
 async fn audits(session: &SealedSession) -> Result<()> {
     for table in TABLES {
-        let found = show(session, &format!("SELECT verdict, \"commit\", detail FROM audit('{table}') WHERE \"commit\" IS NOT NULL")).await?;
-        ensure(texts(&found, "verdict")?.iter().any(|verdict| verdict == "unsealed"), "each audit must name the commit that no seal covers")?;
+        let found =
+            show(session, &format!("SELECT verdict, \"commit\", detail FROM audit('{table}') WHERE \"commit\" IS NOT NULL")).await?;
+        ensure(
+            texts(&found, "verdict")?.iter().any(|verdict| verdict == "unsealed"),
+            "each audit must name the commit that no seal covers",
+        )?;
     }
     Ok(())
 }
@@ -126,7 +130,7 @@ async fn edited_statement(session: &SealedSession) -> Result<()> {
 /// The tables that rows of the poisoned row groups went into.
 async fn reached(session: &SealedSession, places: &[(String, u64)]) -> Result<()> {
     let (file, row_group) = places.first().ok_or_else(|| failed("the poisoned rows must be placed"))?;
-    println!("What was made of row group {row_group} of the file that was changed, and of what took its place:");
+    println!("What was made of row group {row_group} of the changed file, directly and by steps between:");
     let tables = show(
         session,
         &format!(
@@ -159,13 +163,8 @@ async fn derived_again(latest: &SealedSession, sealed: &SealedSession) -> Result
 /// Changes 308 of 300,000 flights: some that arrived late now arrived early.
 async fn steal(raw: &Location) -> Result<()> {
     let victims = col("destination").eq(lit("DFW")).and(col("delay").gt(lit(45_i64))).and(col("distance").gt(lit(1_000_i64)));
-    let (_, metrics) = delta::open(raw, None)
-        .await?
-        .update()
-        .with_predicate(victims)
-        .with_update("delay", lit(-5_i64))
-        .await
-        .map_err(failed)?;
+    let (_, metrics) =
+        delta::open(raw, None).await?.update().with_predicate(victims).with_update("delay", lit(-5_i64)).await.map_err(failed)?;
     println!("{} rows changed\n", metrics.num_updated_rows);
     Ok(())
 }
