@@ -126,6 +126,7 @@ impl FunctionTable {
                 let options = AuditOptions {
                     pin: pins.and_then(|pins| pins.table(&names)),
                     log_pin: pins.and_then(|pins| pins.log(&names)).cloned(),
+                    writers: self.resolver.options.writers.clone(),
                     ..AuditOptions::default()
                 };
                 let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), clock, options).with_log(location.log());
