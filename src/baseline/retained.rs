@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
+use parking_lot::Mutex;
 
 use super::repository::Repository;
 use super::sealed::{SealedFile, SealedTable};
@@ -21,6 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Source;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Verified bytes that are kept at hand for each file.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// Where sealed bytes were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct SealedBytes {
     origins: Vec<Origin>,
     /// Which origin delivered last: it is asked first.
     last: AtomicUsize,
+    /// Verified runs that were read last, up to [`CACHE_BYTES`]: footers and small row groups lie in the same blocks.
+    held: Mutex<Vec<(Range<u64>, Bytes)>>,
 }
 
 impl Repository {
@@ -69,7 +74,7 @@ impl Repository {
         let origins = recorded.into_iter().chain([Origin::Live, by_digest]).collect();
         let blocks = self.blocks(file).await?;
         let store = self.store().clone();
-        Ok(SealedBytes { store, location, shown, blocks, size: file.live.size, origins, last: AtomicUsize::new(0) })
+        Ok(SealedBytes { store, location, shown, blocks, size: file.live.size, origins, last: AtomicUsize::new(0), held: Mutex::default() })
     }
 }
 
@@ -131,6 +136,20 @@ impl SealedBytes {
     }
 
     async fn span(&self, span: &Range<u64>) -> Result<Bytes> {
+        let known = self.held.lock().iter().find_map(|(held, bytes)| within(held, bytes, span));
+        if let Some(bytes) = known {
+            return Ok(bytes);
+        }
+        let bytes = self.read_span(span).await?;
+        let mut held = self.held.lock();
+        held.push((span.clone(), bytes.clone()));
+        while held.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > CACHE_BYTES {
+            held.remove(0);
+        }
+        Ok(bytes)
+    }
+
+    async fn read_span(&self, span: &Range<u64>) -> Result<Bytes> {
         let first = self.last.load(Ordering::Relaxed);
         let order = std::iter::once(first).chain((0..self.origins.len()).filter(|at| *at != first));
         let mut failed = None;
@@ -150,6 +169,15 @@ impl SealedBytes {
                 .with("file", &self.shown)
         }))
     }
+}
+
+/// The part of `bytes`, which are those of `span`, that is `range`; `None` when it reaches beyond them.
+fn within(span: &Range<u64>, bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
+    if range.start < span.start || range.end > span.end {
+        return None;
+    }
+    let at = |position: u64| usize::try_from(position - span.start).ok();
+    Some(bytes.slice(at(range.start)?..at(range.end)?))
 }
 
 #[async_trait]
@@ -173,9 +201,7 @@ impl Source for SealedBytes {
             if range.is_empty() {
                 return Some(Bytes::new());
             }
-            let (span, bytes) = held.iter().find(|(span, _)| span.start <= range.start && range.end <= span.end)?;
-            let at = |position: u64| usize::try_from(position - span.start).ok();
-            Some(bytes.slice(at(range.start)?..at(range.end)?))
+            held.iter().find_map(|(span, bytes)| within(span, bytes, range))
         };
         let missing = || Error::new(ErrorKind::Internal, "a verified block is not at hand");
         ranges.iter().map(|range| slice(range).ok_or_else(missing)).collect()

@@ -87,7 +87,7 @@ impl Differ<'_> {
             let sealed = self.sealed.files.get(key);
             let profiled = match sealed {
                 Some(file) => self.kept_file(file, live, stored, &mut found).await,
-                None => self.new_file(live, &mut found).await,
+                None => self.new_file(live, None, &mut found).await,
             };
             if let Err(error) = profiled {
                 found.notes.push(format!("{}: not profiled: {error}", key.path));
@@ -107,7 +107,7 @@ impl Differ<'_> {
             FileState::Unknown(error) => return Err(error),
         };
         if whole {
-            return self.new_file(live, found).await;
+            return self.new_file(live, Some(stored), found).await;
         }
         let mut side: Option<Side> = None;
         for group in &file.row_groups {
@@ -131,7 +131,8 @@ impl Differ<'_> {
         found.add_constants(&live.partition_values, file.rows)
     }
 
-    async fn new_file(&self, live: &LiveFile, found: &mut TableProfiles) -> Result<()> {
+    /// A file of which nothing is known to be as sealed. Its row groups are listed, but for those with the very counts that are `stored`.
+    async fn new_file(&self, live: &LiveFile, stored: Option<&Profiles>, found: &mut TableProfiles) -> Result<()> {
         let foreign = || crate::Error::new(crate::ErrorKind::Unsupported, "the file lies outside of the table");
         let location = live.location.as_ref().ok_or_else(foreign)?;
         let size = self.repository.store().head(location).await?.size;
@@ -140,11 +141,21 @@ impl Differ<'_> {
         for group in side.groups() {
             let columns = profiles(&side, group).await?;
             found.add(&columns)?;
-            found.groups.push((side.path.clone(), u32::try_from(group).unwrap_or(u32::MAX), columns));
+            let ordinal = u32::try_from(group).unwrap_or(u32::MAX);
+            let known = stored.and_then(|stored| stored.get(&(live.key.clone(), ordinal)));
+            if !known.is_some_and(|known| same_counts(known, &columns)) {
+                found.groups.push((side.path.clone(), ordinal, columns));
+            }
             rows += side.rows.rows(group);
         }
         found.add_constants(&live.partition_values, rows)
     }
+}
+
+/// Whether what is counted exactly is the same.
+fn same_counts(stored: &GroupProfiles, found: &GroupProfiles) -> bool {
+    let exact = |profile: &ColumnProfile| (profile.rows, profile.nulls, profile.nans, profile.moments);
+    stored.len() == found.len() && stored.iter().all(|(name, profile)| found.get(name).is_some_and(|other| exact(other) == exact(profile)))
 }
 
 /// The profiles of the top-level columns of a row group that are not nested.
