@@ -187,8 +187,8 @@ fn values(content: &Content<'_>) -> String {
                     of("column")
                         .map_or_else(|| "<span class=\"dim\">whole row</span>".to_owned(), |c| format!("<code>{}</code>", escape(c)))
                 ),
-                value(of("sealed")),
-                value(of("found")),
+                side(of("column"), of("sealed")),
+                side(of("column"), of("found")),
             ]
         })
         .collect();
@@ -197,6 +197,11 @@ fn values(content: &Content<'_>) -> String {
         "<section id=\"values\"><h2>Changed values</h2>{}{rest}</section>",
         table(&["kind", "where", "column", "sealed", "found"], &rows)
     )
+}
+
+/// A value, or a whole row; a row that is on the other side only is no null.
+fn side(column: Option<&str>, text: Option<&str>) -> String {
+    if column.is_none() && text.is_none() { "<span class=\"none\">–</span>".to_owned() } else { value(text) }
 }
 
 fn drift(content: &Content<'_>) -> String {
