@@ -156,7 +156,7 @@ impl TableProvider for Recorded {
             (None, _) => WriteMode::Create,
             (Some(existing), _) => {
                 if let Some(table) = existing.downcast_ref::<VerifiedTable>() {
-                    table.check().map_err(external)?;
+                    table.check_stored().map_err(external)?;
                 }
                 insert::mode(&self.location, operation).map_err(external)?
             }

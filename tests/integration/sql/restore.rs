@@ -150,10 +150,10 @@ async fn a_forged_log_is_put_back_and_its_hints_go() {
     fixture
         .edit_log(|log| log.replace("\\\"numRecords\\\":4000", "\\\"numRecords\\\":10").replace("\\\"id\\\":3999", "\\\"id\\\":1000"))
         .await;
+    assert_eq!(fixture.stock(COUNT).await, 10);
     for name in ["_last_checkpoint", "00000000000000000000.crc"] {
         fixture.lake.store.put(&Path::from(format!("flights/_delta_log/{name}")), r#"{"version":7,"size":1}"#.into()).await.unwrap();
     }
-    assert_eq!(fixture.stock(COUNT).await, 10);
     let plan = fixture.restore(&[]).await;
     assert_eq!((plan.put_back.len(), plan.hints.len()), (1, 2), "{plan:?}");
     fixture.is_whole(4000, truth()).await;
@@ -172,7 +172,7 @@ async fn a_later_commit_that_describes_sealed_files_anew_or_twice_is_undone() {
             add["add"]["stats"] = Value::String(stats);
         }
         fixture.commit(1, &[add]).await;
-        assert_ne!(fixture.stock("SELECT COUNT(*) FROM flights WHERE id >= 0").await, 4000);
+        assert_ne!(fixture.stock(COUNT).await, 4000);
         fixture.restore(&[]).await;
         fixture.is_whole(4000, truth()).await;
     }
