@@ -43,17 +43,17 @@ def log_file(table: pathlib.Path, version: int) -> pathlib.Path:
 
 
 def poison(table: pathlib.Path) -> None:
-    """What a thief of a writer's credentials may do with the log: hide rows, double rows, add rows."""
+    """What a thief of a writer's credentials may do with the log: hide rows, drop rows, add rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     adds = [json.loads(line)["add"] for version in (0, 1) for line in log_file(table, version).read_text().splitlines() if '"add"' in line]
     hidden = dict(adds[0], stats=adds[0]["stats"].replace('"numRecords":1000', '"numRecords":7').replace('"id":999', '"id":6'))
     assert hidden["stats"] != adds[0]["stats"], adds[0]["stats"]
-    doubled = dict(adds[1], path="%" + f"{ord(adds[1]['path'][0]):02x}" + adds[1]["path"][1:])
+    dropped = {"path": adds[1]["path"], "deletionTimestamp": 1, "dataChange": True, "partitionValues": {}}
     pq.write_table(pa.table({"id": pa.array([5000], pa.int64()), "amount": pa.array([1e9])}), table / "poison.parquet")
     own = {"path": "poison.parquet", "partitionValues": {}, "size": (table / "poison.parquet").stat().st_size, "modificationTime": 1, "dataChange": True}
-    lines = [json.dumps({"add": add}) for add in (hidden, doubled, own)]
+    lines = [json.dumps({"add": hidden}), json.dumps({"remove": dropped}), json.dumps({"add": own})]
     log_file(table, 2).write_text("\n".join(lines) + "\n")
 
 
