@@ -86,7 +86,8 @@ fn parquet(bytes: &[u8]) -> Option<Vec<u8>> {
         let (store, location) = (InMemory::new(), Path::from("f.parquet"));
         store.put(&location, Bytes::copy_from_slice(bytes).into()).await.ok()?;
         let (schema, values) = (TableSchema::default(), BTreeMap::new());
-        let context = FileContext { schema: &schema, partition_values: &values, row_key: [1; 32], rows: true, deletion_vector: None };
+        let context =
+            FileContext { schema: &schema, partition_values: &values, row_key: [1; 32], rows: true, profiles: true, deletion_vector: None };
         fingerprint(&store, &location, None, &context, &|_| {}).await.ok().map(|_| bytes.to_vec())
     })
 }
