@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn baseline(number: u64) -> BaselineSummary {
-        super::super::statement::tests::sample(number).summary(Digest([1; 32]), Vec::new())
+        super::super::statement::tests::sample(number).summary(Digest([1; 32]), crate::baseline::Standing::default())
     }
 
     fn log(size: u64) -> LogPin {

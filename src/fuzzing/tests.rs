@@ -57,7 +57,14 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 }
 
 fn lake_record_sample() -> LakeRecord {
-    let place = |name: &str, state| RegionPlace { name: name.parse().unwrap(), incarnation: IncarnationId([4; 16]), since: 0, state };
+    let place = |name: &str, state| RegionPlace {
+        name: name.parse().unwrap(),
+        incarnation: IncarnationId([4; 16]),
+        since: 0,
+        state,
+        added: 0,
+        left: 0,
+    };
     LakeRecord {
         lake: LAKE,
         number: 2,
