@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use super::compare::{self, LogComparison, Place};
 use super::compare_attested::{AttestedBy, Writers};
-use super::compare_data::{FileState, digest_object};
+use super::compare_data::{self, FileState};
 use super::compare_rows;
 use super::log::{Log, LogPin};
 use super::observe::Observer;
@@ -23,7 +23,7 @@ use super::verdict::{AuditReport, Finding, Verdict};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, FileKey, TableKind, TableSchema, TableSnapshot};
+use crate::table::{self, TableKind, TableSchema, TableSnapshot};
 
 /// How an audit is done.
 #[derive(Debug, Clone)]
@@ -294,31 +294,15 @@ impl Auditor {
                 FileState::Differs(findings) => comparison.findings.extend(findings),
             }
         }
+        let changed = compare_data::compare_changes(&self.repository, snapshot, sealed, &|bytes| progress.bytes(bytes)).await;
+        comparison.findings.extend(changed);
         let latest = observer_of(observer, &snapshot.schema);
-        compare_rows::compare_rewrites(&latest, snapshot, sealed, comparison, &|bytes| progress.bytes(bytes)).await;
+        compare_rows::compare_rewrites(&latest, sealed, comparison, &|bytes| progress.bytes(bytes)).await;
         if snapshot.kind == TableKind::Parquet {
-            self.find_moved(snapshot, sealed, comparison).await;
+            compare_data::compare_moved(&self.repository, snapshot, sealed, &mut comparison.findings).await;
         }
         progress.end();
         intact
-    }
-
-    /// In a folder, a new file with the bytes of a sealed one was moved or copied: into another partition, its rows mean something else.
-    async fn find_moved(&self, snapshot: &TableSnapshot, sealed: &SealedTable, comparison: &mut LogComparison) {
-        let by_digest: BTreeMap<Digest, &FileKey> = sealed.files.values().map(|file| (file.digest, &file.live.key)).collect();
-        let sizes: Vec<u64> = sealed.files.values().map(|file| file.live.size).collect();
-        for (key, live) in snapshot.files.iter().filter(|(key, live)| !sealed.files.contains_key(*key) && sizes.contains(&live.size)) {
-            let Some(location) = &live.location else { continue };
-            match digest_object(&**self.repository.store(), location, &|_| {}).await {
-                Ok((digest, _)) => {
-                    let Some(origin) = by_digest.get(&digest) else { continue };
-                    comparison.findings.retain(|f| f.file.as_ref() != Some(&key.path));
-                    let detail = format!("its bytes are those of the sealed file {}: it was moved or copied", origin.path);
-                    comparison.findings.push(Finding::new(Verdict::Foreign, detail).file(&key.path));
-                }
-                Err(e) => comparison.findings.push(unreadable(&e).file(&key.path)),
-            }
-        }
     }
 }
 

@@ -2,22 +2,25 @@
 //!
 //! With `compare_data` and `compare_rows`, the only place where verdicts are made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::canonical;
 use super::compare_attested::{AttestedBy, Writers, compare_attestations};
-use super::later::{self, LaterCommit, RestoredVersion};
+use super::compare_later::{compare_later, compare_later_heads, restored_states};
+use super::compare_restated::{compare_live, compare_other_vectors, compare_typed};
+use super::later::{self, LaterCommit};
 use super::sealed::{SealedFile, SealedTable};
 use super::state;
-use super::verdict::{Finding, Verdict};
+use super::statement::BaselineSummary;
+use super::verdict::{AFTER_BASELINE, Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::key::KeyId;
-use crate::table::{self, Commit, FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{self, FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
 
 /// Where and when a table is compared.
 #[derive(Debug, Clone, Copy)]
@@ -70,13 +73,7 @@ pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: 
             ),
         ));
     }
-    if statement.expires_ms.is_some_and(|expires| expires <= place.now_ms) {
-        let at = statement.expires_ms.unwrap_or_default();
-        found.push(Finding::new(
-            Verdict::Expired,
-            format!("baseline {} expired at {} (milliseconds since 1970); seal the table again", statement.number, at),
-        ));
-    }
+    found.extend(compare_term(&sealed.baseline, place.now_ms));
     if let Some((version, expires_ms)) = sealed.baseline.trust_root {
         found.extend(compare_trust_root(version, expires_ms, place.now_ms));
         if statement.trust_root > version {
@@ -88,6 +85,13 @@ pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: 
         }
     }
     found
+}
+
+/// What is wrong with a baseline whose term is over.
+pub fn compare_term(baseline: &BaselineSummary, now_ms: i64) -> Option<Finding> {
+    let at = baseline.expires_ms.filter(|expires| *expires <= now_ms)?;
+    let detail = format!("baseline {} expired at {at} (milliseconds since 1970); seal the table again", baseline.number);
+    Some(Finding::new(Verdict::Expired, detail))
 }
 
 /// What is wrong with the trust root itself, at this time.
@@ -140,7 +144,36 @@ pub fn compare_state(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Find
             .file(&key.path)
     }));
     found.extend(compare_files(snapshot, sealed));
+    found.extend(compare_other_vectors(snapshot, sealed));
+    found.extend(compare_typed(snapshot));
+    found.extend(compare_forgotten(snapshot, sealed));
     found
+}
+
+/// What a log that was cleaned up no longer tells: how the sealed state became the newer one.
+///
+/// Nothing is forged by that, and nothing is proven: while all that was sealed is still there, the rest is merely not sealed; else it cannot
+/// be told an honest DELETE, whose commit was cleaned up, from a forged checkpoint.
+pub(super) fn compare_forgotten(snapshot: &TableSnapshot, sealed: &SealedTable) -> Option<Finding> {
+    let sealed_version = sealed.statement.state.version;
+    let later = snapshot.version.checked_sub(sealed_version).filter(|later| *later > 0 && snapshot.kind == TableKind::Delta)?;
+    let told = snapshot.commits.iter().filter(|commit| commit.version > sealed_version).count();
+    if u64::try_from(told).ok() == Some(later) {
+        return None;
+    }
+    let gone = sealed.files.keys().filter(|key| !snapshot.files.contains_key(*key)).count();
+    let new = snapshot.files.keys().filter(|key| !sealed.files.contains_key(*key)).count();
+    let head = differing_head(snapshot, sealed);
+    let verdict = if gone > 0 || !head.is_empty() { Verdict::Undetermined } else { Verdict::Unsealed };
+    let mut detail = format!(
+        "the log no longer tells what commits {} to {} did: {gone} sealed files are no longer live, {new} files are new",
+        sealed_version.saturating_add(1),
+        snapshot.version
+    );
+    if !head.is_empty() {
+        detail.push_str(&format!(", and the table's {} changed", head.join(", ")));
+    }
+    Some(Finding::new(verdict, detail).commit(snapshot.version))
 }
 
 fn compare_commits(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
@@ -149,7 +182,7 @@ fn compare_commits(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Findin
     for commit in &snapshot.commits {
         let finding = if commit.version > sealed_version {
             let operation = commit.operation.as_deref().unwrap_or("an operation that it does not state");
-            Some(Finding::new(Verdict::Unsealed, format!("{operation}: committed after baseline {}", sealed.baseline.number)))
+            Some(Finding::new(Verdict::Unsealed, format!("{operation}: {AFTER_BASELINE} {}", sealed.baseline.number)))
         } else {
             match sealed.commits.get(&commit.version) {
                 Some(known) if known.digest == commit.digest => None,
@@ -169,6 +202,15 @@ fn compare_commits(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Findin
 }
 
 fn compare_head(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let version = sealed.statement.state.version;
+    let differs = |what: &str| {
+        Finding::new(Verdict::Forged, format!("the table's {what} differ from what was sealed at this version")).commit(version)
+    };
+    differing_head(snapshot, sealed).into_iter().map(differs).collect()
+}
+
+/// The parts of what a log says besides files that are not the sealed ones.
+fn differing_head(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<&'static str> {
     let stated = &sealed.statement.state;
     let head = state::head_digests(snapshot);
     let parts = [
@@ -178,10 +220,7 @@ fn compare_head(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> 
         ("transactions of streaming writers", head.transactions == stated.transactions),
         ("domain metadata", head.domains == stated.domains),
     ];
-    let differs = |what: &str| {
-        Finding::new(Verdict::Forged, format!("the table's {what} differ from what was sealed at this version")).commit(stated.version)
-    };
-    parts.iter().filter(|(_, same)| !same).map(|(what, _)| differs(what)).collect()
+    parts.iter().filter(|(_, same)| !same).map(|(what, _)| *what).collect()
 }
 
 fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
@@ -192,7 +231,7 @@ fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding>
     let mut found = Vec::new();
     for (key, file) in &sealed.files {
         match snapshot.files.get(key) {
-            Some(live) => found.extend(compare_live(snapshot.kind, &file.live, live)),
+            Some(live) => found.extend(compare_live(snapshot.kind, &snapshot.schema, &file.live, live)),
             None if later && (forgotten || snapshot.tombstones.contains_key(key)) => {}
             None => found.push(gone(snapshot, key)),
         }
@@ -228,68 +267,7 @@ fn gone(snapshot: &TableSnapshot, key: &FileKey) -> Finding {
 
 /// Whether the log says of a live file what was sealed of it.
 pub fn describes_the_same(sealed: &SealedTable, file: &SealedFile, live: &LiveFile) -> bool {
-    compare_live(sealed.statement.state.kind, &file.live, live).is_empty()
-}
-
-/// Holds every sealed member of an `add` action against the found one.
-pub(super) fn compare_live(kind: TableKind, sealed: &LiveFile, found: &LiveFile) -> Vec<Finding> {
-    let found = &normal_live(kind, found);
-    let verdict = if kind == TableKind::Delta { Verdict::Forged } else { Verdict::Modified };
-    let mut differences = Vec::new();
-    let mut differ = |column: Option<String>, what: &str, sealed: &Value, found: &Value| {
-        let detail = format!("{what}: sealed {}, found {}", canonical::text(sealed), canonical::text(found));
-        differences.push(Finding { column, ..Finding::new(verdict, detail) });
-    };
-    if sealed.size != found.size {
-        differ(None, "size", &json!(sealed.size), &json!(found.size));
-    }
-    for name in sealed.partition_values.keys().chain(found.partition_values.keys()).collect::<BTreeSet<_>>() {
-        let value = |file: &LiveFile| json!(file.partition_values.get(name).cloned().flatten());
-        if value(sealed) != value(found) {
-            differ(Some(name.clone()), "partition value", &value(sealed), &value(found));
-        }
-    }
-    if sealed.modification_time_ms != found.modification_time_ms {
-        differ(None, "modificationTime", &json!(sealed.modification_time_ms), &json!(found.modification_time_ms));
-    }
-    if sealed.deletion_vector != found.deletion_vector {
-        differ(None, "deletion vector", &json!(sealed.deletion_vector), &json!(found.deletion_vector));
-    }
-    for name in sealed.other.keys().chain(found.other.keys()).collect::<BTreeSet<_>>() {
-        if sealed.other.get(name) != found.other.get(name) {
-            differ(None, name, &json!(sealed.other.get(name)), &json!(found.other.get(name)));
-        }
-    }
-    // A checkpoint may leave statistics out, which hides nothing: rows are then read to be counted.
-    if let Some(stats) = &found.stats
-        && found.stats != sealed.stats
-    {
-        compare_stats(sealed.stats.as_ref().unwrap_or(&Value::Null), stats, &mut differ);
-    }
-    differences.into_iter().map(|finding| finding.file(&sealed.key.path)).collect()
-}
-
-fn compare_stats(sealed: &Value, found: &Value, differ: &mut impl FnMut(Option<String>, &str, &Value, &Value)) {
-    let empty = serde_json::Map::new();
-    let members = |value: &Value| value.as_object().cloned().unwrap_or_else(|| empty.clone());
-    let (sealed, found) = (members(sealed), members(found));
-    for name in sealed.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
-        let (a, b) = (sealed.get(name).cloned().unwrap_or_default(), found.get(name).cloned().unwrap_or_default());
-        if a == b {
-            continue;
-        }
-        if !(a.is_object() || b.is_object()) {
-            differ(None, &format!("statistics: {name}"), &a, &b);
-            continue;
-        }
-        let (a, b) = (members(&a), members(&b));
-        for column in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-            let (a, b) = (a.get(column).cloned().unwrap_or_default(), b.get(column).cloned().unwrap_or_default());
-            if a != b {
-                differ(Some(column.clone()), &format!("statistics: {name}"), &a, &b);
-            }
-        }
-    }
+    compare_live(sealed.statement.state.kind, &TableSchema::default(), &file.live, live).is_empty()
 }
 
 /// The whole comparison of a table's log with a baseline.
@@ -322,6 +300,7 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
         comparison.at_sealed = at_sealed(place, snapshot, sealed, &mut comparison.findings).await?;
         comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
         if let Some(later) = &comparison.later {
+            comparison.findings.extend(compare_later_heads(comparison.at_sealed.as_ref(), later));
             let restored = restored_states(place, snapshot, later).await?;
             let (found, explained) = compare_later(snapshot, sealed, later, &restored);
             // The state alone cannot tell a file that came back by a RESTORE from one that was slipped in.
@@ -360,152 +339,11 @@ async fn at_sealed(
 }
 
 /// The table at `version`; the inner error where the log does not tell it, which asking again does not change.
-async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<TableSnapshot>> {
+pub(super) async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<TableSnapshot>> {
     match table::load(place.store, place.root, Some(version)).await {
         Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
         told => Ok(told),
     }
-}
-
-/// A file, or a commit as a whole, of which more is known than the state alone tells: its path and the commit.
-type Explained = (Option<String>, Option<u64>);
-
-/// How many versions a time may mean: engines take the time of a commit from its object, which is made a little later than the time that the
-/// commit states.
-const VERSIONS_OF_A_TIME: usize = 4;
-
-/// The states that later RESTOREs may mean by what they say, by the commit that says so; `None` where the log no longer tells one.
-///
-/// Cost: the log is read once more for each RESTORE to a version, and [`VERSIONS_OF_A_TIME`] times at most for one to a time.
-async fn restored_states(
-    place: &Place<'_>,
-    snapshot: &TableSnapshot,
-    later: &[LaterCommit],
-) -> Result<BTreeMap<u64, Vec<Option<TableSnapshot>>>> {
-    let mut states = BTreeMap::new();
-    for commit in later {
-        let versions: Vec<u64> = match commit.restores {
-            Some(RestoredVersion::Version(version)) => (version < commit.version).then_some(version).into_iter().collect(),
-            Some(RestoredVersion::Time(time)) => {
-                let until = |known: &&Commit| known.version < commit.version && known.timestamp_ms.is_some_and(|at| at <= time);
-                let newest = snapshot.commits.iter().filter(until).map(|known| known.version).max();
-                newest.into_iter().flat_map(|newest| (0..=newest).rev()).take(VERSIONS_OF_A_TIME).collect()
-            }
-            None => continue,
-        };
-        let mut of_commit = Vec::new();
-        for version in versions {
-            of_commit.push(load_at(place, version).await?.ok());
-        }
-        if !of_commit.is_empty() {
-            states.insert(commit.version, of_commit);
-        }
-    }
-    Ok(states)
-}
-
-/// Replays later commits over the sealed files: the result must be what is live.
-///
-/// Also gives what a RESTORE explains: the findings made here say more of it.
-fn compare_later(
-    snapshot: &TableSnapshot,
-    sealed: &SealedTable,
-    later: &[LaterCommit],
-    restored: &BTreeMap<u64, Vec<Option<TableSnapshot>>>,
-) -> (Vec<Finding>, BTreeSet<Explained>) {
-    let mut found = Vec::new();
-    let mut explained = BTreeSet::new();
-    let mut live: BTreeMap<&FileKey, Option<u64>> = sealed.files.keys().map(|key| (key, None)).collect();
-    let mut removed: BTreeSet<&FileKey> = sealed.removed.keys().collect();
-    for commit in later {
-        for key in &commit.removes {
-            live.remove(key);
-            removed.insert(key);
-        }
-        let mut back = Vec::new();
-        for file in &commit.adds {
-            if removed.remove(&file.key) && !commit.removes.contains(&file.key) {
-                back.push(&file.key);
-            }
-            if file.location.is_none() {
-                found.push(
-                    Finding::new(Verdict::Foreign, "the commit adds a file outside of the table")
-                        .file(&file.key.path)
-                        .commit(commit.version),
-                );
-            }
-            live.insert(&file.key, Some(commit.version));
-        }
-        if back.is_empty() {
-            continue;
-        }
-        let states = restored.get(&commit.version);
-        if states.is_some() {
-            explained.extend(back.iter().map(|key| (Some(key.path.clone()), Some(commit.version))));
-        }
-        let judged = compare_restore(snapshot, commit.version, &back, &live, states.map(Vec::as_slice));
-        if judged.iter().any(|finding| finding.verdict == Verdict::Unsealed) {
-            explained.insert((None, Some(commit.version)));
-        }
-        found.extend(judged);
-    }
-    for key in live.keys().filter(|key| !snapshot.files.contains_key(**key)) {
-        found.push(
-            Finding::new(
-                Verdict::Forged,
-                "the file should be live by the baseline and the later commits, but the checkpoint leaves it out",
-            )
-            .file(&key.path),
-        );
-    }
-    for key in snapshot.files.keys().filter(|key| !live.contains_key(*key)) {
-        found.push(
-            Finding::new(Verdict::Forged, "the file is live only by a checkpoint: neither the baseline nor a later commit adds it")
-                .file(&key.path),
-        );
-    }
-    (found, explained)
-}
-
-/// Judges a commit that makes removed files live `back` again. Only a RESTORE may, and only to exactly one of the `states` that it may mean: the same
-/// live files, described in the same words. A RESTORE that brings back a chosen few is none.
-fn compare_restore(
-    snapshot: &TableSnapshot,
-    version: u64,
-    back: &[&FileKey],
-    live: &BTreeMap<&FileKey, Option<u64>>,
-    states: Option<&[Option<TableSnapshot>]>,
-) -> Vec<Finding> {
-    let resurrected = |detail: &str| -> Vec<Finding> {
-        back.iter().map(|key| Finding::new(Verdict::Resurrected, detail).file(&key.path).commit(version)).collect()
-    };
-    let Some(states) = states else {
-        return resurrected("the commit makes a file live again that had been removed: deleted rows are back");
-    };
-    let Some(state) = states.iter().flatten().find(|state| live.keys().copied().eq(state.files.keys())) else {
-        if states.iter().any(Option::is_none) {
-            let detail = format!(
-                "the commit says that it restores a version that the log no longer knows; whether the {} removed files that are back belong to it cannot be told",
-                back.len()
-            );
-            return vec![Finding::new(Verdict::Undetermined, detail).commit(version)];
-        }
-        return resurrected(
-            "the commit says that it restores an older version, but the files that it leaves live are not those of that version: deleted rows are back",
-        );
-    };
-    let detail = format!(
-        "RESTORE to version {}: exactly the files of that version; {} that had been removed are live again, deleted rows are back",
-        state.version,
-        back.len()
-    );
-    let mut found = vec![Finding::new(Verdict::Unsealed, detail).commit(version)];
-    for key in back {
-        if let (Some(then), Some(now)) = (state.files.get(*key), snapshot.files.get(*key)) {
-            found.extend(compare_live(snapshot.kind, &normal_live(snapshot.kind, then), now));
-        }
-    }
-    found
 }
 
 /// Holds checkpoints against the commits. Cost: reads all commits and checkpoints once.

@@ -1,16 +1,19 @@
 //! Comparison of a file's bytes with what was sealed, down to row group and column.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
+use super::changes::{self, ChangeState};
 use super::observe::Observer;
 use super::repository::Repository;
-use super::sealed::{SealedColumn, SealedFile, SealedRowGroup};
+use super::sealed::{SealedColumn, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{LiveFile, TableSchema};
+use crate::table::{FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
 
 /// A column chunk larger than this is not held in memory to place a difference; its row group is named alone.
 const CHUNK_LIMIT_BYTES: u64 = 1 << 30;
@@ -238,6 +241,55 @@ fn describe(sealed: &SealedColumn, found: &SealedColumn) -> String {
         detail.push_str(&format!("; nulls were {}, are {}", count(sealed.nulls), count(found.nulls)));
     }
     detail
+}
+
+/// In a folder, a new file with the bytes of a sealed one was moved or copied: into another partition, its rows mean something else.
+///
+/// Replaces what `findings` say of such files. Cost: a GET of each new file that has the size of a sealed one.
+pub async fn compare_moved(repository: &Repository, snapshot: &TableSnapshot, sealed: &SealedTable, findings: &mut Vec<Finding>) {
+    if snapshot.kind != TableKind::Parquet {
+        return;
+    }
+    let by_digest: BTreeMap<Digest, &FileKey> = sealed.files.values().map(|file| (file.digest, &file.live.key)).collect();
+    let sizes: BTreeSet<u64> = sealed.files.values().map(|file| file.live.size).collect();
+    for (key, live) in snapshot.files.iter().filter(|(key, live)| !sealed.files.contains_key(*key) && sizes.contains(&live.size)) {
+        let Some(location) = &live.location else { continue };
+        match digest_object(&**repository.store(), location, &|_| {}).await {
+            Ok((digest, _)) => {
+                let Some(origin) = by_digest.get(&digest) else { continue };
+                findings.retain(|f| f.file.as_ref() != Some(&key.path));
+                let detail = format!("its bytes are those of the sealed file {}: it was moved or copied", origin.path);
+                findings.push(Finding::new(Verdict::Foreign, detail).file(&key.path));
+            }
+            Err(e) => findings.push(Finding::new(Verdict::Undetermined, format!("the file could not be read: {e}")).file(&key.path)),
+        }
+    }
+}
+
+/// What is wrong with the sealed change-data files of commits that are still there. Cost: one GET each.
+pub(super) async fn compare_changes(
+    repository: &Repository,
+    snapshot: &TableSnapshot,
+    sealed: &SealedTable,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Vec<Finding> {
+    let states = changes::states(&**repository.store(), repository.root(), snapshot, sealed, progress).await;
+    let finding = |(file, state): (&SealedObject, ChangeState)| {
+        let finding = match state {
+            ChangeState::Same => return None,
+            ChangeState::Differs(digest, size) => Finding::new(
+                Verdict::Modified,
+                format!(
+                    "the change-data file differs from what was sealed: sealed {} ({} bytes), found {digest} ({size} bytes)",
+                    file.digest, file.size
+                ),
+            ),
+            ChangeState::Unknown(e) => Finding::new(Verdict::Undetermined, format!("the change-data file could not be read: {e}")),
+        };
+        let version = snapshot.changes.get(&file.path).map(|change| change.version);
+        Some(Finding { commit: version, ..finding.file(&file.path) })
+    };
+    states.into_iter().filter_map(finding).collect()
 }
 
 /// Reads a sealed file whole and says where it differs from what was sealed; nothing when it does not.

@@ -1,17 +1,18 @@
-//! Comparison of what later commits removed and added, row for row: proves compactions, and shows false ones.
+//! Comparison of what later commits removed and added, row for row: proves compactions, shows false ones, and counts what others did.
 
 use std::collections::BTreeMap;
 
 use super::compare::LogComparison;
 use super::compare_attested::attested_suffix;
-use super::later::{LaterCommit, LaterFile};
+use super::count_rows::{Counted, Counter};
+use super::later::LaterCommit;
 use super::observe::Observer;
 use super::sealed::SealedTable;
 use super::state::live_sum;
 use super::verdict::{Finding, Verdict};
 use crate::digest::MultisetHash;
 use crate::error::ErrorKind;
-use crate::table::{FileKey, LiveFile, TableSnapshot};
+use crate::table::{FileKey, LiveFile};
 
 enum FileSum {
     Known(Box<MultisetHash>),
@@ -19,72 +20,78 @@ enum FileSum {
     Unproven(String),
 }
 
-/// Holds the rows that each later commit removed against those that it added, where it claims that no data changed.
+/// Holds the rows that each later commit removed against those that it added, where it claims that no data changed; counts them else.
 ///
 /// Equal sums turn the commit's `unsealed` into `rewritten`; unequal ones are `modified`. A commit that claims nothing stays
-/// `unsealed`. Cost: the files that such commits added are read once.
+/// `unsealed`, with the exact numbers of rows that it removed and added, where what it removed is still there. Cost: the files that later
+/// commits added and removed are read once, but for those that only came or only went: of these, the footers.
 pub(super) async fn compare_rewrites(
     observer: &Observer<'_>,
-    snapshot: &TableSnapshot,
     sealed: &SealedTable,
     comparison: &mut LogComparison,
     progress: &(dyn Fn(u64) + Sync),
 ) {
     let Some(later) = comparison.later.take() else { return };
     let mut sums: BTreeMap<FileKey, FileSum> = BTreeMap::new();
+    let mut live: BTreeMap<FileKey, LiveFile> = sealed.files.values().map(|file| (file.live.key.clone(), file.live.clone())).collect();
     let mut schema_changed = false;
     for commit in &later {
-        schema_changed |= commit.changes_metadata;
-        let rewrites = commit.claims_same_data && !commit.removes.is_empty() && !commit.adds.is_empty();
-        if rewrites {
-            for file in &commit.adds {
-                let sum = later_sum(observer, snapshot, file, progress).await;
-                sums.insert(file.key.clone(), sum);
+        schema_changed |= commit.metadata.is_some() || commit.protocol.is_some();
+        // To add a live file once more says something else of it: its rows are the same.
+        let is_live = |key: &FileKey| live.contains_key(key) && !commit.removes.contains(key);
+        let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(|file| file.live()).collect();
+        let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key).cloned()).collect();
+        if commit.claims_same_data && !commit.removes.is_empty() && !added.is_empty() {
+            for file in &added {
+                sums.insert(file.key.clone(), later_sum(observer, file, progress).await);
             }
-            let mut finding = judge(commit, sealed, &sums, schema_changed);
+            let mut finding = judge(commit, &added, sealed, &sums, schema_changed);
             if matches!(finding.verdict, Verdict::Unsealed | Verdict::Rewritten) {
                 finding.detail.push_str(&attested_suffix(&comparison.attested, commit.version));
             }
-            comparison
-                .findings
-                .retain(|old| !(old.verdict == Verdict::Unsealed && old.commit == Some(commit.version) && old.file.is_none()));
+            comparison.findings.retain(|old| !is_plain(old, commit));
             comparison.findings.push(finding);
-        } else if commit.claims_same_data && !commit.removes.is_empty() {
-            comparison.findings.push(
-                Finding::new(Verdict::Modified, "the commit claims that no data changed, but removes files and adds none")
-                    .commit(commit.version),
-            );
+        } else if removed.len() == commit.removes.len() {
+            let counted = Counter { observer, sealed, progress }.count(&removed, &added).await;
+            comparison.findings.iter_mut().filter(|finding| is_plain(finding, commit)).for_each(|finding| note(finding, &counted));
         }
+        commit.removes.iter().for_each(|key| drop(live.remove(key)));
+        live.extend(commit.adds.iter().map(|file| (file.key.clone(), file.live())));
     }
     comparison.later = Some(later);
 }
 
-async fn later_sum(observer: &Observer<'_>, snapshot: &TableSnapshot, file: &LaterFile, progress: &(dyn Fn(u64) + Sync)) -> FileSum {
+/// The finding that says no more of a commit than that it came after the baseline.
+fn is_plain(finding: &Finding, commit: &LaterCommit) -> bool {
+    finding.verdict == Verdict::Unsealed && finding.commit == Some(commit.version) && finding.file.is_none() && finding.is_commit_itself()
+}
+
+fn note(finding: &mut Finding, counted: &Counted) {
+    match counted {
+        Counted::Exactly { removed, added } => {
+            finding.detail.push_str(&format!("; it removed {removed} rows and added {added}"));
+            (finding.rows_removed, finding.rows_added) = (Some(*removed), Some(*added));
+        }
+        Counted::Unknown(why) => finding.detail.push_str(&format!("; its rows cannot be counted: {why}")),
+    }
+}
+
+async fn later_sum(observer: &Observer<'_>, file: &LiveFile, progress: &(dyn Fn(u64) + Sync)) -> FileSum {
     let unproven = |why: &str| FileSum::Unproven(format!("{}: {why}", file.key.path));
-    let live = match snapshot.files.get(&file.key) {
-        Some(live) => live.clone(),
-        None if file.has_deletion_vector => return unproven("its deletion vector is no longer in the log"),
-        None => LiveFile {
-            key: file.key.clone(),
-            raw_path: file.key.path.clone(),
-            location: file.location.clone(),
-            size: file.size.unwrap_or_default(),
-            partition_values: file.partition_values.clone(),
-            stats: None,
-            deletion_vector: None,
-            other: BTreeMap::new(),
-            modification_time_ms: 0,
-            added_in: None,
-        },
-    };
-    match observer.observe(&live, progress).await {
+    match observer.observe(file, progress).await {
         Ok(observed) => live_sum(&observed.file).map_or_else(|| unproven("its rows were not hashed"), |sum| FileSum::Known(Box::new(sum))),
         Err(e) if e.kind() == ErrorKind::NotFound => unproven("it has been vacuumed since"),
         Err(e) => FileSum::Unproven(format!("{}: {e}", file.key.path)),
     }
 }
 
-fn judge(commit: &LaterCommit, sealed: &SealedTable, sums: &BTreeMap<FileKey, FileSum>, schema_changed: bool) -> Finding {
+fn judge(
+    commit: &LaterCommit,
+    adds: &[LiveFile],
+    sealed: &SealedTable,
+    sums: &BTreeMap<FileKey, FileSum>,
+    schema_changed: bool,
+) -> Finding {
     let operation = commit.operation.as_deref().unwrap_or("a rewrite");
     let unproven = |why: &str| {
         Finding::new(Verdict::Unsealed, format!("{operation}: claims that no data changed; unproven: {why}")).commit(commit.version)
@@ -101,7 +108,7 @@ fn judge(commit: &LaterCommit, sealed: &SealedTable, sums: &BTreeMap<FileKey, Fi
         removed.add(&sum);
     }
     let mut added = MultisetHash::new();
-    for file in &commit.adds {
+    for file in adds {
         match sums.get(&file.key) {
             Some(FileSum::Known(sum)) => added.add(sum),
             Some(FileSum::Unproven(why)) => return unproven(why),
@@ -109,9 +116,10 @@ fn judge(commit: &LaterCommit, sealed: &SealedTable, sums: &BTreeMap<FileKey, Fi
         }
     }
     if removed == added {
-        let (from, to) = (commit.removes.len(), commit.adds.len());
+        let (from, to) = (commit.removes.len(), adds.len());
         return Finding::new(Verdict::Rewritten, format!("{operation}: {from} files were written anew as {to}; their rows are the same"))
-            .commit(commit.version);
+            .commit(commit.version)
+            .rows(0, 0);
     }
     if schema_changed {
         return unproven("the schema changed, so that rows cannot be compared");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::read_object;
-use crate::table::{FileKey, TableKind, TableSnapshot, canonical_path};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path};
 
 const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
 
@@ -22,8 +22,10 @@ pub(super) struct LaterCommit {
     pub(super) removes: Vec<FileKey>,
     /// Every add and remove says that no data changed.
     pub(super) claims_same_data: bool,
-    /// It changes the protocol or the metadata, hence perhaps the schema.
-    pub(super) changes_metadata: bool,
+    /// The `metaData` action, when there is one: it may change the schema.
+    pub(super) metadata: Option<Value>,
+    /// The `protocol` action, when there is one.
+    pub(super) protocol: Option<Value>,
     /// The version that it says it restores.
     pub(super) restores: Option<RestoredVersion>,
 }
@@ -44,7 +46,25 @@ pub(super) struct LaterFile {
     pub(super) location: Option<Path>,
     pub(super) size: Option<u64>,
     pub(super) partition_values: BTreeMap<String, Option<String>>,
-    pub(super) has_deletion_vector: bool,
+    pub(super) deletion_vector: Option<Value>,
+}
+
+impl LaterFile {
+    /// The file as readers see it.
+    pub(super) fn live(&self) -> LiveFile {
+        LiveFile {
+            key: self.key.clone(),
+            raw_path: self.key.path.clone(),
+            location: self.location.clone(),
+            size: self.size.unwrap_or_default(),
+            partition_values: self.partition_values.clone(),
+            stats: None,
+            deletion_vector: self.deletion_vector.clone(),
+            other: BTreeMap::new(),
+            modification_time_ms: 0,
+            added_in: None,
+        }
+    }
 }
 
 /// The files that a later commit put in each other's place.
@@ -111,7 +131,8 @@ fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> 
         adds: Vec::new(),
         removes: Vec::new(),
         claims_same_data: true,
-        changes_metadata: false,
+        metadata: None,
+        protocol: None,
         restores: None,
     };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
@@ -121,7 +142,9 @@ fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> 
         if let Some(info) = action.get("commitInfo").filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE")) {
             commit.restores = info.get("operationParameters").and_then(restored_version);
         }
-        commit.changes_metadata |= action.get("metaData").is_some() || action.get("protocol").is_some();
+        let there = |name: &str| action.get(name).filter(|body| !body.is_null()).cloned();
+        commit.metadata = there("metaData").or(commit.metadata);
+        commit.protocol = there("protocol").or(commit.protocol);
         for (name, is_add) in [("add", true), ("remove", false)] {
             let Some(action) = action.get(name).filter(|action| !action.is_null()) else { continue };
             commit.claims_same_data &= action.get("dataChange").and_then(Value::as_bool) == Some(false);
@@ -155,7 +178,7 @@ fn file(action: &Value, root: &Path) -> Option<LaterFile> {
         key: FileKey { path: canonical.as_str().to_owned(), deletion_vector: vector.and_then(vector_id) },
         size: action.get("size").and_then(Value::as_u64),
         partition_values: values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect(),
-        has_deletion_vector: vector.is_some(),
+        deletion_vector: vector.cloned(),
     })
 }
 

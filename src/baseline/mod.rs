@@ -10,11 +10,15 @@
 mod attestation;
 mod audit;
 mod canonical;
+mod changes;
 mod compare;
 mod compare_attested;
 mod compare_data;
 mod compare_expectations;
+mod compare_later;
+mod compare_restated;
 mod compare_rows;
+mod count_rows;
 mod countersign;
 mod diff;
 mod evidence;
@@ -46,9 +50,11 @@ pub use attestation::{
     read_attestation,
 };
 pub use audit::{AuditOptions, Auditor};
-pub use compare::{LogComparison, Place, compare_log, compare_state, compare_statement, describes_the_same, is_sealed_location};
+pub use compare::{
+    LogComparison, Place, compare_log, compare_state, compare_statement, compare_term, describes_the_same, is_sealed_location,
+};
 pub use compare_attested::Writers;
-pub use compare_data::compare_file;
+pub use compare_data::{compare_file, compare_moved};
 pub use compare_expectations::{Violation, compare_expectations};
 pub use diff::{Amount, BaselineDiff, Bounds};
 pub use evidence::{Expectation, Profiles};

@@ -89,6 +89,8 @@ impl<'a> ProvenState<'a> {
             domains: BTreeMap::new(),
             transactions: BTreeMap::new(),
             files,
+            changes: BTreeMap::new(),
+            typed: BTreeMap::new(),
             duplicates: Vec::new(),
             tombstones: self.sealed.removed.clone(),
             commits: Vec::new(),

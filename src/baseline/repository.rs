@@ -199,7 +199,7 @@ impl Repository {
 
     /// Reads the evidence of `baseline` and holds it against the statement.
     ///
-    /// Cost: one GET per piece of evidence, at most 48 for statements of this version; memory for the state.
+    /// Cost: one GET per piece of evidence, at most 64 for statements of this version; memory for the state.
     pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
         let TrustedBaseline { statement, summary } = baseline;
         if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {

@@ -9,9 +9,10 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::compare::{self, Place, compare_live, normal_live};
+use super::compare::{self, Place, normal_live};
 use super::compare_attested::Writers;
 use super::compare_data::FileState;
+use super::compare_restated::compare_live;
 use super::diff::{BaselineDiff, Bounds};
 use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
 use super::log::{Log, LogPin, LoggedBaseline};
@@ -19,12 +20,12 @@ use super::observe::{GroupProfiles, Observer};
 use super::prepared::Prepared;
 use super::progress::Progress;
 use super::repository::{BaselineName, Repository, TrustedBaseline};
-use super::sealed::{SealedCommit, SealedFile, SealedTable};
+use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedTable};
 use super::standing::Judge;
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use super::trust::{Trust, TrustLevel};
 use super::verdict::{Finding, Verdict};
-use super::{audit, state};
+use super::{audit, changes, state};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -178,6 +179,7 @@ impl Ground {
 
 /// The files of the new baseline.
 pub(super) struct Sealing {
+    changes: BTreeMap<String, SealedObject>,
     pub(super) files: BTreeMap<FileKey, SealedFile>,
     added: BTreeSet<FileKey>,
     profiles: Profiles,
@@ -408,6 +410,14 @@ impl Sealer {
         if !ground.snapshot.duplicates.is_empty() || undetermined || !(ground.findings.is_empty() || self.options.accept_changes) {
             return Err(refusal(&self.location, &ground.findings));
         }
+        // What became of sealed files may have been cleaned up with the log, or forged away: a person has to know.
+        let forgotten = ground.sealed.as_ref().and_then(|sealed| compare::compare_forgotten(&ground.snapshot, sealed));
+        if let Some(forgotten) = forgotten.filter(|finding| finding.verdict == Verdict::Undetermined) {
+            if !self.options.accept_changes {
+                return Err(refusal(&self.location, &[forgotten]));
+            }
+            ground.findings.push(forgotten);
+        }
         let suspect: BTreeSet<&String> = ground.findings.iter().filter_map(|f| f.file.as_ref()).collect();
         ground.stale = ground.snapshot.files.keys().filter(|key| suspect.contains(&key.path)).cloned().collect();
         Ok(())
@@ -482,7 +492,9 @@ impl Sealer {
         let mut fresh: Vec<&LiveFile> = Vec::new();
         for (key, live) in &ground.snapshot.files {
             let known = ground.sealed.as_ref().and_then(|sealed| sealed.files.get(key));
-            match known.filter(|file| !ground.stale.contains(key) && compare_live(kind, &file.live, live).is_empty()) {
+            match known
+                .filter(|file| !ground.stale.contains(key) && compare_live(kind, &ground.snapshot.schema, &file.live, live).is_empty())
+            {
                 Some(file) => {
                     files.insert(key.clone(), file.clone());
                 }
@@ -505,6 +517,8 @@ impl Sealer {
             Ok::<_, Error>(observed)
         });
         let observed: Vec<(SealedFile, Vec<GroupProfiles>)> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
+        let known = ground.sealed.as_ref().filter(|_| ground.findings.is_empty());
+        let changes = changes::to_be_sealed(&**self.repository.store(), &ground.snapshot, known, count).await?;
         progress.end();
         let added = observed.iter().map(|(file, _)| file.live.key.clone()).collect();
         let mut profiles = Profiles::new();
@@ -513,7 +527,7 @@ impl Sealer {
             profiles.extend(places.zip(groups).filter(|(_, columns)| !columns.is_empty()));
             files.insert(file.live.key.clone(), file);
         }
-        Ok(Sealing { files, added, profiles, bytes_read: bytes_read.into_inner() })
+        Ok(Sealing { changes, files, added, profiles, bytes_read: bytes_read.into_inner() })
     }
 
     async fn observe(
@@ -548,6 +562,7 @@ impl Sealer {
             removed: gone,
             tombstones,
             commits: commits.map(|(version, commit)| (*version, commit)).collect(),
+            changes: sealing.changes.values().filter(|file| base.is_none_or(|sealed| !sealed.changes.contains_key(&file.path))).collect(),
         };
         let mut evidence = base.map_or_else(Vec::new, |sealed| sealed.statement.evidence.clone());
         for (kind, bytes) in delta.encode(row_key)? {

@@ -23,6 +23,8 @@ pub struct SealedTable {
     pub commits: BTreeMap<u64, SealedCommit>,
     /// Files known to have been removed before the baseline, with the deletion time in milliseconds.
     pub removed: BTreeMap<FileKey, Option<i64>>,
+    /// Change-data files that were there when the table was sealed, by path.
+    pub changes: BTreeMap<String, SealedObject>,
     /// The table's key for row hashes.
     pub row_key: [u8; 32],
 }

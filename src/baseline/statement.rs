@@ -105,6 +105,8 @@ pub enum EvidenceKind {
     Profiles,
     /// Predicates that must hold for rows that change.
     Expectations,
+    /// Change-data files.
+    Changes,
 }
 
 impl EvidenceKind {
@@ -116,6 +118,7 @@ impl EvidenceKind {
             Self::Commits => "commits",
             Self::Profiles => "profiles",
             Self::Expectations => "expectations",
+            Self::Changes => "changes",
         }
     }
 
@@ -125,7 +128,8 @@ impl EvidenceKind {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Files, Self::RowGroups, Self::Commits, Self::Profiles, Self::Expectations].into_iter().find(|kind| kind.name() == name)
+        let all = [Self::Files, Self::RowGroups, Self::Commits, Self::Profiles, Self::Expectations, Self::Changes];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 

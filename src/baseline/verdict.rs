@@ -125,6 +125,11 @@ impl Outcome {
     }
 }
 
+/// How a RESTORE is said to be one.
+pub(crate) const RESTORED: &str = "RESTORE to version";
+/// How every later commit is said to be one.
+pub(crate) const AFTER_BASELINE: &str = "committed after baseline";
+
 /// One difference, or one thing that could not be determined, with its place as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -138,6 +143,10 @@ pub struct Finding {
     pub column: Option<String>,
     /// The commit's Delta version.
     pub commit: Option<u64>,
+    /// Of a later commit: how many rows it took away, where they were counted exactly.
+    pub rows_removed: Option<u64>,
+    /// Of a later commit: how many rows it added, where they were counted exactly. A changed row is one removed and one added.
+    pub rows_added: Option<u64>,
     /// For people: what was sealed, what was found.
     pub detail: String,
 }
@@ -145,7 +154,16 @@ pub struct Finding {
 impl Finding {
     /// A finding without a place.
     pub(crate) fn new(verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { verdict, file: None, row_group: None, column: None, commit: None, detail: detail.into() }
+        Self {
+            verdict,
+            file: None,
+            row_group: None,
+            column: None,
+            commit: None,
+            rows_removed: None,
+            rows_added: None,
+            detail: detail.into(),
+        }
     }
 
     /// Adds the file.
@@ -172,6 +190,17 @@ impl Finding {
         self
     }
 
+    /// Whether it says of a commit that it came after the baseline, and nothing particular.
+    pub(crate) fn is_commit_itself(&self) -> bool {
+        self.commit.is_some() && (self.detail.contains(AFTER_BASELINE) || self.detail.starts_with(RESTORED))
+    }
+
+    /// Adds how many rows the commit removed and added.
+    pub(crate) fn rows(mut self, removed: u64, added: u64) -> Self {
+        (self.rows_removed, self.rows_added) = (Some(removed), Some(added));
+        self
+    }
+
     /// The finding as JSON; absent places are null.
     pub fn to_json(&self) -> Value {
         json!({
@@ -180,6 +209,8 @@ impl Finding {
             "row_group": self.row_group,
             "column": self.column,
             "commit": self.commit,
+            "rows_removed": self.rows_removed,
+            "rows_added": self.rows_added,
             "detail": self.detail,
         })
     }
@@ -307,7 +338,7 @@ mod tests {
         let found = report(vec![Finding::new(Verdict::Forged, "why").commit(7), Finding::new(Verdict::Modified, "how").file("p")]);
         assert_eq!(
             found.to_json().to_string(),
-            r#"{"table":"memory:///t","trust":"self","baseline":null,"version":null,"summary":{"forged":1,"modified":1,"intact":2},"findings":[{"verdict":"forged","file":null,"row_group":null,"column":null,"commit":7,"detail":"why"},{"verdict":"modified","file":"p","row_group":null,"column":null,"commit":null,"detail":"how"}]}"#
+            r#"{"table":"memory:///t","trust":"self","baseline":null,"version":null,"summary":{"forged":1,"modified":1,"intact":2},"findings":[{"verdict":"forged","file":null,"row_group":null,"column":null,"commit":7,"rows_removed":null,"rows_added":null,"detail":"why"},{"verdict":"modified","file":"p","row_group":null,"column":null,"commit":null,"rows_removed":null,"rows_added":null,"detail":"how"}]}"#
         );
     }
 }

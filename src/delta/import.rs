@@ -13,7 +13,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::source::{Source, SourceStream};
-use super::{Location, Operation, delta_error, open_or_new, session};
+use super::{Location, Operation, TrustedLog, delta_error, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{Lineage, Transformation};
 
@@ -116,6 +116,7 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
         return Err(Error::new(ErrorKind::InvalidInput, "no file was named to be imported"));
     };
     let location = &location.doing(Operation(Arc::new(lineage(&sources, import.mode))))?;
+    let location = &TrustedLog::of(location).await?;
     let (table, exists) = open_or_new(location).await?;
     let schema = if exists { existing_schema(location, &table)? } else { first.table_schema()? };
     for source in &sources {

@@ -14,6 +14,7 @@ mod restore;
 mod scheme;
 mod session;
 mod source;
+mod trusted_log;
 mod write;
 mod written;
 
@@ -26,6 +27,7 @@ pub use operation::{Operation, Records};
 pub use restore::{PutBack, Replacement, RestoreOptions, RestorePlan, Restored, plan as plan_restore};
 pub use scheme::{SCHEME, register_lake_scheme};
 pub use session::{StoreRegistry, session};
+pub use trusted_log::TrustedLog;
 
 pub(crate) use import::table_schema;
 pub(crate) use operation::engine_versions;

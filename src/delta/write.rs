@@ -14,7 +14,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::import::writer_properties;
-use super::{Location, delta_error, open, open_or_new, session};
+use super::{Location, TrustedLog, delta_error, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 
 /// deltalake's table provider for one version of the table.
@@ -44,6 +44,7 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
 
 /// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced.
 pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
+    let location = &TrustedLog::of(location).await?;
     let table = match mode {
         WriteMode::Create => open_or_new(location).await?.0,
         WriteMode::Append | WriteMode::Overwrite => open(location, None).await?,

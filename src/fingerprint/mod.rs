@@ -10,6 +10,7 @@ mod footer_statistics;
 mod partition;
 mod pass;
 mod range;
+mod restated;
 mod rows;
 mod scalar;
 mod source;
@@ -26,7 +27,8 @@ use crate::profile::ColumnProfile;
 use crate::table::TableSchema;
 
 pub use decode::{EncodedRows, FileRows};
-pub use pass::fingerprint;
+pub use pass::{fingerprint, row_count, row_digests};
+pub use restated::{is_as_wide, leaves, same_bound, same_partition_value};
 pub use source::Source;
 pub use statistics::check_statistics;
 

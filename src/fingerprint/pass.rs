@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
@@ -50,10 +50,7 @@ async fn fingerprint_inner(
     context: &FileContext<'_>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<FileFingerprint> {
-    let meta = store.head(location).await?;
-    if let Some(expected) = expected_size.filter(|expected| *expected != meta.size) {
-        return Err(corrupt("the file has another size than stated").with("stated", expected).with("found", meta.size));
-    }
+    let meta = sized(store, location, expected_size).await?;
     let footer = Footer::read(store, location, meta.size).await?;
     let decoding = if context.rows { Some(Arc::new(Decoding::new(&footer, context)?)) } else { None };
     let mut pass = Pass::new(store, location, progress);
@@ -81,6 +78,59 @@ async fn fingerprint_inner(
     })
 }
 
+/// What the store says of the object, which must have `expected_size` bytes.
+async fn sized(store: &dyn ObjectStore, location: &Path, expected_size: Option<u64>) -> Result<ObjectMeta> {
+    let meta = store.head(location).await?;
+    match expected_size.filter(|expected| *expected != meta.size) {
+        None => Ok(meta),
+        Some(expected) => Err(corrupt("the file has another size than stated").with("stated", expected).with("found", meta.size)),
+    }
+}
+
+/// A keyed digest of each live row of the Parquet object at `location`, in no particular order; deleted rows are left out.
+///
+/// Cost: that of [`fingerprint`], without sums; memory: the largest row group and 16 bytes a row.
+///
+/// # Errors
+/// Those of [`fingerprint`]; [`ErrorKind::Unsupported`] for more than `limit` rows, before any is decoded.
+pub async fn row_digests(
+    store: &dyn ObjectStore,
+    location: &Path,
+    context: &FileContext<'_>,
+    limit: u64,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<u128>> {
+    let read = async {
+        let footer = Footer::read(store, location, sized(store, location, None).await?.size).await?;
+        let rows = footer.groups.iter().fold(0_u64, |sum, group| sum.saturating_add(group.rows));
+        if rows > limit {
+            return Err(Error::new(ErrorKind::Unsupported, "the file has too many rows to be told apart")
+                .with("rows", rows)
+                .with("limit", limit));
+        }
+        let decoding = Arc::new(Decoding { only_digests: true, ..Decoding::new(&footer, context)? });
+        let mut pass = Pass::new(store, location, progress);
+        let mut digests = Vec::new();
+        for at in footer.order()? {
+            let Some(group) = footer.groups.get(at) else { continue };
+            let (_, rows) = pass.row_group(&footer, at, group, Some(&decoding)).await.map_err(|e| e.with("row group", at))?;
+            digests.extend(rows.into_iter().flat_map(|rows| rows.digests));
+        }
+        Ok(digests)
+    };
+    read.await.map_err(|e| e.with("file", location))
+}
+
+/// The rows of the Parquet object at `location`, deleted ones included, as its footer states. Cost: one HEAD and two small GETs.
+///
+/// # Errors
+/// Those of [`fingerprint`] that the footer has; [`ErrorKind::Corrupt`] when the object has not `expected_size` bytes.
+pub async fn row_count(store: &dyn ObjectStore, location: &Path, expected_size: u64) -> Result<u64> {
+    let read = async { Footer::read(store, location, sized(store, location, Some(expected_size)).await?.size).await };
+    let footer = read.await.map_err(|e| e.with("file", location))?;
+    Ok(footer.groups.iter().fold(0, |sum, group| sum.saturating_add(group.rows)))
+}
+
 fn deleted_rows(groups: &[(RowGroupFingerprint, Option<GroupRows>)]) -> DeletedRows {
     let mut deleted = DeletedRows { rows: 0, sum: MultisetHash::new() };
     for rows in groups.iter().filter_map(|(_, rows)| rows.as_ref()) {
@@ -98,6 +148,8 @@ struct Decoding {
     profiles: bool,
     /// Position in the file of each row group's first row.
     first_rows: Vec<u64>,
+    /// Rows are only told apart.
+    only_digests: bool,
 }
 
 impl Decoding {
@@ -111,7 +163,7 @@ impl Decoding {
         });
         let first_rows = first_rows.collect();
         let (deletion_vector, profiles) = (context.deletion_vector.cloned(), context.profiles);
-        Ok(Self { metadata: footer.metadata.clone(), plan, deletion_vector, profiles, first_rows })
+        Ok(Self { metadata: footer.metadata.clone(), plan, deletion_vector, profiles, first_rows, only_digests: false })
     }
 
     fn decode(&self, at: usize, stated_rows: u64, held: HeldBytes) -> Result<GroupRows> {
@@ -120,6 +172,9 @@ impl Decoding {
         let mut hasher = GroupHasher::new(&self.plan, first_row, self.deletion_vector.as_ref());
         if self.profiles {
             hasher.profile()?;
+        }
+        if self.only_digests {
+            hasher = hasher.telling_rows_apart();
         }
         if stated_rows > 0 {
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(held, self.metadata.clone());

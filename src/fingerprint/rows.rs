@@ -153,6 +153,8 @@ pub(super) struct GroupRows {
     pub(super) deleted: MultisetHash,
     pub(super) deleted_rows: u64,
     pub(super) leaves: Vec<LeafValues>,
+    /// A digest of each live row, where rows are only told apart.
+    pub(super) digests: Vec<u128>,
 }
 
 /// What the values of one leaf of a row group come to.
@@ -178,6 +180,7 @@ pub(super) struct GroupHasher<'a> {
     row: Vec<u8>,
     /// By top-level column; absent for nested ones, and unless they are wanted.
     profiles: Vec<Option<ProfileBuilder>>,
+    digests: Option<(blake3::Hasher, Vec<u128>)>,
 }
 
 /// The encoded values of one column of a batch; a null is one byte.
@@ -226,6 +229,7 @@ impl<'a> GroupHasher<'a> {
             buffers: plan.columns.iter().map(|_| ColumnBuffer::default()).collect(),
             row: Vec::new(),
             profiles: plan.columns.iter().map(|_| None).collect(),
+            digests: None,
         }
     }
 
@@ -237,6 +241,12 @@ impl<'a> GroupHasher<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Makes a digest of each live row instead of sums and digests of values.
+    pub(super) fn telling_rows_apart(mut self) -> Self {
+        self.digests = Some((blake3::Hasher::new_keyed(&self.plan.row_key), Vec::new()));
+        self
     }
 
     /// Adds the next rows.
@@ -254,6 +264,10 @@ impl<'a> GroupHasher<'a> {
 
     fn add_column(&mut self, at: usize, array: &ArrayRef, column: &FileColumn, first_leaf: usize) -> Result<()> {
         let missing = || Error::new(ErrorKind::Internal, "a column of a batch is not in the plan");
+        if self.digests.is_some() {
+            let buffer = self.buffers.get_mut(at).ok_or_else(missing)?;
+            return buffer.fill(array, column.target.as_ref(), LeafChoice::all());
+        }
         let leaves = self.leaves.get_mut(first_leaf..first_leaf + column.leaves).ok_or_else(missing)?;
         LeafRange::update_all(array, leaves.iter_mut().map(|(_, range)| range))?;
         let buffer = self.buffers.get_mut(at).ok_or_else(missing)?;
@@ -290,12 +304,19 @@ impl<'a> GroupHasher<'a> {
             self.row.extend_from_slice(prefix);
             self.row.extend_from_slice(value);
         }
-        self.sum.add(&self.row);
-        if self.deletion_vector.is_some_and(|rows| rows.contains(self.first_row.saturating_add(self.rows))) {
-            self.deleted.add(&self.row);
-            self.deleted_rows += 1;
-        }
+        let is_deleted = self.deletion_vector.is_some_and(|rows| rows.contains(self.first_row.saturating_add(self.rows)));
         self.rows += 1;
+        self.deleted_rows += u64::from(is_deleted);
+        if let Some((hasher, digests)) = &mut self.digests {
+            if !is_deleted {
+                digests.push(row_digest(hasher, &self.row));
+            }
+            return;
+        }
+        self.sum.add(&self.row);
+        if is_deleted {
+            self.deleted.add(&self.row);
+        }
     }
 
     /// What all rows come to.
@@ -316,6 +337,14 @@ impl<'a> GroupHasher<'a> {
             deleted: self.deleted.finish(),
             deleted_rows: self.deleted_rows,
             leaves: leaves.collect(),
+            digests: self.digests.map(|(_, digests)| digests).unwrap_or_default(),
         }
     }
+}
+
+/// The first 128 bits of the keyed hash of an encoded row: enough to tell rows apart that nobody can choose knowing the key.
+fn row_digest(hasher: &mut blake3::Hasher, row: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    hasher.reset().update(row).finalize_xof().fill(&mut bytes);
+    u128::from_le_bytes(bytes)
 }

@@ -8,7 +8,7 @@ use super::scalar::Scalar;
 use super::{FileFingerprint, StatisticsLie};
 use crate::table::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableSchema};
 
-const NANOS_PER_MILLI: i128 = 1_000_000;
+pub(super) const NANOS_PER_MILLI: i128 = 1_000_000;
 
 /// Compares `add.stats`, the deletion vector's cardinality and the Parquet footer's statistics with what was recomputed.
 ///
@@ -153,7 +153,7 @@ fn merge(best: &mut Option<Scalar>, value: Option<Scalar>, better: Ordering) {
 }
 
 /// JSON numbers pass through 64-bit floats, and 32-bit floats through decimal text: the last digits may differ.
-fn equal_but_for_rounding(stated: &Scalar, found: &Scalar) -> bool {
+pub(super) fn equal_but_for_rounding(stated: &Scalar, found: &Scalar) -> bool {
     let float = |scalar: &Scalar| match scalar {
         Scalar::Float(value) => Some(*value),
         Scalar::Decimal(_, _) => scalar.to_json().and_then(|value| value.as_str()?.parse().ok()),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::external;
 use super::settings::Settings;
@@ -73,6 +73,27 @@ pub(super) struct LakeSchema {
     pub(super) names: RwLock<Vec<String>>,
     pub(super) registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
     pub(super) notes: Arc<RwLock<Vec<String>>>,
+    pub(super) suspects: Suspects,
+}
+
+/// Tables that queries named and that are not what was sealed. Their scans fail; what does not scan, such as planning over a forged schema, must
+/// say so as well.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Suspects(Arc<Mutex<Vec<Arc<dyn TableProvider>>>>);
+
+impl Suspects {
+    /// Remembers a table that has something to be told.
+    fn note(&self, table: &Arc<dyn TableProvider>) {
+        if table.downcast_ref::<VerifiedTable>().is_some_and(|table| table.check().is_err()) {
+            self.0.lock().push(table.clone());
+        }
+    }
+
+    /// Forgets all, and fails as the first of them does.
+    pub(super) fn take(&self) -> Result<()> {
+        let all = std::mem::take(&mut *self.0.lock());
+        all.iter().filter_map(|table| table.downcast_ref::<VerifiedTable>()).try_for_each(VerifiedTable::check)
+    }
 }
 
 #[async_trait]
@@ -94,7 +115,10 @@ impl SchemaProvider for LakeSchema {
                     let location = verified.location().clone();
                     self.resolver.open(&location).await
                 }
-                _ => return Ok(Some(table)),
+                _ => {
+                    self.suspects.note(&table);
+                    return Ok(Some(table));
+                }
             },
             None => match self.resolver.location(name) {
                 Ok(location) => self.resolver.open(&location).await,
@@ -109,7 +133,9 @@ impl SchemaProvider for LakeSchema {
                         notes.push(note.clone());
                     }
                 }
-                Ok(Some(Arc::new(table)))
+                let table: Arc<dyn TableProvider> = Arc::new(table);
+                self.suspects.note(&table);
+                Ok(Some(table))
             }
             // DataFusion then says which tables there are.
             Err(error) if error.kind() == ErrorKind::NotFound && !self.resolver.options.require_sealed => Ok(None),

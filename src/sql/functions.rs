@@ -56,6 +56,8 @@ impl Kind {
                 number("commit"),
                 text("detail"),
                 number("baseline"),
+                number("rows_removed"),
+                number("rows_added"),
             ],
             Self::Baselines => vec![
                 number("number"),
@@ -208,6 +210,8 @@ fn audit_columns(report: &AuditReport) -> Vec<ArrayRef> {
         number(found().map(|f| f.and_then(|f| f.commit))),
         text(found().map(|f| Some(f.map_or_else(|| format!("{intact} file(s) exactly as sealed"), |f| f.detail.clone())))),
         number(found().map(|_| baseline)),
+        number(found().map(|f| f.and_then(|f| f.rows_removed))),
+        number(found().map(|f| f.and_then(|f| f.rows_added))),
     ]
 }
 

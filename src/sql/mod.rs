@@ -6,6 +6,7 @@
 //! * [`VerifiedTable`]: a table provider for any session. Its scan fails, before it plans anything, when log, statistics or
 //!   partition values are not the sealed ones, so that not even `COUNT(*)` is answered from forged numbers; and its bytes come
 //!   through a [`VerifiedStore`](crate::verify::VerifiedStore), so that no batch is released of a block that was not verified.
+//! * [`VerifiedScansOnly`]: the second net, a rule of the optimizer that refuses every plan which reads past such tables.
 //!
 //! In the mode `Latest`, the default, commits after the baseline are read as they are, their statistics included, and noted; what
 //! the baseline sealed stays verified. The mode `Sealed` reads nothing else.
@@ -24,6 +25,7 @@ mod drift;
 mod exec;
 mod expectations;
 mod functions;
+mod guard;
 mod insert;
 mod lineage;
 mod open;
@@ -37,6 +39,7 @@ mod table;
 mod write;
 
 pub use expectations::{check_expectations, hold_expectations, violations};
+pub use guard::VerifiedScansOnly;
 pub use session::{SealedSession, SessionOptions};
 pub use settings::{ReadMode, Settings, VerifyMode};
 pub use table::{TableOptions, VerifiedTable};

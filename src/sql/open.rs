@@ -248,6 +248,8 @@ fn place<'a>(location: &'a Location, options: &'a TableOptions) -> Place<'a> {
 async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
     let mut findings = baseline::compare_log(&place(location, options), snapshot, sealed).await?.findings;
     if options.verify == VerifyMode::Enforce {
+        let repository = Repository::new(location.store().clone(), location.root().clone());
+        baseline::compare_moved(&repository, snapshot, sealed, &mut findings).await;
         place_in_files(location, snapshot, sealed, &mut findings).await;
     }
     Ok(findings)

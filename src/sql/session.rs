@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use parking_lot::RwLock;
 
-use super::catalog::{LakeSchema, Resolver};
+use super::catalog::{LakeSchema, Resolver, Suspects};
+use super::guard::VerifiedScansOnly;
 use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use super::{derivation, drift, functions, lineage, poison_diff, reports};
@@ -41,6 +43,7 @@ pub struct SealedSession {
     context: SessionContext,
     resolver: Arc<Resolver>,
     notes: Arc<RwLock<Vec<String>>>,
+    suspects: Suspects,
 }
 
 /// The settings that a session begins with.
@@ -72,11 +75,13 @@ impl SealedSession {
             notes: notes.clone(),
             session: OnceLock::new(),
         });
+        let suspects = Suspects::default();
         let schema = LakeSchema {
             resolver: resolver.clone(),
             names: RwLock::new(names),
             registered: RwLock::new(HashMap::new()),
             notes: notes.clone(),
+            suspects: suspects.clone(),
         };
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(to_error)?;
@@ -84,6 +89,7 @@ impl SealedSession {
             .with_default_features()
             .with_config(session_config().with_option_extension(settings))
             .with_runtime_env(delta::runtime(Arc::new(StoreRegistry::default()))?)
+            .with_physical_optimizer_rules(VerifiedScansOnly::around_default_rules())
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_catalog(CATALOG, Arc::new(catalog));
@@ -95,7 +101,7 @@ impl SealedSession {
         reports::register(&context, &resolver.options.reports);
         // Set once, here: the session exists only now.
         let _ = resolver.session.set(context.state_weak_ref());
-        Ok(Self { context, resolver, notes })
+        Ok(Self { context, resolver, notes, suspects })
     }
 
     /// DataFusion's own session.
@@ -122,7 +128,14 @@ impl SealedSession {
     /// # Errors
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when a table that it names cannot be opened as it was sealed.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
-        write::plan(&self.context, &self.resolver, query).await
+        let planned = write::plan(&self.context, &self.resolver, query).await;
+        // A query over a forged schema fails for a reason that is none, and to describe the table would repeat the forgery.
+        let told = self.suspects.take();
+        match planned {
+            Ok(frame) if !matches!(frame.logical_plan(), LogicalPlan::DescribeTable(_)) => Ok(frame),
+            Ok(frame) => told.map(|()| frame),
+            Err(error) => Err(told.err().unwrap_or(error)),
+        }
     }
 
     /// Runs `query` to its end. Holds the whole result in memory.

@@ -19,11 +19,11 @@ use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
 use super::{check, external, insert, to_error};
-use crate::baseline::{BaselineSummary, Finding, Pins, Trust, Writers};
+use crate::baseline::{self, BaselineSummary, Finding, Pins, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::LakeId;
 use crate::table::{TableKind, TableSnapshot};
 use crate::verify::{Reports, VerifiedStore};
@@ -86,6 +86,8 @@ pub struct VerifiedTable {
     notes: Vec<String>,
     registrations: Registrations,
     origin: Arc<Origin>,
+    /// Tells when the baseline's term is over; absent for what a table was.
+    clock: Option<SharedClock>,
 }
 
 /// What a table is to the lineage of those that read it.
@@ -132,7 +134,9 @@ impl VerifiedTable {
     /// As [`Self::open`] in `enforce`, at `version`, held against the newest baseline that is not newer; without one it is read unverified.
     pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: u64) -> Result<Self> {
         let options = TableOptions { verify: VerifyMode::Enforce, ..options.clone() };
-        Self::of(location, open::open_at(location, trust, &options, version).await?, &options).await
+        let opened = Self::of(location, open::open_at(location, trust, &options, version).await?, &options).await?;
+        // What a table was does not change when the term of a baseline of that time is over.
+        Ok(Self { clock: None, ..opened })
     }
 
     async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
@@ -141,17 +145,17 @@ impl VerifiedTable {
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
         let (store, root) = (location.store().clone(), location.root().clone());
-        let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view).await?;
-        let verified = location.through(Arc::new(store.clone()))?;
         // A table that is known to differ may not even open; the difference says more than the failure.
+        let known = |error: Error| match &sealed {
+            Some(sealed) if !resolved => check::enforce(location.name(), sealed.baseline.number, &findings).err().unwrap_or(error),
+            _ => error,
+        };
+        let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view);
+        let store = store.await.map_err(|e| known(e.with("table", location.name())))?;
+        let verified = location.through(Arc::new(store.clone()))?;
         let inner = match provider(&verified, &snapshot, version).await {
             Ok(inner) => inner,
-            Err(error) => {
-                if let (Some(sealed), false) = (&sealed, resolved) {
-                    check::enforce(location.name(), sealed.baseline.number, &findings)?;
-                }
-                return Err(store.recorder().first_error().unwrap_or(error));
-            }
+            Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
         };
         let baseline = sealed.map(|sealed| sealed.baseline);
         Ok(Self {
@@ -167,6 +171,7 @@ impl VerifiedTable {
             registrations: Registrations::default(),
             origin: Arc::new(Origin::of(location, &snapshot, baseline.as_ref())),
             baseline,
+            clock: Some(options.clock.clone()),
         })
     }
 
@@ -210,7 +215,7 @@ impl VerifiedTable {
     /// # Errors
     /// Those of [`Self::check_stored`].
     pub fn check(&self) -> Result<()> {
-        if self.resolved { Ok(()) } else { self.check_stored() }
+        if self.resolved { self.check_term() } else { self.check_stored() }
     }
 
     /// Fails, naming the place, when the table's stored state is not what was sealed.
@@ -220,7 +225,15 @@ impl VerifiedTable {
     /// determined.
     pub fn check_stored(&self) -> Result<()> {
         let number = self.baseline.as_ref().map_or(0, |baseline| baseline.number);
-        check::enforce(self.location.name(), number, &self.findings)
+        check::enforce(self.location.name(), number, &self.findings)?;
+        self.check_term()
+    }
+
+    /// A table may stay open for longer than its baseline holds.
+    fn check_term(&self) -> Result<()> {
+        let (Some(clock), Some(baseline)) = (&self.clock, &self.baseline) else { return Ok(()) };
+        let expired = baseline::compare_term(baseline, clock.now_ms());
+        check::enforce(self.location.name(), baseline.number, expired.as_slice())
     }
 
     /// Makes the table's store known to the session that is going to execute the plan.

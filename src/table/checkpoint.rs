@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -98,13 +97,7 @@ fn parquet_actions(bytes: Bytes) -> Result<Vec<Value>> {
     let damaged = |e: parquet::errors::ParquetError| Error::new(ErrorKind::Corrupt, "a checkpoint is not readable Parquet").caused_by(e);
     let undecoded = |e: arrow::error::ArrowError| Error::new(ErrorKind::Corrupt, "a checkpoint does not decode").caused_by(e);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?;
-    let schema = builder.parquet_schema();
-    let wanted = (0..schema.num_columns()).filter(|leaf| {
-        let column = schema.column(*leaf);
-        column.path().parts().get(1).is_none_or(|second| second != "partitionValues_parsed")
-    });
-    let mask = ProjectionMask::leaves(schema, wanted.collect::<Vec<_>>());
-    let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
+    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
     let mut actions = Vec::new();
     for batch in reader {
         let batch = batch.map_err(undecoded)?;

@@ -45,6 +45,8 @@ pub(super) async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u
         domains: BTreeMap::new(),
         transactions: BTreeMap::new(),
         files,
+        changes: BTreeMap::new(),
+        typed: BTreeMap::new(),
         duplicates: Vec::new(),
         tombstones: BTreeMap::new(),
         commits: Vec::new(),

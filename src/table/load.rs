@@ -59,7 +59,7 @@ async fn load_delta(store: &dyn ObjectStore, root: &Path, listing: &LogListing, 
         if number >= first {
             apply_commit(&mut replay, &bytes, &mut scope).map_err(|e| e.with("commit", number))?;
         } else {
-            note_older_commit(&bytes, &mut scope, &mut origins);
+            note_older_commit(&mut replay, &bytes, &mut scope, &mut origins);
         }
         log.note(number, location, &bytes, scope);
     }
@@ -113,16 +113,15 @@ pub(super) fn apply_commit(replay: &mut Replay, bytes: &[u8], scope: &mut Commit
     Ok(())
 }
 
-/// Commits before the checkpoint say nothing about the state: only what they are is noted, and which files they added.
-fn note_older_commit(bytes: &[u8], scope: &mut CommitScope, origins: &mut BTreeMap<(String, Option<String>), u64>) {
+/// Commits before the checkpoint say nothing about the state: only what they are is noted, which files they added, and change-data files.
+fn note_older_commit(replay: &mut Replay, bytes: &[u8], scope: &mut CommitScope, origins: &mut BTreeMap<(String, Option<String>), u64>) {
     let version = scope.version.unwrap_or_default();
-    let mut scratch = Replay::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         let Ok(value) = super::json::parse(line) else { continue };
         if let Some(key) = raw_key_of_add(&value) {
             origins.insert(key, version);
-        } else if value.get("commitInfo").is_some() {
-            let _ = scratch.apply(value, scope);
+        } else if value.get("commitInfo").is_some() || value.get("cdc").is_some() {
+            let _ = replay.apply(value, scope);
         }
     }
 }
@@ -156,6 +155,8 @@ fn snapshot(replay: Replay, log: LogReader, version: u64, checkpoint: Option<u64
         metadata,
         domains: replay.domains,
         transactions: replay.transactions,
+        changes: replay.changes,
+        typed: replay.typed.into_iter().filter(|(key, _)| files.contains_key(key)).collect(),
         files,
         duplicates,
         tombstones: replay.tombstones,

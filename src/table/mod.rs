@@ -63,6 +63,26 @@ pub struct LiveFile {
     pub added_in: Option<u64>,
 }
 
+/// A change-data file, which readers of changes read instead of the table's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeFile {
+    /// Where it lies; absent for a path outside of the table.
+    pub location: Option<Path>,
+    /// Size in bytes that the log states.
+    pub size: Option<u64>,
+    /// The commit that names it.
+    pub version: u64,
+}
+
+/// What a checkpoint says of a file in typed form, beside the text that [`LiveFile`] has: readers prune by it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TypedAdd {
+    /// `stats_parsed`, where `stats` is there as well.
+    pub stats: Option<Value>,
+    /// `partitionValues_parsed`.
+    pub partition_values: Option<Value>,
+}
+
 /// One commit of the log that is still there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Commit {
@@ -97,6 +117,10 @@ pub struct TableSnapshot {
     pub transactions: BTreeMap<String, i64>,
     /// Live files.
     pub files: BTreeMap<FileKey, LiveFile>,
+    /// Change-data files of the commits that are still there, by canonical path.
+    pub changes: BTreeMap<String, ChangeFile>,
+    /// What a checkpoint says of live files a second time.
+    pub typed: BTreeMap<FileKey, TypedAdd>,
     /// Files that are live twice under one path with different deletion vectors, or twice under aliases of one path, or that one
     /// commit names twice, or that were removed under another spelling: readers disagree about them, so they are always wrong.
     pub duplicates: Vec<FileKey>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use object_store::path::Path;
 use serde_json::{Map, Value};
 
-use super::{FileKey, LiveFile, canonical_path};
+use super::{ChangeFile, FileKey, LiveFile, TypedAdd, canonical_path};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Members of `add` that have a field of their own in [`LiveFile`], repeat one, or speak only of the commit.
@@ -33,6 +33,10 @@ pub(super) struct Replay {
     pub(super) domains: BTreeMap<String, Value>,
     pub(super) transactions: BTreeMap<String, i64>,
     pub(super) tombstones: BTreeMap<FileKey, Option<i64>>,
+    /// Change-data files, by canonical path.
+    pub(super) changes: BTreeMap<String, ChangeFile>,
+    /// What a checkpoint repeats in typed form, for files whose text form is there too.
+    pub(super) typed: BTreeMap<FileKey, TypedAdd>,
     live: BTreeMap<RawKey, LiveFile>,
     spellings: BTreeMap<FileKey, BTreeSet<RawKey>>,
     ambiguous: BTreeSet<FileKey>,
@@ -91,15 +95,21 @@ impl Replay {
                 }
             }
             "commitInfo" => commit_info(&body, scope),
-            // cdc names files outside of the state; sidecar and checkpointMetadata belong to checkpoints; Delta says to ignore others.
+            "cdc" => self.note_changes(&body, scope)?,
+            // sidecar and checkpointMetadata belong to checkpoints; Delta says to ignore others.
             _ => {}
         }
         Ok(())
     }
 
     fn add(&mut self, body: Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        let typed = TypedAdd::of(&body);
         let file = live_file(&self.root, body, scope.version)?;
         let key = file.key.clone();
+        match typed {
+            Some(typed) => drop(self.typed.insert(key.clone(), typed)),
+            None => drop(self.typed.remove(&key)),
+        }
         if !scope.named.insert(key.clone()) {
             self.ambiguous.insert(key.clone());
         }
@@ -107,6 +117,18 @@ impl Replay {
         self.tombstones.remove(&key);
         self.spellings.entry(key).or_default().insert(raw.clone());
         self.live.insert(raw, file);
+        Ok(())
+    }
+
+    /// Change-data files are no part of the state, but of what a commit says.
+    fn note_changes(&mut self, body: &Map<String, Value>, scope: &CommitScope) -> Result<()> {
+        let canonical = canonical_path(&text(body, "path")?);
+        let file = ChangeFile {
+            location: canonical.location(&self.root),
+            size: body.get("size").and_then(Value::as_u64),
+            version: scope.version.unwrap_or_default(),
+        };
+        self.changes.insert(canonical.as_str().to_owned(), file);
         Ok(())
     }
 
@@ -145,7 +167,25 @@ impl Replay {
             }
             previous = Some(key);
         }
+        wrong.extend(self.colliding(&files));
         (files, wrong.into_iter().collect())
+    }
+
+    /// Files with different names that one object holds: stores encode some characters of names.
+    fn colliding(&self, files: &BTreeMap<FileKey, LiveFile>) -> Vec<FileKey> {
+        let mut by_object: BTreeMap<&str, Vec<&FileKey>> = BTreeMap::new();
+        for (key, file) in files {
+            let stored = file.location.as_ref().and_then(|location| location.as_ref().strip_prefix(self.root.as_ref()));
+            let stored = stored.map_or(key.path.as_str(), |stored| stored.trim_start_matches('/'));
+            if stored != key.path {
+                by_object.entry(stored).or_default().push(key);
+            }
+        }
+        for (stored, keys) in &mut by_object {
+            let plain = FileKey { path: (*stored).to_owned(), deletion_vector: None };
+            keys.extend(files.range(plain..).map(|(key, _)| key).take_while(|key| key.path == *stored));
+        }
+        by_object.into_values().filter(|keys| keys.len() > 1).flatten().cloned().collect()
     }
 
     /// Says of files that came from a checkpoint which commit added them.
@@ -153,6 +193,16 @@ impl Replay {
         for (raw, file) in &mut self.live {
             file.added_in = file.added_in.or_else(|| added.get(raw).copied());
         }
+    }
+}
+
+impl TypedAdd {
+    /// What `add` says twice: once as text, once typed.
+    fn of(body: &Map<String, Value>) -> Option<Self> {
+        let there = |name: &str| body.get(name).filter(|value| !value.is_null());
+        let stats = there("stats").and_then(|_| there("stats_parsed")).cloned().map(nulls_stripped);
+        let partition_values = there("partitionValues_parsed").cloned();
+        (stats.is_some() || partition_values.is_some()).then_some(Self { stats, partition_values })
     }
 }
 

@@ -63,6 +63,17 @@ pub(super) struct TrimmedObject {
     pub(super) trimmed: Trimmed,
 }
 
+impl Content {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pinned(a), Self::Pinned(b)) => a == b,
+            (Self::Sealed(a), Self::Sealed(b)) => a.digest == b.digest,
+            (Self::Later, Self::Later) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown = shown(root, &path);
@@ -119,34 +130,36 @@ impl Objects {
         let mut objects = Self(BTreeMap::new());
         if let Some(log) = &view.log {
             let path = root.clone().join("_delta_log").join(format!("{OWN_VERSION:020}.json"));
-            objects.add(root, path, log.len() as u64, 0, Content::Own(log.clone()));
+            objects.add(root, path, log.len() as u64, 0, Content::Own(log.clone()))?;
         }
         let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();
         for (path, (digest, size)) in snapshot.log_objects.iter().filter(|_| view.log.is_none()) {
             let version = path.filename().and_then(|name| name.get(..20)).and_then(|digits| digits.parse().ok());
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
-            objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
+            objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest))?;
         }
         let mut pinned = HashSet::new();
         for (key, live) in &snapshot.files {
             // A file outside of the table is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
-            let sealed_file = sealed.and_then(|sealed| sealed.files.get(key));
+            // The bytes at a path never change: a later commit that gives the file another deletion vector gives it no other bytes.
+            let sealed_file = sealed.and_then(|sealed| sealed.files.get(key).or_else(|| sealed.file_at(&key.path)));
             if let (Some(file), Some(trimmed)) = (sealed_file, view.trimmed.get(key)) {
                 let mut base = Object::new(root, path.clone(), file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
                 base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));
                 let content = Content::Trimmed(Box::new(TrimmedObject { base, trimmed: trimmed.clone() }));
-                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content);
+                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content)?;
                 continue;
             }
             let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::new(file.clone())));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
-            objects.add(root, path.clone(), size, live.modification_time_ms, content);
-            let vector = sealed_file.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
+            objects.add(root, path.clone(), size, live.modification_time_ms, content)?;
+            let same_vector = sealed_file.filter(|file| file.live.key == *key);
+            let vector = same_vector.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
             match vector {
                 Some(vector) => {
                     let path = Path::from_iter(root.parts().chain(Path::from(vector.path.as_str()).parts()));
-                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest));
+                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest))?;
                 }
                 None => objects.pin_deletions(store, root, live, &mut pinned).await?,
             }
@@ -154,8 +167,19 @@ impl Objects {
         Ok(objects)
     }
 
-    fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) {
+    /// One path holds one thing: were a log to name a sealed file as something else, too, its bytes might be served unverified.
+    fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Result<()> {
+        if let Some(known) = self.0.get(&path)
+            && !known.content.is_same(&content)
+        {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                "the log names one object in two ways: as data, as a deletion vector or as a part of the log",
+            )
+            .with("file", shown(root, &path)));
+        }
         self.0.insert(path.clone(), Object::new(root, path, size, modified_ms, content));
+        Ok(())
     }
 
     async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, live: &LiveFile, pinned: &mut HashSet<Path>) -> Result<()> {
@@ -172,8 +196,7 @@ impl Objects {
             return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
         }
         let bytes = store.get(&path).await?.bytes().await?;
-        self.add(root, path, bytes.len() as u64, live.modification_time_ms, Content::Pinned(Digest::of(&bytes)));
-        Ok(())
+        self.add(root, path, bytes.len() as u64, live.modification_time_ms, Content::Pinned(Digest::of(&bytes)))
     }
 }
 

@@ -3,12 +3,18 @@
 
 mod architecture;
 #[cfg(feature = "tables")]
+mod attacks;
+#[cfg(feature = "tables")]
 mod baseline;
 #[cfg(feature = "tables")]
 mod cli;
 #[cfg(feature = "tables")]
 mod delta;
+#[cfg(feature = "tables")]
+mod honest;
 mod servers;
 #[cfg(feature = "tables")]
 mod sql;
 mod store;
+#[cfg(feature = "tables")]
+mod support;

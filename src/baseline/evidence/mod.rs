@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use object_store::path::Path;
 
-use super::sealed::{SealedCommit, SealedFile, SealedRowGroup, SealedTable};
+use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::FileKey;
@@ -44,6 +44,8 @@ pub(super) struct Delta<'a> {
     pub(super) tombstones: Vec<(&'a FileKey, Option<i64>)>,
     /// Commits.
     pub(super) commits: Vec<(u64, &'a SealedCommit)>,
+    /// Change-data files.
+    pub(super) changes: Vec<&'a SealedObject>,
 }
 
 impl Delta<'_> {
@@ -59,6 +61,9 @@ impl Delta<'_> {
         if !self.commits.is_empty() {
             out.push((EvidenceKind::Commits, write::encode(EvidenceKind::Commits, &write::commits(&self.commits)?, row_key)?));
         }
+        if !self.changes.is_empty() {
+            out.push((EvidenceKind::Changes, write::encode(EvidenceKind::Changes, &write::changes(&self.changes)?, row_key)?));
+        }
         Ok(out)
     }
 }
@@ -69,6 +74,7 @@ pub(super) struct State {
     files: BTreeMap<FileKey, SealedFile>,
     commits: BTreeMap<u64, SealedCommit>,
     removed: BTreeMap<FileKey, Option<i64>>,
+    changes: BTreeMap<String, SealedObject>,
     row_key: Option<[u8; 32]>,
 }
 
@@ -90,6 +96,7 @@ impl State {
                 EvidenceKind::Commits => self.commits.extend(read::commits(&batch)?),
                 // Not a part of the state.
                 EvidenceKind::Profiles | EvidenceKind::Expectations => {}
+                EvidenceKind::Changes => self.changes.extend(read::changes(&batch)?.into_iter().map(|file| (file.path.clone(), file))),
             }
         }
         Ok(())
@@ -124,8 +131,8 @@ impl State {
     /// The sealed table; nothing of it is held against the statement yet.
     pub(super) fn finish(self, statement: Statement, baseline: BaselineSummary) -> Result<SealedTable> {
         let row_key = self.row_key.ok_or_else(|| corrupt("is absent: a baseline names none"))?;
-        let Self { files, commits, removed, .. } = self;
-        Ok(SealedTable { statement, baseline, files, commits, removed, row_key })
+        let Self { files, commits, removed, changes, .. } = self;
+        Ok(SealedTable { statement, baseline, files, commits, removed, changes, row_key })
     }
 }
 

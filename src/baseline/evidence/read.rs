@@ -174,3 +174,15 @@ pub(super) fn commits(batch: &RecordBatch) -> Result<Vec<(u64, SealedCommit)>> {
         })
         .collect()
 }
+
+pub(super) fn changes(batch: &RecordBatch) -> Result<Vec<SealedObject>> {
+    (0..batch.num_rows())
+        .map(|row| {
+            Ok(SealedObject {
+                path: required(batch, "path", batch.text("path", row))?.to_owned(),
+                size: required(batch, "size", batch.u64("size", row))?,
+                digest: required(batch, "digest", batch.digest("digest", row))?,
+            })
+        })
+        .collect()
+}

@@ -72,7 +72,14 @@ fn what_is_written_reads_back() {
     let commit = SealedCommit { digest: Digest([1; 32]), size: 7, operation: Some("WRITE".into()) };
     let old = key("old.parquet", None);
     let mut state = State::default();
-    let delta = Delta { added: vec![&a, &b], tombstones: vec![(&old, Some(3))], commits: vec![(0, &commit)], removed: vec![] };
+    let change = SealedObject { path: "_change_data/c.parquet".into(), size: 9, digest: Digest([2; 32]) };
+    let delta = Delta {
+        added: vec![&a, &b],
+        tombstones: vec![(&old, Some(3))],
+        commits: vec![(0, &commit)],
+        removed: vec![],
+        changes: vec![&change],
+    };
     apply(&mut state, &delta).unwrap();
     let gone = a.live.key.clone();
     apply(&mut state, &Delta { removed: vec![&gone], ..Delta::default() }).unwrap();
@@ -82,6 +89,7 @@ fn what_is_written_reads_back() {
     assert_eq!(table.files.into_values().collect::<Vec<_>>(), [b]);
     assert_eq!(table.commits, [(0, commit)].into());
     assert_eq!(table.removed, [(gone, None), (old, Some(3))].into());
+    assert_eq!(table.changes, [(change.path.clone(), change)].into());
     assert_eq!(table.row_key, [42; 32]);
 }
 

@@ -14,7 +14,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use serde_json::{Value, json};
 
 use super::super::canonical;
-use super::super::sealed::{SealedCommit, SealedFile, SealedRowGroup};
+use super::super::sealed::{SealedCommit, SealedFile, SealedObject, SealedRowGroup};
 use super::super::statement::EvidenceKind;
 use super::{Delta, FORMAT, META_FORMAT, META_KIND, META_ROW_KEY};
 use crate::error::{Error, ErrorKind, Result};
@@ -244,5 +244,19 @@ pub(super) fn commits(commits: &[(u64, &SealedCommit)]) -> Result<RecordBatch> {
         ("digest", false, Arc::new(digest.finish())),
         ("size", false, Arc::new(size.finish())),
         ("operation", true, Arc::new(operation.finish())),
+    ])
+}
+
+pub(super) fn changes(files: &[&SealedObject]) -> Result<RecordBatch> {
+    let (mut path, mut size, mut digest) = (StringBuilder::new(), UInt64Builder::new(), BinaryBuilder::new());
+    for file in files {
+        path.append_value(&file.path);
+        size.append_value(file.size);
+        digest.append_value(file.digest.0);
+    }
+    batch(vec![
+        ("path", false, Arc::new(path.finish())),
+        ("size", false, Arc::new(size.finish())),
+        ("digest", false, Arc::new(digest.finish())),
     ])
 }

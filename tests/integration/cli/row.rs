@@ -6,7 +6,7 @@ use std::process::Stdio;
 use super::{Place, files, sample};
 
 const MEMBERS: [&str; 6] = ["table", "trust", "baseline", "version", "summary", "findings"];
-const FINDING_MEMBERS: [&str; 6] = ["verdict", "file", "row_group", "column", "commit", "detail"];
+const FINDING_MEMBERS: [&str; 8] = ["verdict", "file", "row_group", "column", "commit", "rows_removed", "rows_added", "detail"];
 
 fn members(value: &serde_json::Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
