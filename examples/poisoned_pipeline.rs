@@ -92,6 +92,8 @@ async fn audits(session: &SealedSession) -> Result<()> {
             texts(&found, "verdict")?.iter().any(|verdict| verdict == "unsealed"),
             "each audit must name the commit that no seal covers",
         )?;
+        let attested = texts(&found, "detail")?.iter().all(|detail| detail.contains("attested by"));
+        ensure(attested, "and the writer whose key attested it")?;
     }
     Ok(())
 }
