@@ -42,8 +42,11 @@ pub(super) async fn compare_rewrites(
         let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(|file| file.live()).collect();
         let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key).cloned()).collect();
         if commit.claims_same_data && !commit.removes.is_empty() && !added.is_empty() {
-            for file in &added {
-                sums.insert(file.key.clone(), later_sum(observer, file, progress).await);
+            let later = removed.iter().filter(|file| !sealed.files.contains_key(&file.key));
+            for file in added.iter().chain(later) {
+                if !sums.contains_key(&file.key) {
+                    sums.insert(file.key.clone(), later_sum(observer, file, progress).await);
+                }
             }
             let mut finding = judge(commit, &added, sealed, &sums, schema_changed);
             if matches!(finding.verdict, Verdict::Unsealed | Verdict::Rewritten) {

@@ -16,8 +16,10 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
 
+use super::answer::AnswerExec;
 use super::exec::VerifiedExec;
 use super::external;
 use crate::error::{Error, ErrorKind};
@@ -60,9 +62,9 @@ impl PhysicalOptimizerRule for VerifiedScansOnly {
     }
 }
 
-/// The name of the first leaf that is neither below a verified scan nor known to read memory only. Unknown leaves are refused.
+/// The name of the first leaf that is neither below a verified scan or an answer of ours nor known to read memory only. Unknown leaves are refused.
 fn unverified_leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
-    if plan.is::<VerifiedExec>() {
+    if plan.is::<VerifiedExec>() || plan.is::<AnswerExec>() {
         return None;
     }
     let children = plan.children();
@@ -77,7 +79,14 @@ fn unverified_leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
                 || plan.is::<ExplainExec>()
                 || plan.is::<LazyMemoryExec>()
                 || plan.is::<WorkTableExec>()
+                || is_information_schema(plan)
         }
     };
     (!reads_memory).then(|| plan.name().to_owned())
+}
+
+/// DataFusion's own tables of names and settings: streams from memory, whose types are private and so are known by their names.
+fn is_information_schema(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let streams = plan.downcast_ref::<StreamingTableExec>().map(StreamingTableExec::partitions);
+    streams.is_some_and(|streams| streams.iter().all(|stream| format!("{stream:?}").starts_with("InformationSchema")))
 }

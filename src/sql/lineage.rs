@@ -19,6 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 
+use super::answer::AnswerExec;
 use super::catalog::Resolver;
 use super::external;
 use crate::delta::{self, Location};
@@ -193,7 +194,8 @@ impl TableProvider for FunctionTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let batches = self.batches().await.map_err(external)?;
-        streamed(batches)?.scan(state, projection, filters, limit).await
+        let plan = streamed(batches)?.scan(state, projection, filters, limit).await?;
+        Ok(AnswerExec::of(self.kind.name(), plan))
     }
 }
 

@@ -17,6 +17,7 @@
 //!
 //! DataFusion's own errors become Lakeseal's with [`to_error`].
 
+mod answer;
 mod catalog;
 mod check;
 mod compared;

@@ -17,6 +17,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionContext;
 use tokio::sync::mpsc::Sender;
 
+use super::answer::AnswerExec;
 use super::compared::{Compared, Opened, SharedResolver};
 use super::external;
 use crate::diff::{Change, Differ, Row, Sink};
@@ -89,7 +90,8 @@ impl TableProvider for DiffTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let stream = Arc::new(self.clone());
-        Ok(Arc::new(StreamingTableExec::try_new(self.schema.clone(), vec![stream], projection, [], false, limit)?))
+        let plan = StreamingTableExec::try_new(self.schema.clone(), vec![stream], projection, [], false, limit)?;
+        Ok(AnswerExec::of(NAME, Arc::new(plan)))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
 use super::load::{apply_commit, read_commits};
@@ -96,7 +96,9 @@ fn json_lines(bytes: &[u8]) -> Result<Vec<Value>> {
 fn parquet_actions(bytes: Bytes) -> Result<Vec<Value>> {
     let damaged = |e: parquet::errors::ParquetError| Error::new(ErrorKind::Corrupt, "a checkpoint is not readable Parquet").caused_by(e);
     let undecoded = |e: arrow::error::ArrowError| Error::new(ErrorKind::Corrupt, "a checkpoint does not decode").caused_by(e);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(damaged)?;
+    // Types come from Parquet's own schema: the decoder of the arrow schema beside it panics on damage.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(damaged)?;
     let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
     let mut actions = Vec::new();
     for batch in reader {

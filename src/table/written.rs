@@ -75,9 +75,9 @@ fn line(out: &mut Vec<u8>, name: &str, body: Value) {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt as _;
     use object_store::memory::InMemory;
     use object_store::path::Path;
-    use object_store::{ObjectStore, ObjectStoreExt as _};
 
     use super::*;
 

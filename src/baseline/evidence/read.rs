@@ -3,7 +3,7 @@
 use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
 use bytes::Bytes;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
 use super::super::sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
@@ -29,7 +29,9 @@ pub(super) enum Change {
 impl Evidence {
     pub(super) fn open(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
         let undecoded = |e: Box<dyn std::error::Error + Send + Sync>| corrupt("is not Parquet").caused_by(e);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| undecoded(e.into()))?;
+        // Types come from Parquet's own schema: the decoder of the arrow schema beside it panics on damage.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(|e| undecoded(e.into()))?;
         let metadata = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
         let meta = |key: &str| metadata.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.as_deref()).unwrap_or_default();
         if meta(META_FORMAT) != FORMAT {

@@ -32,7 +32,7 @@ async fn seeds_of(name: &str) -> Vec<Vec<u8>> {
         "pins" => {
             let mut pins = Pins::default();
             let names = PinNames::new("memory:///t", None);
-            let baseline = sample(2).summary(crate::digest::Digest([1; 32]), crate::baseline::Standing::default());
+            let baseline = sample(2).summary(crate::digest::Digest([1; 32]), Standing::default());
             pins.raise(&names, &baseline);
             pins.raise_log(&names, &LogPin { origin: "lakeseal.log/x".into(), size: 3, root: [2; 32] });
             assert!(pins.to_text().unwrap().len() < PINS_LIMIT_BYTES as usize);

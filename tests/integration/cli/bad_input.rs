@@ -164,7 +164,15 @@ fn a_damaged_baseline_or_evidence_is_never_intact() {
         bad[good.len() / 2] ^= 1;
         std::fs::write(&file, &bad).unwrap();
         let run = place.run(&["audit", "./folder"]);
-        assert!(matches!(run.code, 1 | 2) && !run.err.contains("panicked"), "{} ended with {}:\n{}", file.display(), run.code, run.err);
+        // A state of the log that nobody trusted has signed is junk that anybody could have put there: it accuses nobody.
+        let is_junk = ["/log/checkpoints/", "/log/inventory/"].iter().any(|folder| file.to_string_lossy().contains(folder));
+        assert!(
+            (matches!(run.code, 1 | 2) || is_junk && run.code == 0) && !run.err.contains("panicked"),
+            "{} ended with {}:\n{}",
+            file.display(),
+            run.code,
+            run.err
+        );
         std::fs::write(&file, &good).unwrap();
     }
     place.run(&["audit", "./folder"]).expect(0);

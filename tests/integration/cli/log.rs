@@ -46,7 +46,7 @@ fn stripped_seals_of_a_lake_s_table_are_a_mismatch_everywhere() {
     place.run(&["log", "--check-consistency"]).expect(0);
     assert_eq!(place.run(&["log", "--json"]).expect(0).out.lines().count(), 2);
     // Whoever can delete in all regions takes the seals of one table.
-    let stripped: Vec<PathBuf> = files(&place.path("r")).into_iter().filter(|p| p.to_string_lossy().contains("/t/_seal/")).collect();
+    let stripped: Vec<PathBuf> = files(&place.path("r")).into_iter().filter(|p| p.to_string_lossy().contains("/t-/_seal-/")).collect();
     assert!(!stripped.is_empty());
     stripped.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let report = place.run(&["audit", "t", "--json"]).expect(1).json();
@@ -157,7 +157,7 @@ fn tables_are_sealed_as_one_and_cannot_be_mixed() {
     assert!(place.run(&["seal", "t", "--together", "u"]).expect(0).out.contains("2 tables as one"));
     assert!(place.run(&["log"]).expect(0).out.contains("sealed as one"));
     assert!(place.run(&["audit", "t"]).expect(0).out.contains("sealed as one with lakeseal://lake/u, baseline 2"));
-    put_back(&place, &before, "/u/_seal/");
+    put_back(&place, &before, "/u-/_seal-/");
     let run = place.run(&["audit", "t"]).expect(1);
     assert!(run.out.contains("lakeseal://lake/u, which was sealed as one"), "{}", run.out);
     place.run(&["sql", "-c", "SELECT count(*) FROM t"]).expect(1);

@@ -1,6 +1,6 @@
 //! The life of a Delta table in a lake of five regions, through deltalake's own operations.
 
-mod attest;
+pub mod attest;
 
 use std::sync::Arc;
 

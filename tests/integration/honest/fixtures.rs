@@ -6,6 +6,18 @@ use super::super::support::arena::{Kind, line};
 use super::super::support::stock::Stock;
 use super::life::Life;
 
+/// Tables that deltalake opens and nobody may seal: of six, data files are not there; two state ranges that their data contradict.
+const BROKEN: [&str; 8] = [
+    "checkpoints",
+    "checkpoints_vacuumed",
+    "latest_not_checkpointed",
+    "spark-variant-stable-feature-checkpoint",
+    "table-with-domain-metadata",
+    "with_checkpoint_no_last_checkpoint",
+    "delta-0.8.0",
+    "issue_1374",
+];
+
 /// Where the tables lie, if they are there.
 fn tables() -> Option<Vec<PathBuf>> {
     let folder = match std::env::var_os("LAKESEAL_TEST_TABLES") {
@@ -42,6 +54,7 @@ pub async fn all() -> Vec<Life> {
         let sealed = life.arena.try_seal(Default::default()).await;
         match sealed {
             Err(error) if stock.failed => refused.push(format!("{name}: by both; {}", line(&error))),
+            Err(error) if BROKEN.contains(&name.as_str()) => refused.push(format!("{name}: {}", line(&error))),
             _ => {
                 life.step("as it is").await;
                 lives.push(life);

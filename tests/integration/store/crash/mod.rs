@@ -199,6 +199,7 @@ fn every_failpoint_of_the_sources_is_one_where_a_test_kills() {
             .chain(&keepers::REPLACE)
             .chain(&keepers::ADD)
             .chain(&keepers::RETIRE)
+            .chain(&crate::delta::attest::POINTS)
             .copied()
     };
     let mut found = Vec::new();
