@@ -65,7 +65,7 @@ const LAKE: LakeId = LakeId([1; 16]);
 const WRITE: WriteId = WriteId([2; 16]);
 const PLACE: EntryPlace<'static> = EntryPlace { lake: LAKE, configuration: 3, region: 2, path: "t/_delta_log/0.json", slot: 9, seq: 0 };
 /// The bytes whose block list is fuzzed.
-const BLOCKS_OF: [u8; 200_000] = [5; 200_000];
+static BLOCKS_OF: [u8; 200_000] = [5; 200_000];
 
 fn debug(meaning: &impl std::fmt::Debug) -> Vec<u8> {
     format!("{meaning:?}").into_bytes()

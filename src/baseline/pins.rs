@@ -232,6 +232,6 @@ mod tests {
         ] {
             assert_eq!(Pins::parse(text.as_bytes()).unwrap_err().kind(), ErrorKind::Config, "{text}");
         }
-        assert!(Pins::parse(&vec![b' '; PINS_LIMIT_BYTES as usize + 1]).unwrap_err().to_string().contains("larger"));
+        assert!(Pins::parse(&vec![b' '; usize::try_from(PINS_LIMIT_BYTES).unwrap() + 1]).unwrap_err().to_string().contains("larger"));
     }
 }

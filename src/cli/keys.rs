@@ -22,11 +22,8 @@ fn new(role: Role, scheme: Scheme, path: Option<PathBuf>, json: bool, home: &Hom
     let (path, key) = home.new_key(role, scheme, path)?;
     let public = public_path(&path);
     if json {
-        let mut object = describe(&key);
-        object["role"] = json!(role.name());
-        object["private_file"] = json!(path.display().to_string());
-        object["public_file"] = json!(public.display().to_string());
-        out.line(object)?;
+        let (private, public) = (path.display().to_string(), public.display().to_string());
+        out.line(described(&key, json!({ "role": role.name(), "private_file": private, "public_file": public })))?;
         return Ok(Ending::Done);
     }
     out.line(format_args!("{role} key   {key}"))?;
@@ -44,10 +41,7 @@ fn show(files: &[PathBuf], json: bool, out: &mut Output) -> Result<Ending> {
         let (keys, is_private) = keys_in(file)?;
         for key in keys {
             if json {
-                let mut object = describe(&key);
-                object["file"] = json!(file.display().to_string());
-                object["private"] = json!(is_private);
-                out.line(object)?;
+                out.line(described(&key, json!({ "file": file.display().to_string(), "private": is_private })))?;
             } else {
                 let kind = if is_private { "   (a private key; only its public half is shown)" } else { "" };
                 out.line(format_args!("{}{kind}", file.display()))?;
@@ -67,6 +61,11 @@ pub(super) fn keys_in(file: &Path) -> Result<(Vec<VerifyingKey>, bool)> {
     }
 }
 
-fn describe(key: &VerifyingKey) -> Value {
-    json!({"scheme": key.scheme().name(), "key": key.to_string(), "identity": key.id().to_string()})
+/// What is public of a key, and `more` members.
+fn described(key: &VerifyingKey, more: Value) -> Value {
+    let mut members = json!({"scheme": key.scheme().name(), "key": key.to_string(), "identity": key.id().to_string()});
+    if let (Some(members), Value::Object(more)) = (members.as_object_mut(), more) {
+        members.extend(more);
+    }
+    members
 }

@@ -342,7 +342,7 @@ fn tell(signed: &SignedRoot, previous: Option<&SignedRoot>, context: &Context, o
     }
     for (whose, found, needed) in signatures(signed, previous) {
         let style = if found >= needed { GOOD } else { NOTE };
-        out.line(format_args!("  signed     {} by root keys of {whose}", styled(style, &format!("{found} of {needed}"))))?;
+        out.line(format_args!("  signed     {} by root keys of {whose}", styled(style, format!("{found} of {needed}"))))?;
     }
     if previous.is_none() && root.version > 1 {
         out.line(format_args!("  {} name the version before with --previous to count its signatures too", styled(NOTE, "note:")))?;

@@ -61,7 +61,7 @@ impl Log {
         }
         let own = signer.public();
         let (seals, renews) = (keys.entries.contains(&own), keys.newest.contains(&own));
-        if !(seals || record.is_empty()) || !(renews || seals) {
+        if !seals && (!record.is_empty() || !renews) {
             return Err(
                 Error::new(ErrorKind::Permission, "this key has no part in the log: it is of no sealer that you trust").with("key", own)
             );

@@ -35,7 +35,7 @@ async fn seeds_of(name: &str) -> Vec<Vec<u8>> {
             let baseline = sample(2).summary(crate::digest::Digest([1; 32]), Standing::default());
             pins.raise(&names, &baseline);
             pins.raise_log(&names, &LogPin { origin: "lakeseal.log/x".into(), size: 3, root: [2; 32] });
-            assert!(pins.to_text().unwrap().len() < PINS_LIMIT_BYTES as usize);
+            assert!(pins.to_text().unwrap().len() < usize::try_from(PINS_LIMIT_BYTES).unwrap());
             vec![pins.to_text().unwrap().into_bytes()]
         }
         "parquet" => vec![table::parquet(1, table::honest)],

@@ -178,8 +178,8 @@ async fn a_file_is_a_root_or_keys() {
     let a = seed(1);
     std::fs::write(&root, signed(first(&[&a], 1), &[&a]).await.to_bytes()).unwrap();
     std::fs::write(&pem, format!("# a\n{}", P256PrivateKey::generate().unwrap().public().to_pem().unwrap())).unwrap();
-    assert_eq!(Trust::from_files(&[root.clone()], TrustLevel::Given).unwrap().level(), TrustLevel::Root);
-    assert_eq!(Trust::from_files(&[pem.clone()], TrustLevel::Given).unwrap().level(), TrustLevel::Given);
+    assert_eq!(Trust::from_files(std::slice::from_ref(&root), TrustLevel::Given).unwrap().level(), TrustLevel::Root);
+    assert_eq!(Trust::from_files(std::slice::from_ref(&pem), TrustLevel::Given).unwrap().level(), TrustLevel::Given);
     assert_eq!(Trust::from_files(&[pem, root], TrustLevel::Given).unwrap_err().kind(), ErrorKind::Config);
 }
 

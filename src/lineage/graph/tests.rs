@@ -6,7 +6,10 @@ fn output(path: &str) -> Output {
     Output { path: path.to_owned(), size: 1, digest: None, row_groups: None }
 }
 
-fn read(table: &str, version: u64, files: Option<&[(&str, Option<&[u32]>)]>) -> Input {
+/// A file, and the row groups of it.
+type FileRead<'a> = (&'a str, Option<&'a [u32]>);
+
+fn read(table: &str, version: u64, files: Option<&[FileRead<'_>]>) -> Input {
     let file = |(path, groups): &(&str, Option<&[u32]>)| InputFile {
         path: (*path).to_owned(),
         digest: None,

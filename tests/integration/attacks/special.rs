@@ -3,10 +3,11 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
+use deltalake::DeltaTable;
+use lakeseal::ErrorKind;
 use lakeseal::baseline::{AuditOptions, AuditReport, Outcome, SealOptions, Verdict};
 use lakeseal::clock::{Clock as _, ManualClock, SystemClock};
 use lakeseal::sql::ReadMode;
-use lakeseal::{ErrorKind, delta};
 
 use super::super::support::arena::{Arena, Kind, line};
 use super::corpus::Judged;
@@ -101,7 +102,8 @@ async fn append(arena: &Arena, id: i64) {
         ("value", Arc::new(Float64Array::from(vec![5.0])) as _),
         ("note", Arc::new(StringArray::from(vec!["appended"])) as _),
     ]);
-    let table = delta::open(&arena.location, None).await.unwrap();
+    let mut table = DeltaTable::try_from_url(arena.engine_url()).await.unwrap();
+    table.load().await.unwrap();
     table.write([row.unwrap()]).await.unwrap();
 }
 
@@ -188,7 +190,9 @@ async fn bypassed(base: &Arena) -> Judged {
     let session = base.session(ReadMode::Latest).await.unwrap();
     let context = session.context();
     context.runtime_env().register_object_store(base.location.engine_url(), base.store.clone());
-    let table = delta::open(&base.location, None).await.unwrap();
+    let mut table = DeltaTable::try_from_url(base.engine_url()).await.unwrap();
+    table.load().await.unwrap();
+    context.runtime_env().register_object_store(table.log_store().object_store_url().as_ref(), base.store.clone());
     context.register_table("past", table.table_provider().await.unwrap()).unwrap();
     for query in ["SELECT SUM(value) FROM past", "SELECT t.id FROM t JOIN past ON t.id = past.id", "SELECT COUNT(*) FROM past WHERE id > 3"]
     {

@@ -50,7 +50,7 @@ fn ceremony() -> Place {
     place
 }
 
-fn root<'a>(place: &Place, args: &[&'a str]) -> Run {
+fn root(place: &Place, args: &[&str]) -> Run {
     let mut all = vec!["trust"];
     all.extend(args);
     place.run(&all)

@@ -1,5 +1,7 @@
 //! How well poison is found, on real flights, beside what drift of the whole table would see. `scripts/evaluate_poison.sh` runs it.
 
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "values of the sample are small and positive counts")]
+
 use std::collections::BTreeSet;
 
 use arrow::array::TimestampMicrosecondArray;
