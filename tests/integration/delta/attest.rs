@@ -133,7 +133,7 @@ async fn races_and_lost_acknowledgements_leave_orphans_and_no_suspicion() {
 
 const CHILD: &str = "LAKESEAL_TEST_ATTEST_CHILD";
 /// Where a process that commits is killed.
-pub const POINTS: [&str; 2] = ["attest.before-create", "attest.after-create"];
+const POINTS: [&str; 2] = ["attest.before-create", "attest.after-create"];
 
 fn table(directory: &FilePath) -> Location {
     let plain = Location::parse(directory.to_str().unwrap(), None).unwrap();

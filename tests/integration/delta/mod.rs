@@ -1,6 +1,6 @@
 //! The life of a Delta table in a lake of five regions, through deltalake's own operations.
 
-pub mod attest;
+mod attest;
 
 use std::sync::Arc;
 
