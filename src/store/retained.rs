@@ -23,7 +23,7 @@ struct Question {
 /// The versions of `path` that `store` retains, newest first, tombstones and collected ones included; `None` when it is no store that
 /// retains versions. An object that never was has none.
 ///
-/// A version is read with [`GetOptions::version`]. Cost: that of [`ErasureStore::versions`], and a head.
+/// A version is read with [`GetOptions::version`]. Cost: that of [`ErasureStore::versions`](super::ErasureStore::versions), and a head.
 ///
 /// # Errors
 /// [`ErrorKind::Unavailable`] when too few regions answer.
