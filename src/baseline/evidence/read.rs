@@ -28,6 +28,12 @@ pub(super) enum Change {
 
 impl Evidence {
     pub(super) fn open(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
+        // The Parquet decoder panics on some damage. What a seal names has its digest checked before; others may hand in anything.
+        let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Self::decode(bytes, kind)));
+        decoded.unwrap_or_else(|_| Err(corrupt("is not Parquet that can be decoded")))
+    }
+
+    fn decode(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
         let undecoded = |e: Box<dyn std::error::Error + Send + Sync>| corrupt("is not Parquet").caused_by(e);
         // Types come from Parquet's own schema: the decoder of the arrow schema beside it panics on damage.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
