@@ -77,7 +77,7 @@ pub async fn add(
     let mut lake = change.open_by(&before).await?;
     if lake.record.place(name).is_none() {
         refuse_other_changes(&lake, None)?;
-        change.check_fresh().await?;
+        change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, |places, number| {
             let (name, state) = (name.clone(), RegionState::Adding);
             places.push(RegionPlace { name, incarnation: newcomer, since: number, state, added: number, left: 0 });

@@ -82,8 +82,18 @@ impl Change {
     }
 
     /// Refuses a new region that holds more than its identity: what is left of an earlier life would be taken for what it says now.
-    pub(super) async fn check_fresh(&self) -> Result<()> {
-        let Some(Newcomer { region, .. }) = &self.newcomer else { return Ok(()) };
+    ///
+    /// An attempt that was stopped when nobody but the new region had the configuration after `record` found it fresh already.
+    pub(super) async fn check_fresh(&self, record: &LakeRecord) -> Result<()> {
+        let Some(Newcomer { region, record: newcomer }) = &self.newcomer else { return Ok(()) };
+        let next = layout::configuration_key(record.number.saturating_add(1));
+        if let Some(bytes) = region.get(&next, CONFIGURATION_LIMIT_BYTES).await?
+            && let Ok(decided) = LakeRecord::open(&bytes, &self.config.root_key)
+            && decided.lake == record.lake
+            && decided.place(&self.name).is_some_and(|(_, place)| place.incarnation == newcomer.incarnation)
+        {
+            return Ok(());
+        }
         let mut keys = region.list(&Path::default(), None);
         while let Some(meta) = keys.try_next().await? {
             if meta.location != layout::id_key() {

@@ -79,7 +79,7 @@ pub async fn replace(
     };
     if change.place(&lake)?.1.incarnation != newcomer {
         refuse_other_changes(&lake, None)?;
-        change.check_fresh().await?;
+        change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, taken(RegionState::Replacing, 1))?;
         change.decide(&lake, &record).await?;
         lake = change.open().await?;

@@ -77,6 +77,32 @@ async fn a_lone_writer_never_hears_of_a_conflict_whatever_fails_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_a_region_to_spare_a_failing_one_costs_new_objects_no_margin() {
+    for failing in 0..4 {
+        let (store, faults) = store_over(Profile::new(2, 1), memory(4));
+        faults[failing].set_down(true);
+        store.put(&Path::from("first"), sample(100_000).into()).await.unwrap();
+        store.quiesce().await;
+        // Which regions a version gets goes by its random id: so many that every place comes.
+        let paths: Vec<Path> = (0..24).map(|i| Path::from(format!("t/{i}"))).collect();
+        for path in &paths {
+            store.put(path, sample(100_000).into()).await.unwrap();
+        }
+        store.quiesce().await;
+        faults[failing].set_down(false);
+        for other in (0..4).filter(|other| *other != failing) {
+            store.forget();
+            faults[other].set_down(true);
+            for path in &paths {
+                assert_eq!(read(&store, path).await.unwrap(), sample(100_000), "{failing} failed, {other} is lost");
+            }
+            store.quiesce().await;
+            faults[other].set_down(false);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_too_many_regions_down_reads_say_which_and_never_not_found() {
     for (k, m) in PROFILES {
         let n = k + m;
