@@ -124,7 +124,7 @@ impl EvidenceKind {
 
     /// Whether it is a part of the state that is compared; what is not is read only when it is asked for.
     pub(super) const fn is_state(self) -> bool {
-        matches!(self, Self::Files | Self::RowGroups | Self::Commits)
+        matches!(self, Self::Files | Self::RowGroups | Self::Commits | Self::Changes)
     }
 
     fn from_name(name: &str) -> Option<Self> {

@@ -115,6 +115,12 @@ pub async fn run(root: &FilePath, base: &Base, entry: &Entry) -> Judged {
     edit(root, &arena, entry).await;
     let stock = match stock {
         Some(opened) => opened.probe(&entry.probe, &entry.query).await,
+        // What a stock writer commits must not stand in the copy that Lakeseal writes to and audits.
+        None if entry.probe == "insert" => {
+            let control = base.arena.copy().await;
+            edit(root, &control, entry).await;
+            Stock::open(&control).await.probe(&entry.probe, &entry.query).await
+        }
         None => Stock::open(&arena).await.probe(&entry.probe, &entry.query).await,
     };
     let latest = match session {
