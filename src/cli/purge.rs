@@ -15,7 +15,7 @@ use crate::table;
 
 pub(super) async fn run(args: PurgeArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let (lake, location) = context.table(&args.table).await?;
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let outcome = match &args.confirm {
         Some(digest) => confirm(digest, &args, lake.as_ref(), &location, &repository, context, out).await,
         None => prepare(&args, &location, &repository, context, out).await,
@@ -101,11 +101,9 @@ async fn confirm(
 /// A record is of this table, and none of its files is live.
 async fn check(record: &PurgeRecord, location: &Location, repository: &Repository, trust: &crate::baseline::Trust) -> Result<()> {
     let snapshot = table::load(location.store().as_ref(), location.root(), None).await?;
-    let sealed = repository.baselines(trust).await?.into_iter().find(|baseline| baseline.summary.number == record.purge.baseline);
-    let Some(sealed) = sealed else {
+    let Some(sealed) = repository.numbered_baseline(trust, record.purge.baseline).await? else {
         return Err(Error::new(ErrorKind::NotFound, "the baseline of this purge is not there").with("baseline", record.purge.baseline));
     };
-    let sealed = repository.sealed_table(sealed).await?;
     let paths: Vec<String> = record.purge.files.iter().map(|file| file.path.clone()).collect();
     let again = Purge::of_files(&sealed, &snapshot, &paths, &record.purge.reason, record.purge.created_ms)?;
     if again == record.purge {
@@ -130,7 +128,7 @@ async fn destroy(
                 let collector =
                     args.collector_key.clone().unwrap_or_else(|| context.home.lake_keys(lake.lake.config.id).join("collector.pem"));
                 let report = lake.store.purge(&path, &PrivateKey::from_file(&collector)?).await?;
-                if report.postponed > 0 || report.problems_total > 0 {
+                if report.kept + report.postponed + report.problems_total > 0 {
                     let why = report.problems.first().map_or_else(|| "some versions are left".to_owned(), |problem| problem.what.clone());
                     left.push((file.path.clone(), why));
                 }

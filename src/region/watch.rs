@@ -27,11 +27,13 @@ const LIMIT_BYTES: u64 = 64 * 1024;
 pub(super) struct Watch {
     looked: Mutex<Instant>,
     changed: AtomicBool,
+    /// Of whoever looks ahead of time.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { looked: Mutex::new(Instant::now()), changed: AtomicBool::new(false) }
+        Self { looked: Mutex::new(Instant::now()), changed: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
     }
 }
 
@@ -68,10 +70,12 @@ impl RegionSet {
     /// Looks for a later configuration when half of the lease is over, so that [`RegionSet::confirm`] seldom has to. Cost: as there.
     pub async fn renew(&self) {
         let looked = *self.watch.looked.lock();
-        if !self.is_changed()
-            && looked.elapsed() >= CONFIGURATION_LEASE / 2
-            && let Err(error) = self.look().await
-        {
+        if self.is_changed() || looked.elapsed() < CONFIGURATION_LEASE / 2 {
+            return;
+        }
+        // Whoever looks does it for all that read meanwhile; `confirm` still insists once the lease is over.
+        let Ok(_turn) = self.watch.turn.try_lock() else { return };
+        if let Err(error) = self.look().await {
             tracing::debug!(%error, "the lake's configuration could not be looked for");
         }
     }

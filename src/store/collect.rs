@@ -19,6 +19,7 @@ use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::WriteId;
 use crate::key::PrivateKey;
+use crate::register::core::{Rules, telling};
 use crate::register::{WalkedRegister, WalkedSlot};
 
 /// Problems that a report names; the others are counted.
@@ -124,7 +125,8 @@ pub(super) struct Collector<'a> {
     pub(super) inner: &'a Inner,
     pub(super) key: &'a PrivateKey,
     pub(super) options: &'a CollectOptions,
-    pub(super) clocks: Clocks,
+    /// Without any, no age is waited for.
+    pub(super) clocks: Option<Clocks>,
     pub(super) report: CollectReport,
     progress: Progress<'a>,
     retention_seconds: u64,
@@ -149,10 +151,7 @@ impl ErasureStore {
         progress: &(dyn Fn(&CollectReport) + Send + Sync),
     ) -> Result<CollectReport> {
         let inner = &*self.inner;
-        if !inner.regions.collectors().contains(&collector.public()) {
-            return Err(Error::new(ErrorKind::Permission, "this key may not collect; use the collector's key that was made with the lake")
-                .with("key", collector.public()));
-        }
+        check_collector(inner, collector)?;
         if inner.writer.is_none() {
             return Err(Error::new(ErrorKind::Permission, "collecting needs a writer's private key of this lake as well"));
         }
@@ -167,7 +166,7 @@ impl ErasureStore {
             inner,
             key: collector,
             options,
-            clocks: Clocks::learn(inner).await?,
+            clocks: Some(Clocks::learn(inner).await?),
             report: CollectReport::default(),
             progress,
             retention_seconds,
@@ -183,11 +182,19 @@ impl ErasureStore {
     }
 }
 
+pub(super) fn check_collector(inner: &Inner, key: &PrivateKey) -> Result<()> {
+    if inner.regions.collectors().contains(&key.public()) {
+        return Ok(());
+    }
+    let what = "this key may not collect; use the collector's key that was made with the lake";
+    Err(Error::new(ErrorKind::Permission, what).with("key", key.public()))
+}
+
 impl<'a> Collector<'a> {
     /// A run over single names, for which no age is waited for.
-    pub(super) fn without_age(inner: &'a Inner, key: &'a PrivateKey, options: &'a CollectOptions, clocks: Clocks) -> Self {
+    pub(super) fn without_age(inner: &'a Inner, key: &'a PrivateKey, options: &'a CollectOptions) -> Self {
         let report = CollectReport::default();
-        Self { inner, key, options, clocks, report, progress: &|_| {}, retention_seconds: 0, named: HashSet::new() }
+        Self { inner, key, options, clocks: None, report, progress: &|_| {}, retention_seconds: 0, named: HashSet::new() }
     }
 }
 
@@ -276,8 +283,7 @@ impl Collector<'_> {
 
     /// So many regions that every classic quorum has an honest one of them. While one leaves: as many of the others as their own quorums take.
     fn intersecting(&self) -> usize {
-        let quorums = self.inner.regions.quorums();
-        usize::from((quorums.n() - quorums.classic()).saturating_add(1).saturating_add(quorums.liars()).min(quorums.n()))
+        telling(&Rules::from(self.inner.regions.quorums()))
     }
 
     /// Whether a collector has nothing left to do: every region that is in use lists a stub, and nothing else. A region that lies about it
@@ -289,8 +295,9 @@ impl Collector<'_> {
     }
 
     fn is_old(&self, successor: &WalkedSlot) -> bool {
+        let Some(clocks) = &self.clocks else { return true };
         let stamps = successor.regions.iter().filter_map(|region| Some((region.region, region.entries_modified_ms?)));
-        self.clocks.age_ms(stamps).is_some_and(|age| is_past(age, self.retention_seconds))
+        clocks.age_ms(stamps).is_some_and(|age| is_past(age, self.retention_seconds))
     }
 
     /// Whether the version at `at` was superseded long enough ago. A version that was republished is the same version: what supersedes it has

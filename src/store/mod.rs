@@ -83,7 +83,7 @@ use self::hints::Hints;
 use self::resolve::Version;
 use crate::clock::SharedClock;
 use crate::digest::{BlockList, Digest};
-use crate::erasure::Codec;
+use crate::erasure::{Codec, CodecId};
 use crate::error::Result;
 use crate::id::RegionName;
 use crate::key::PrivateKey;
@@ -211,6 +211,11 @@ impl Inner {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
+    }
+
+    /// The codec of this identity: the store's own, if that is it.
+    fn codec_of(&self, id: CodecId) -> Result<Codec> {
+        if id == self.codec.id() { Ok(self.codec.clone()) } else { Codec::new(id) }
     }
 }
 

@@ -105,7 +105,8 @@ impl Collector<'_> {
     async fn write(&mut self, write_id: WriteId, stored: &[Stored]) {
         self.report.orphans_found += 1;
         let is_grown = stored.iter().all(|shard| {
-            let age = self.clocks.age_in(shard.region.index(), shard.meta.last_modified.timestamp_millis());
+            let stamp_ms = shard.meta.last_modified.timestamp_millis();
+            let age = self.clocks.as_ref().and_then(|clocks| clocks.age_in(shard.region.index(), stamp_ms));
             age.is_some_and(|age| is_past(age, self.options.orphan_grace_seconds))
         });
         if !is_grown {
@@ -298,7 +299,8 @@ impl Collector<'_> {
     async fn binding_register(&mut self, walked: &WalkedRegister) -> Result<()> {
         let stamps = walked.slots.iter().flat_map(|slot| &slot.regions);
         let stamps = stamps.filter_map(|region| Some((region.region, region.entries_modified_ms?)));
-        let is_grown = self.clocks.age_ms(stamps).is_some_and(|age| is_past(age, self.options.orphan_grace_seconds));
+        let age = self.clocks.as_ref().and_then(|clocks| clocks.age_ms(stamps));
+        let is_grown = age.is_some_and(|age| is_past(age, self.options.orphan_grace_seconds));
         let write_id = walked.path.filename().and_then(|name| name.parse::<WriteId>().ok());
         let (Some(write_id), Some(last), true) = (write_id, walked.slots.first(), is_grown) else { return Ok(()) };
         let Some(decided) = self.inner.registers.at(&walked.path, last.slot).await? else { return Ok(()) };

@@ -5,34 +5,29 @@
 
 use object_store::path::Path;
 
-use super::clocks::Clocks;
-use super::collect::{CollectOptions, CollectReport, Collector};
+use super::collect::{CollectOptions, CollectReport, Collector, check_collector};
 use super::{ErasureStore, delete};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::PrivateKey;
 
 impl ErasureStore {
     /// Deletes `path` and lets go of all its versions at once, however young they are.
     ///
     /// It can be interrupted and done again. A region that is down keeps its shards until it is done again with the region there: the report
-    /// then says that versions were postponed, and the purge is not complete. Cost: as for collecting each version.
+    /// then says that versions were postponed or kept, and the purge is not complete. Cost: as for collecting each version.
     ///
     /// # Errors
     /// [`ErrorKind::Permission`] when the key may not collect; [`ErrorKind::Unavailable`] when too few regions answer.
     pub async fn purge(&self, path: &Path, collector: &PrivateKey) -> Result<CollectReport> {
         let inner = &*self.inner;
-        if !inner.regions.collectors().contains(&collector.public()) {
-            return Err(Error::new(ErrorKind::Permission, "this key may not collect; use the collector's key that was made with the lake")
-                .with("key", collector.public()));
-        }
+        check_collector(inner, collector)?;
         if inner.newest(path).await?.is_some_and(|newest| newest.is_live()) {
             delete::delete(&self.inner, path).await?;
         }
         // Markers of the deletion are told in the background; the walk below is to see them.
         self.quiesce().await;
-        let options = CollectOptions { orphans: false, prefix: Some(path.clone()), ..CollectOptions::default() };
-        let clocks = Clocks::learn(inner).await?;
-        let mut run = Collector::without_age(inner, collector, &options, clocks);
+        let options = CollectOptions::default();
+        let mut run = Collector::without_age(inner, collector, &options);
         if let Some(walked) = inner.registers.walk_one(path).await? {
             run.name(&walked).await?;
         }

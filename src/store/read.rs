@@ -94,10 +94,7 @@ impl Segment {
 
     /// The codec that the object was written with.
     pub(super) fn codec(&self) -> Result<Codec> {
-        match self.sharded().map(|sharded| sharded.codec) {
-            Some(id) if id != self.inner.codec.id() => Codec::new(id),
-            _ => Ok(self.inner.codec.clone()),
-        }
+        self.sharded().map_or_else(|| Ok(self.inner.codec.clone()), |sharded| self.inner.codec_of(sharded.codec))
     }
 
     pub(super) fn hedging(&self) -> &Hedging {

@@ -16,7 +16,6 @@ use super::repair::{Mended, Outcome};
 use super::resolve::Version;
 use super::segment::{compute, shard_key};
 use crate::digest::BlockList;
-use crate::erasure::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::manifest::Sharded;
@@ -138,7 +137,7 @@ impl Work<'_> {
     async fn make(&self, good: Vec<(usize, Bytes)>, wanted: Vec<usize>) -> Result<Vec<(usize, PutPayload)>> {
         let trailer = self.trailer()?;
         let shape = Inner::shape(self.sharded, self.segment);
-        let codec = if self.sharded.codec == self.inner.codec.id() { self.inner.codec.clone() } else { Codec::new(self.sharded.codec)? };
+        let codec = self.inner.codec_of(self.sharded.codec)?;
         let expected: Vec<Expected> = wanted.iter().filter_map(|shard| Expected::of(self.sharded, self.segment, *shard)).collect();
         compute(move || {
             let width = shape.shard_len(shape.data).max(shape.shard_len(0));

@@ -3,6 +3,7 @@
 //! The question travels in the extensions of a get, which decorators pass on. A store that retains versions answers it; any other
 //! ignores it, and so no answer says that nothing is retained.
 
+use std::fmt;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
@@ -16,8 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The question in a get's extensions, and the answer, once a store gave one.
 #[derive(Debug, Clone, Default)]
-struct Question {
-    answer: Arc<Mutex<Option<Result<Vec<VersionInfo>>>>>,
+struct Question<T>(Arc<Mutex<Option<Result<T>>>>);
+
+async fn ask<T: fmt::Debug + Clone + Default + Send + Sync + 'static>(store: &dyn ObjectStore, path: &Path) -> Option<Result<T>> {
+    let question = Question::<T>::default();
+    let mut extensions = Extensions::new();
+    extensions.insert(question.clone());
+    // The head itself may well fail: the object may be gone.
+    let _ = store.get_opts(path, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
+    question.0.lock().take()
 }
 
 /// The versions of `path` that `store` retains, newest first, tombstones and collected ones included; `None` when it is no store that
@@ -28,13 +36,7 @@ struct Question {
 /// # Errors
 /// [`ErrorKind::Unavailable`] when too few regions answer.
 pub async fn retained_versions(store: &dyn ObjectStore, path: &Path) -> Result<Option<Vec<VersionInfo>>> {
-    let question = Question::default();
-    let mut extensions = Extensions::new();
-    extensions.insert(question.clone());
-    // The head itself may well fail: the object may be gone.
-    let _ = store.get_opts(path, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
-    let answer = question.answer.lock().take();
-    match answer {
+    match ask::<Vec<VersionInfo>>(store, path).await {
         None => Ok(None),
         Some(Ok(versions)) => Ok(Some(versions)),
         Some(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Some(Vec::new())),
@@ -55,24 +57,19 @@ pub async fn readable_versions(store: &dyn ObjectStore, path: &Path, size: u64) 
 impl Inner {
     /// Answers the question that `options` carries, if it carries one.
     pub(super) async fn answer(&self, path: &Path, options: &GetOptions) {
-        if let Some(question) = options.extensions.get::<Question>() {
+        if let Some(question) = options.extensions.get::<Question<Vec<VersionInfo>>>() {
             let versions = self.versions(path).await;
-            *question.answer.lock() = Some(versions);
+            *question.0.lock() = Some(versions);
         }
-        if let Some(question) = options.extensions.get::<NamesQuestion>() {
+        if let Some(question) = options.extensions.get::<Question<Vec<Path>>>() {
             let names = self.names_ever(path).await;
-            *question.answer.lock() = Some(names);
+            *question.0.lock() = Some(names);
         }
     }
 }
 
 /// More names than this are refused.
 const NAMES_LIMIT: usize = 1_000_000;
-
-#[derive(Debug, Clone, Default)]
-struct NamesQuestion {
-    answer: Arc<Mutex<Option<Result<Vec<Path>>>>>,
-}
 
 /// The names below `prefix` that are or were objects, deleted ones included, in order; `None` when `store` retains no versions.
 ///
@@ -81,12 +78,7 @@ struct NamesQuestion {
 /// # Errors
 /// [`ErrorKind::Unavailable`] when too few regions answer, [`ErrorKind::Unsupported`] for more names than a million.
 pub async fn retained_names(store: &dyn ObjectStore, prefix: &Path) -> Result<Option<Vec<Path>>> {
-    let question = NamesQuestion::default();
-    let mut extensions = Extensions::new();
-    extensions.insert(question.clone());
-    let _ = store.get_opts(prefix, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
-    let answer = question.answer.lock().take();
-    answer.transpose()
+    ask(store, prefix).await.transpose()
 }
 
 impl Inner {

@@ -116,16 +116,15 @@ impl Inner {
     ///
     /// Cost: two LIST rounds, and a round of GETs for each version that is looked at.
     pub(super) async fn with_digest(&self, path: &Path, digest: Digest) -> Result<Option<Arc<Version>>> {
-        if let Some(newest) = self.newest(path).await?.filter(|newest| newest.is_live() && newest.manifest.digest == digest) {
+        let Some(newest) = self.newest(path).await? else { return Ok(None) };
+        let is_it = |version: &Version| version.is_live() && version.manifest.digest == digest;
+        if is_it(&newest) {
             return Ok(Some(newest));
         }
         let Some(walked) = self.registers.walk_one(path).await? else { return Ok(None) };
-        let mut slots: Vec<Slot> = walked.slots.iter().map(|slot| slot.slot).collect();
-        slots.sort_unstable_by(|a, b| b.cmp(a));
-        for slot in slots {
-            if let Found::Version(version) = self.version_in(path, slot).await?
-                && version.is_live()
-                && version.manifest.digest == digest
+        for older in walked.slots.iter().filter(|slot| slot.slot < newest.decided.slot) {
+            if let Found::Version(version) = self.version_in(path, older.slot).await?
+                && is_it(&version)
             {
                 return Ok(Some(version));
             }

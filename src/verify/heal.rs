@@ -47,31 +47,42 @@ impl CopyAt {
     }
 }
 
-/// Finds a copy of an object that has exactly this `size` and `digest`, and its blocks: the live object at `path`, one of its retained
-/// versions, the newest first, or one of `others`.
+/// Finds a copy of an object that has exactly this `size` and `digest`: the live object at `path`, one of its retained versions, the newest
+/// first, or one of `others`, which are made out only when the live object is not it.
 ///
-/// Cost: a list of the versions, and each candidate of the right size read whole until one has the digest.
+/// Cost: the live object read whole; if that is not it, a list of the versions, and each candidate read whole until one is.
 ///
 /// # Errors
-/// The store's, when versions cannot be listed. A candidate that cannot be read is passed over.
+/// The store's, when versions cannot be listed, or when none is found and one could not be asked: what cannot be reached is not lost.
 pub async fn find_exact(
     store: &dyn ObjectStore,
     path: &Path,
-    others: &[Path],
+    others: impl FnOnce() -> Vec<Path>,
     size: u64,
     digest: Digest,
-) -> Result<Option<(CopyAt, BlockList)>> {
-    let mut candidates = vec![CopyAt { path: path.clone(), version: None }];
-    candidates.extend(copies(store, path, others, size).await?);
-    for candidate in candidates {
-        if let Ok(list) = hash(store, &candidate, size).await
-            && list.len() == size
-            && list.root() == digest
-        {
-            return Ok(Some((candidate, list)));
+) -> Result<Option<CopyAt>> {
+    let live = CopyAt { path: path.clone(), version: None };
+    if exact(store, &live, size, digest).await?.is_some() {
+        return Ok(Some(live));
+    }
+    let mut failed = None;
+    for copy in copies(store, path, &others(), size).await? {
+        match exact(store, &copy, size, digest).await {
+            Ok(Some(_)) => return Ok(Some(copy)),
+            Ok(None) => {}
+            Err(error) => failed = Some(error),
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), Err)
+}
+
+/// The blocks of a copy that has exactly this size and digest; fails only where asking again may help.
+async fn exact(store: &dyn ObjectStore, copy: &CopyAt, size: u64, digest: Digest) -> Result<Option<BlockList>> {
+    match hash(store, copy, size).await {
+        Ok(list) => Ok(Some(list).filter(|list| list.len() == size && list.root() == digest)),
+        Err(error) if error.is_retryable() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Where bytes of `size` may be had besides the live object at `path`.
@@ -132,10 +143,7 @@ impl Shared {
     /// The block list of an object of which only the digest is known, made from a copy that has it.
     pub(super) async fn healed_blocks(&self, object: &Object, digest: Digest) -> Result<Option<BlockList>> {
         for copy in self.copies_of(object).await? {
-            if let Ok(list) = hash(self.store.as_ref(), copy, object.size).await
-                && list.len() == object.size
-                && list.root() == digest
-            {
+            if let Ok(Some(list)) = exact(self.store.as_ref(), copy, object.size, digest).await {
                 return Ok(Some(list));
             }
         }

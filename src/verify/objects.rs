@@ -17,7 +17,7 @@ use crate::baseline::{SealedFile, SealedTable};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::deletion_vector::{Descriptor, descriptor};
-use crate::table::{LiveFile, TableSnapshot};
+use crate::table::{LiveFile, TableSnapshot, commit_path};
 
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
@@ -129,7 +129,7 @@ impl Objects {
     ) -> Result<Self> {
         let mut objects = Self(BTreeMap::new());
         if let Some(log) = &view.log {
-            let path = root.clone().join("_delta_log").join(format!("{OWN_VERSION:020}.json"));
+            let path = commit_path(root, OWN_VERSION);
             objects.add(root, path, log.len() as u64, 0, Content::Own(log.clone()))?;
         }
         let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();

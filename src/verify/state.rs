@@ -6,7 +6,7 @@ use object_store::{GetOptions, ObjectStore};
 use crate::baseline::{ProvenState, SealedTable};
 use crate::error::Result;
 use crate::store::readable_versions;
-use crate::table::{self, TableSnapshot, read_object};
+use crate::table::{self, TableSnapshot, commit_path, read_commit};
 
 /// The largest commit that is looked into, in bytes.
 const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
@@ -39,12 +39,11 @@ async fn search(store: &dyn ObjectStore, root: &Path, sealed: &SealedTable, stat
     if let Ok(at) = table::load(store, root, sealed.baseline.version).await {
         state.offer_snapshot(&at);
     }
-    let path = |version: u64| root.clone().join("_delta_log").join(format!("{version:020}.json"));
     for version in sealed.commits.keys().rev() {
         if state.is_complete() {
             return Ok(());
         }
-        if let Ok(bytes) = read_object(store, &path(*version), COMMIT_LIMIT_BYTES).await {
+        if let Ok(bytes) = read_commit(store, root, *version).await {
             state.offer_commit(&bytes);
         }
     }
@@ -52,7 +51,7 @@ async fn search(store: &dyn ObjectStore, root: &Path, sealed: &SealedTable, stat
         if state.is_complete() {
             return Ok(());
         }
-        let path = path(*version);
+        let path = commit_path(root, *version);
         for retained in readable_versions(store, &path, commit.size).await?.unwrap_or_default() {
             let options = GetOptions { version: Some(retained), ..GetOptions::default() };
             let Ok(found) = store.get_opts(&path, options).await else { continue };
