@@ -100,7 +100,7 @@ pub struct Graph {
     readers: HashMap<FileIndex, Vec<(CommitIndex, u32, u32)>>,
     /// Commits that read a table without it being known which files.
     whole_readers: HashMap<TableIndex, Vec<(CommitIndex, Option<u64>)>>,
-    /// By derived commits: the version that removed a file.
+    /// By derived commits: the newest version that removed a file.
     removed: HashMap<FileIndex, u64>,
     incomplete: usize,
 }
@@ -129,19 +129,9 @@ impl Graph {
         Self::default()
     }
 
-    /// How many commits it has.
-    pub fn commits(&self) -> usize {
-        self.commits.len()
-    }
-
     /// How many commits of it wrote files whose origin is not known, or not wholly: no walk can cross what is missing there.
     pub fn incomplete(&self) -> usize {
         self.incomplete
-    }
-
-    /// Whether it knows the table, from the table's own commits or because others read it.
-    pub fn knows(&self, table: &str) -> bool {
-        self.table_index.contains_key(table)
     }
 
     /// Adds a commit of the table at `table`.
@@ -176,7 +166,8 @@ impl Graph {
                     for (j, file) in files.iter().enumerate() {
                         self.readers.entry(file.file).or_default().push((at, index(i), index(j)));
                         if lineage.derived && read == own {
-                            self.removed.insert(file.file, commit.version);
+                            let removed = self.removed.entry(file.file).or_default();
+                            *removed = commit.version.max(*removed);
                         }
                     }
                 }
@@ -259,8 +250,8 @@ impl Graph {
                 for file in all {
                     walk.follow(file, None, 0);
                 }
-                for (commit, version) in self.whole_readers.get(&table).into_iter().flatten() {
-                    walk.reach(*commit, 0, *version);
+                for (commit, _) in self.whole_readers.get(&table).into_iter().flatten() {
+                    walk.reach(*commit, 0);
                 }
             }
         }
@@ -312,9 +303,11 @@ impl Graph {
     /// Whether a file may have been live at `version`. What is not known counts as live.
     fn may_be_live(&self, file: FileIndex, version: Option<u64>) -> bool {
         let Some(version) = version else { return true };
-        let added = self.producers.get(&file).into_iter().flatten().filter_map(|commit| self.commits.get(*commit)).map(|c| c.version).min();
-        let removed = self.removed.get(&file).copied();
-        added.is_none_or(|added| added <= version) && removed.is_none_or(|removed| removed > version)
+        let added = || self.producers.get(&file).into_iter().flatten().filter_map(|commit| self.commits.get(*commit)).map(|c| c.version);
+        // Removed and added again by the same commit or a later one: a new deletion vector, or a RESTORE. It is live.
+        let is_gone = |removed: &u64| added().max().is_none_or(|added| added < *removed);
+        let removed = self.removed.get(&file).copied().filter(is_gone);
+        added().min().is_none_or(|added| added <= version) && removed.is_none_or(|removed| removed > version)
     }
 }
 
@@ -332,18 +325,18 @@ impl Downstream<'_> {
             let edge = self.graph.commits.get(*commit).and_then(|node| node.inputs.get(slot(*input)));
             let read = edge.and_then(|edge| edge.files.as_ref()).and_then(|files| files.get(slot(*position)));
             if read.is_some_and(|read| read.has(row_group)) {
-                self.reach(*commit, depth, edge.and_then(|edge| edge.version));
+                self.reach(*commit, depth);
             }
         }
         let table = self.graph.files.get(slot(file)).map(|(table, _)| *table);
         for (commit, version) in table.and_then(|table| self.graph.whole_readers.get(&table)).into_iter().flatten() {
             if self.graph.may_be_live(file, *version) {
-                self.reach(*commit, depth, *version);
+                self.reach(*commit, depth);
             }
         }
     }
 
-    fn reach(&mut self, at: CommitIndex, depth: u32, _read: Option<u64>) {
+    fn reach(&mut self, at: CommitIndex, depth: u32) {
         let Some(commit) = self.graph.commits.get(at).filter(|_| self.seen_commits.insert(at)) else { return };
         let depth = depth.saturating_add(1);
         for file in &commit.outputs {

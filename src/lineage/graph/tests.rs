@@ -75,6 +75,16 @@ fn upstream_goes_back_to_the_beginning() {
 }
 
 #[test]
+fn a_file_that_is_removed_and_added_again_is_still_read_with_the_whole_table() {
+    let mut graph = graph();
+    // A DELETE that sets a deletion vector removes and adds the same path.
+    graph.add("raw", &commit(3, true, vec![read("raw", 2, Some(&[("a", None)]))], &["a"])).unwrap();
+    graph.add("late", &commit(0, false, vec![read("raw", 3, None)], &["z"])).unwrap();
+    let reached = graph.blast_radius(&start("raw", Some("a"), None)).unwrap();
+    assert!(files(&reached).iter().any(|(_, table, file)| (*table, *file) == ("late", "z")), "{reached:?}");
+}
+
+#[test]
 fn a_table_read_as_a_whole_is_affected_by_what_was_live_only() {
     let mut graph = graph();
     graph.add("count", &commit(0, false, vec![read("raw", 1, None)], &["n"])).unwrap();
