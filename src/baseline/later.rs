@@ -8,10 +8,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::read_object;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path};
-
-const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, read_commit};
 
 /// A commit after the baseline.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,8 +109,7 @@ pub(super) async fn read(
             return Ok(None);
         }
         expected = expected.saturating_add(1);
-        let location = root.clone().join("_delta_log").join(format!("{:020}.json", commit.version));
-        let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await?;
+        let bytes = read_commit(store, root, commit.version).await?;
         if Digest::of(&bytes) != commit.digest {
             return Err(
                 Error::new(ErrorKind::Unavailable, "a commit changed while the table was read; try again").with("commit", commit.version)

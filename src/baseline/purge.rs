@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::repository::{Repository, SEAL_FOLDER};
 use super::sealed::SealedTable;
+use super::standing::Judge;
 use super::statement::STATEMENT_TYPE;
 use super::trust::Trust;
 use super::verdict::{Finding, Verdict};
@@ -206,24 +207,32 @@ impl Repository {
                 return Err(Error::new(ErrorKind::Unsupported, "the table has too many purges").with("limit", RECORDS_LIMIT));
             }
         }
+        // Nearly every table: nothing was ever purged, and trust need not be walked for it.
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         names.sort_unstable();
+        let judge = self.judge(trust).await?;
         let mut found = Vec::new();
         for digest in names {
-            found.extend(self.purge(digest, trust).await?);
+            found.extend(self.judged_purge(digest, &judge).await?);
         }
         Ok(found)
     }
 
     /// The purge of this digest, when a trusted sealer signed it.
     pub async fn purge(&self, digest: Digest, trust: &Trust) -> Result<Option<PurgeRecord>> {
+        self.judged_purge(digest, &self.judge(trust).await?).await
+    }
+
+    async fn judged_purge(&self, digest: Digest, judge: &Judge) -> Result<Option<PurgeRecord>> {
         let bytes = match read_object(&**self.store(), &self.purge_path(digest), RECORD_LIMIT_BYTES).await {
             Ok(bytes) if Digest::of(&bytes) == digest => bytes,
             Ok(_) => return Ok(None),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
             Err(e) => return Err(e),
         };
-        let judge = self.judge(trust).await?;
-        let signed_by: BTreeSet<KeyId> = self.signatures(digest, &bytes, &judge).await?.into_iter().map(|(key, _)| key).collect();
+        let signed_by: BTreeSet<KeyId> = self.signatures(digest, &bytes, judge).await?.into_iter().map(|(key, _)| key).collect();
         if signed_by.is_empty() {
             return Ok(None);
         }

@@ -183,18 +183,27 @@ impl Repository {
     /// # Errors
     /// As [`Self::newest_baseline`]; [`ErrorKind::Mismatch`] when there are several: the history forks.
     pub async fn numbered_baseline(&self, trust: &Trust, number: u64) -> Result<Option<SealedTable>> {
+        match self.numbered_statement(trust, number).await? {
+            Some(baseline) => self.sealed_table(baseline).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::numbered_baseline`], without its evidence. Cost: one LIST of names, the trust that is published, and that baseline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] when there are several: the history forks.
+    pub async fn numbered_statement(&self, trust: &Trust, number: u64) -> Result<Option<TrustedBaseline>> {
+        let judge = self.judge(trust).await?;
         let mut found = None;
         for name in self.names().await?.iter().filter(|name| name.number == number) {
-            let Some(baseline) = self.trusted(name, trust).await? else { continue };
+            let Some(baseline) = self.in_force(name, &judge).await? else { continue };
             if found.replace(baseline).is_some() {
                 let what = "there are several baselines of this number with valid signatures: the history forks";
                 return Err(Error::new(ErrorKind::Mismatch, what).with("baseline", number));
             }
         }
-        match found {
-            Some(baseline) => self.sealed_table(baseline).await.map(Some),
-            None => Ok(None),
-        }
+        Ok(found)
     }
 
     /// Reads the evidence of `baseline` and holds it against the statement.

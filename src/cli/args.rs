@@ -448,7 +448,7 @@ pub struct RestoreArgs {
     /// Print one JSON object
     #[arg(long, requires = "to")]
     pub json: bool,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE", requires = "to")]
     pub trust: Vec<PathBuf>,
     /// An object's version, as `lakeseal versions` lists it [default: the newest that is readable and no deletion, before the current one]
@@ -478,7 +478,7 @@ pub struct PurgeArgs {
     /// The collector's private key [default: HOME/lakes/LAKE_ID/collector.pem]
     #[arg(long, value_name = "FILE", env = "LAKESEAL_COLLECTOR_KEY", hide_env_values = true)]
     pub collector_key: Option<PathBuf>,
-    /// Public keys of the sealers whom you trust, in PEM, or a trust root [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Print one JSON object
@@ -873,7 +873,7 @@ Exit codes:
     Show {
         /// A table outside of a lake [default: all tables of the lake]
         table: Option<String>,
-        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
         #[arg(long, value_name = "FILE")]
         trust: Vec<PathBuf>,
         /// Print one JSON object a line
@@ -893,7 +893,7 @@ Each seal signs it too. The key is a sealer's, or, where the trust root names ti
         /// The private key [default: HOME/keys/sealer.pem]
         #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
         key: Option<PathBuf>,
-        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
         #[arg(long, value_name = "FILE")]
         trust: Vec<PathBuf>,
         /// Days until it expires; 0 for never
@@ -910,7 +910,7 @@ Each seal signs it too. The key is a sealer's, or, where the trust root names ti
         /// The sealer's private key [default: HOME/keys/sealer.pem]
         #[arg(long, value_name = "FILE", env = "LAKESEAL_SEALER_KEY", hide_env_values = true)]
         key: Option<PathBuf>,
-        /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+        /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
         #[arg(long, value_name = "FILE")]
         trust: Vec<PathBuf>,
         /// Days until the inventory expires; 0 for never
@@ -929,7 +929,7 @@ pub struct ProveArgs {
     /// Write the proof to this new file [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
 }
@@ -941,7 +941,7 @@ pub struct VerifyProofArgs {
     pub proof: PathBuf,
     /// The file that it is of, wherever it is now
     pub file: PathBuf,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Print one JSON object

@@ -204,7 +204,7 @@ impl Context {
     /// Those of [`Self::trust`].
     pub async fn trust_at(&self, files: &[PathBuf], location: &Location) -> Result<Trust> {
         let trust = self.trust(files)?;
-        let repository = Repository::new(location.store().clone(), location.root().clone());
+        let repository = location.repository();
         Ok(repository.newest_trust(&trust).await.unwrap_or(trust))
     }
 

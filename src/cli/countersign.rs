@@ -9,7 +9,7 @@ use super::args::{BaselinesCommand, BoundsArgs, CountersignArgs};
 use super::context::Context;
 use super::output::{GOOD, NOTE, Output, styled};
 use super::progress::Bars;
-use crate::baseline::{BaselineDiff, BaselineName, Bounds, Repository, SealOptions, SealOutcome, Sealer};
+use crate::baseline::{BaselineDiff, BaselineName, Bounds, Repository, SealOptions, SealOutcome, Sealer, Trust, TrustedBaseline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::write_whole;
 
@@ -51,18 +51,25 @@ pub(super) async fn run(args: CountersignArgs, context: &Context, out: &mut Outp
     Ok(Ending::Done)
 }
 
+/// The baseline of this number, or the newest.
+pub(super) async fn in_force(repository: &Repository, trust: &Trust, number: Option<u64>) -> Result<TrustedBaseline> {
+    let found = match number {
+        Some(number) => repository.numbered_statement(trust, number).await?,
+        None => repository.newest_statement(trust).await?,
+    };
+    found.ok_or_else(|| {
+        let what = number.map_or_else(|| "no baseline is in force".to_owned(), |number| format!("baseline {number} is not in force"));
+        Error::new(ErrorKind::NotFound, what)
+    })
+}
+
 /// `baselines …`.
 pub(super) async fn baselines(command: BaselinesCommand, context: &Context, out: &mut Output) -> Result<Ending> {
     let BaselinesCommand::Export { table, number, out: file, trust } = command;
     let trust = context.trust(&trust)?;
     let (_lake, location) = context.table(&table).await?;
-    let repository = Repository::new(location.store().clone(), location.root().clone());
-    let all = repository.baselines(&trust).await?;
-    let wanted = all.iter().rev().find(|baseline| number.is_none_or(|number| baseline.summary.number == number));
-    let Some(baseline) = wanted else {
-        let what = number.map_or_else(|| "no baseline is in force".to_owned(), |number| format!("baseline {number} is not in force"));
-        return Err(Error::new(ErrorKind::NotFound, what).with("table", location.name()));
-    };
+    let repository = location.repository();
+    let baseline = in_force(&repository, &trust, number).await.map_err(|e| e.with("table", location.name()))?;
     let name = BaselineName { number: baseline.summary.number, digest: baseline.summary.digest };
     let envelope = repository.dsse_envelope(&name, &trust).await?;
     match file {

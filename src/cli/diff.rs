@@ -55,7 +55,7 @@ pub struct DiffArgs {
     /// Print one JSON object a line, all of them
     #[arg(long)]
     pub json: bool,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
 }

@@ -2,7 +2,7 @@
 
 use super::args::SealArgs;
 use super::context::Context;
-use crate::baseline::{Expectation, Repository, SealOptions, Trust, TrustLevel, compare_expectations};
+use crate::baseline::{Expectation, SealOptions, Trust, TrustLevel, compare_expectations};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::VerifyingKey;
@@ -24,7 +24,7 @@ pub(super) async fn with_expectations(
     own: Option<VerifyingKey>,
     context: &Context,
 ) -> Result<SealOptions> {
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let trust = match (options.trust.clone(), own) {
         (Some(trust), Some(own)) => trust.and(own),
         (Some(trust), None) => trust,

@@ -11,11 +11,9 @@ use super::progress::Bars;
 use super::report;
 use super::{Ending, log};
 use crate::baseline::log::LoggedBaseline;
-use crate::baseline::{
-    AuditOptions, AuditReport, Auditor, Finding, Outcome, Raised, Repository, SealOptions, SealOutcome, Sealer, Trust, TrustLevel,
-};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Raised, SealOptions, SealOutcome, Sealer, Trust, TrustLevel};
 use crate::delta::Location;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SecretKey, Signer as _};
 use crate::sql::hold_expectations;
 
@@ -49,6 +47,10 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     for table in &args.together {
         let (lake, other) = context.table(table).await?;
         log::same_log(&location, &other)?;
+        let is_known = std::iter::once(&location).chain(others.iter().map(|(_, known)| known)).any(|known| known.url() == other.url());
+        if is_known {
+            return Err(Error::new(ErrorKind::InvalidInput, "a table is named twice").with("table", table));
+        }
         others.push((lake, other));
     }
     let mut sealed = Vec::new();
@@ -61,8 +63,10 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     let Some(key) = key.filter(|_| !others.is_empty()) else { return Ok(Ending::Done) };
     let expires_ms = options.inventory_expires_after_ms.map(|after| context.clock.now_ms().saturating_add(after));
     let Some(logged) = sealed.into_iter().collect::<Option<Vec<_>>>() else {
-        let note = styled(NOTE, "note:");
-        out.line(format_args!("{note} not every table has enough signatures: they are not recorded as one"))?;
+        if !args.json {
+            let note = styled(NOTE, "note:");
+            out.line(format_args!("{note} not every table has enough signatures: they are not recorded as one"))?;
+        }
         return Ok(Ending::Undetermined);
     };
     let trust = match options.trust {
@@ -74,7 +78,9 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
     if let Some(pins) = &mut pins {
         pins.raise_log(&location.pin_names(), &state)?;
     }
-    out.line(format_args!("{} {count} tables as one, in the log's first {} entries", styled(GOOD, "sealed"), state.size))?;
+    if !args.json {
+        out.line(format_args!("{} {count} tables as one, in the log's first {} entries", styled(GOOD, "sealed"), state.size))?;
+    }
     Ok(Ending::Done)
 }
 
@@ -106,7 +112,7 @@ async fn seal_one(
         tell_sealed(&sealed, location.name(), args.prepare, out)?;
     }
     if args.trust.is_empty() {
-        context.keep_newest_root(&Repository::new(location.store().clone(), location.root().clone())).await?;
+        context.keep_newest_root(&location.repository()).await?;
     }
     if !sealed.is_in_force() {
         return Ok(Some(None));
@@ -222,7 +228,7 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
         report::write_html(file, &report, &args, &location, &trust, context).await?;
     }
     if args.trust.is_empty() {
-        context.keep_newest_root(&Repository::new(location.store().clone(), location.root().clone())).await?;
+        context.keep_newest_root(&location.repository()).await?;
     }
     if args.json {
         out.line(report.to_json())?;
@@ -236,12 +242,7 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
             tell_raised(raised, baseline.number, pins.is_kept(), out)?;
         }
     }
-    Ok(match report.outcome() {
-        Outcome::Intact => Ending::Done,
-        Outcome::IntactWithUnsealed => Ending::Unsealed,
-        Outcome::Mismatch => Ending::Mismatch,
-        Outcome::Undetermined => Ending::Undetermined,
-    })
+    Ok(report.outcome().into())
 }
 
 fn tell_raised(raised: Raised, number: u64, kept: bool, out: &mut Output) -> Result<()> {
@@ -324,7 +325,7 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
 pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust_if_any(trust)?;
     let (_lake, location) = context.table(table).await?;
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let mut rows = Vec::new();
     for name in repository.names().await? {
         let digest: String = name.digest.to_string().chars().take(SHORT_DIGEST).collect();

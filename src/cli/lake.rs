@@ -8,7 +8,6 @@ use super::args::{CheckRole, InitArgs, RegionCommand};
 use super::context::Context;
 use super::home::Home;
 use super::output::{self, BAD, GOOD, NOTE, Output, bytes, count, styled};
-use crate::baseline::Repository;
 use crate::clock::SharedClock;
 use crate::delta::{self, Location};
 use crate::error::{Error, ErrorKind, Result};
@@ -135,7 +134,7 @@ pub(super) async fn tables(context: &Context, out: &mut Output) -> Result<Ending
     let mut rows = Vec::new();
     for name in delta::tables(open.store.as_ref()).await? {
         let location = Location::in_lake(&open.named, &name)?;
-        let sealed = Repository::new(location.store().clone(), location.root().clone()).names().await?;
+        let sealed = location.repository().names().await?;
         let sealed = sealed.iter().map(|baseline| baseline.number).max().map_or_else(|| "never".to_owned(), |number| number.to_string());
         // One table that cannot be read must not hide the others.
         rows.push(match crate::table::load(location.store().as_ref(), location.root(), None).await {

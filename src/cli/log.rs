@@ -13,7 +13,7 @@ use super::output::{self, BAD, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use crate::baseline::log::proof::{self, FileHasher, PROOF_LIMIT_BYTES};
 use crate::baseline::log::{Checkpoint, Hash, LogCheck, LogEntry, LoggedBaseline, Record};
-use crate::baseline::{Finding, Inventory, InventoryRow, Log, LogKeys, LogPin, PinNames, Repository, Trust};
+use crate::baseline::{Finding, Inventory, InventoryRow, Log, LogKeys, LogPin, PinNames, Trust};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Signer;
@@ -323,7 +323,7 @@ pub(super) fn same_log(first: &Location, other: &Location) -> Result<()> {
 pub(super) async fn prove(args: ProveArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust(&args.trust)?;
     let (_lake, location) = context.table(&args.table).await?;
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let unsealed = || Error::new(ErrorKind::NotFound, "nobody whom you trust has sealed this table").with("table", location.name());
     let sealed = repository.newest_baseline(&trust).await?.ok_or_else(unsealed)?;
     let proof = location.log().prove(&sealed, &args.file, &repository, &trust).await?;

@@ -34,6 +34,7 @@ mod watch;
 
 use std::time::Duration;
 
+use crate::baseline::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use args::{Cli, Command};
 use context::Context;
@@ -52,6 +53,17 @@ pub enum Ending {
     Unsealed,
     /// Stopped by the user.
     Interrupted,
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Intact => Self::Done,
+            Outcome::IntactWithUnsealed => Self::Unsealed,
+            Outcome::Mismatch => Self::Mismatch,
+            Outcome::Undetermined => Self::Undetermined,
+        }
+    }
 }
 
 /// Worker threads poll deeply nested query plans; their stacks are as large as a main thread's.

@@ -18,10 +18,12 @@ use crate::table;
 const SHOWN: usize = 20;
 
 pub(super) async fn run(args: RestoreArgs, to: &str, context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = context.trust(&args.trust)?;
+    // Without anybody to trust nothing is opened.
+    context.trust(&args.trust)?;
     let (lake, location) = context.table(&args.path).await?;
+    let trust = context.trust_at(&args.trust, &location).await?;
     let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let sealed = baseline(&repository, &trust, to).await.map_err(|e| e.with("table", location.name()))?;
     let options = RestoreOptions {
         attested: if args.keep_attested { attested(&location, &sealed, &writers, context).await? } else { BTreeSet::new() },
@@ -56,16 +58,15 @@ async fn attested(location: &Location, sealed: &SealedTable, writers: &Writers, 
 /// The baseline of this number, or the newest, with what it seals.
 async fn baseline(repository: &Repository, trust: &Trust, to: &str) -> Result<SealedTable> {
     let found = if to == "newest" {
-        repository.newest_statement(trust).await?
+        repository.newest_baseline(trust).await?
     } else {
         let number: u64 =
             to.parse().map_err(|_| Error::new(ErrorKind::InvalidInput, "--to takes a baseline's number, or `newest`").with("to", to))?;
-        repository.baselines(trust).await?.into_iter().find(|baseline| baseline.summary.number == number)
+        repository.numbered_baseline(trust, number).await?
     };
-    let found = found.ok_or_else(|| {
+    found.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "no baseline of this number that you trust; `lakeseal log TABLE` lists them").with("to", to)
-    })?;
-    repository.sealed_table(found).await
+    })
 }
 
 fn tell(plan: &RestorePlan, location: &Location, done: Option<&Restored>, args: &RestoreArgs, out: &mut Output) -> Result<()> {

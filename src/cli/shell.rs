@@ -38,12 +38,17 @@ const USAGE: &str = "\
 Statements end with ; and may take several lines. Tab completes tables, columns and functions. Ctrl-C stops a query.";
 
 /// Lakeseal's own table functions, with what they take.
-const FUNCTIONS: [(&str, &str); 5] = [
+const FUNCTIONS: &[(&str, &str)] = &[
     ("audit('table')", "what differs from the newest baseline"),
     ("baselines('table')", "the baselines that trusted keys signed"),
+    ("blast_radius('table' [, 'file'] [, row group])", "what was made from it, over any number of steps"),
     ("drift('table' [, baseline] [, version] [, 'key'])", "how much each column moved, as a whole and in the changed rows"),
+    ("lineage('table')", "what each commit was made from, by whom"),
     ("poison_diff('table' [, baseline] [, version] [, 'key'])", "the rows that changed, with sealed and found values"),
+    ("reports()", "what this session healed, left out, delivered or refused"),
     ("row_groups('table')", "column chunks as they were sealed"),
+    ("upstream('table' [, 'file'] [, row group])", "what it was made from, over any number of steps"),
+    ("verify_derivation('table' [, version])", "runs the recorded statement again, and compares the rows"),
 ];
 
 /// A session at work.

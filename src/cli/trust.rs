@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::Ending;
 use super::context::Context;
+use super::countersign;
 use super::keys::keys_in;
 use super::output::{self, BAD, GOOD, NOTE, Output, styled};
 use super::trust_args::{EditArgs, InitTrustArgs, TrustCommand};
-use crate::baseline::{LastGood, Repository, Revocation, RoleKeys, SignedRoot, Trust, TrustRoot};
+use crate::baseline::{LastGood, Revocation, RoleKeys, SignedRoot, Trust, TrustRoot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Role, SecretKey, Signer as _, VerifyingKey};
 use crate::lake::write_whole;
@@ -208,13 +209,8 @@ async fn last_good_of(tables: &[String], edit: &EditArgs, context: &Context) -> 
             _ => (text.as_str(), None),
         };
         let (_lake, location) = context.table(table).await?;
-        let repository = Repository::new(location.store().clone(), location.root().clone());
-        let baselines = repository.baselines(&trust).await?;
-        let last = baselines.iter().rev().find(|baseline| wanted.is_none_or(|number| baseline.summary.number == number));
-        let last = last.ok_or_else(|| {
-            let what = wanted.map_or_else(|| "no baseline is in force".to_owned(), |number| format!("baseline {number} is not in force"));
-            Error::new(ErrorKind::NotFound, what).with("table", location.name())
-        })?;
+        let repository = location.repository();
+        let last = countersign::in_force(&repository, &trust, wanted).await.map_err(|e| e.with("table", location.name()))?;
         found.push(LastGood { table: last.summary.location.clone(), number: last.summary.number, digest: last.summary.digest });
     }
     Ok(found)
@@ -224,7 +220,7 @@ async fn publish(file: &Path, tables: &[String], context: &Context, out: &mut Ou
     let root = SignedRoot::open_file(file)?;
     for table in tables {
         let (_lake, location) = context.table(table).await?;
-        Repository::new(location.store().clone(), location.root().clone()).publish_root(&root).await?;
+        location.repository().publish_root(&root).await?;
         out.line(format_args!("{} version {} beside {}", styled(GOOD, "published"), root.root().version, location.name()))?;
     }
     Ok(Ending::Done)

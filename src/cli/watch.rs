@@ -16,9 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use self::metrics::{Metrics, TableMetrics};
 use super::Ending;
-use super::context::Context;
+use super::context::{Context, OpenLake};
 use super::output::{self, BAD, GOOD, NOTE, Output, styled};
-use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Trust, Writers};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::hold_expectations;
@@ -73,7 +73,7 @@ pub struct WatchArgs {
     /// How many seconds ago the last round may have been
     #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "check")]
     pub max_age: u64,
-    /// Public keys of the sealers whom you trust, in PEM [default: HOME/trusted-sealers.pem]
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE")]
     pub trust: Vec<PathBuf>,
     /// Public keys of the writers who alone may commit, in PEM [default: those of a trust root; else the lake's are recognised]
@@ -82,7 +82,7 @@ pub struct WatchArgs {
 }
 
 /// What is remembered of a table between rounds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Watched {
     version: Option<u64>,
     baseline: Option<u64>,
@@ -91,14 +91,15 @@ struct Watched {
     outcome: Option<Outcome>,
     findings: usize,
     /// The table, once it was found; its lake is opened once.
-    place: Option<(Location, Writers)>,
+    place: Option<(Arc<Option<OpenLake>>, Location)>,
 }
 
 pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     if let Some(file) = &args.check {
         return metrics::check(file, args.max_age, context.clock.now_ms(), out);
     }
-    let trust = context.trust(&args.trust)?;
+    // Without anybody to trust nothing is opened.
+    context.trust(&args.trust)?;
     let webhook = args.webhook.as_deref().map(webhook::Webhook::new).transpose()?;
     let shared = Arc::new(Mutex::new(Metrics::default()));
     if let Some(address) = args.listen {
@@ -112,7 +113,7 @@ pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) ->
         rounds.tick().await;
         let mut worst = Outcome::Intact;
         for (name, state) in &mut watched {
-            let outcome = Round { name, args: &args, trust: &trust, context, webhook: webhook.as_ref() }.run(state, &shared, out).await?;
+            let outcome = Round { name, args: &args, context, webhook: webhook.as_ref() }.run(state, &shared, out).await?;
             worst = worst.max(outcome);
         }
         let now_ms = context.clock.now_ms();
@@ -126,17 +127,8 @@ pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) ->
                 .map_err(|e| Error::new(ErrorKind::Io, "the metrics could not be written").with("file", file.display()).caused_by(e))?;
         }
         if args.once {
-            return Ok(ending(worst));
+            return Ok(worst.into());
         }
-    }
-}
-
-const fn ending(outcome: Outcome) -> Ending {
-    match outcome {
-        Outcome::Intact => Ending::Done,
-        Outcome::IntactWithUnsealed => Ending::Unsealed,
-        Outcome::Undetermined => Ending::Undetermined,
-        Outcome::Mismatch => Ending::Mismatch,
     }
 }
 
@@ -144,7 +136,6 @@ const fn ending(outcome: Outcome) -> Ending {
 struct Round<'a> {
     name: &'a str,
     args: &'a WatchArgs,
-    trust: &'a Trust,
     context: &'a Context,
     webhook: Option<&'a webhook::Webhook>,
 }
@@ -188,14 +179,16 @@ impl Round<'_> {
 
     /// Audits, reading data where something can have changed. Also says whether all of it was read.
     async fn audit(&self, state: &mut Watched, now_ms: i64) -> Result<(AuditReport, bool)> {
-        let (location, writers) = match &state.place {
+        let (lake, location) = match &state.place {
             Some(place) => place.clone(),
             None => {
                 let (lake, location) = self.context.table(self.name).await?;
-                let writers = self.context.writers(&self.args.writers, Some(self.trust), lake.as_ref())?;
-                state.place.insert((location, writers)).clone()
+                state.place.insert((Arc::new(lake), location)).clone()
             }
         };
+        // A root that was published since the last round counts, and its writers.
+        let trust = self.context.trust_at(&self.args.trust, &location).await?;
+        let writers = self.context.writers(&self.args.writers, Some(&trust), lake.as_ref().as_ref())?;
         let (store, root) = (location.store().clone(), location.root().clone());
         let version = table::load(store.as_ref(), &root, None).await.ok().map(|snapshot| snapshot.version);
         let due_ms = i64::try_from(self.args.full_every.saturating_mul(1000)).unwrap_or(i64::MAX);
@@ -203,11 +196,11 @@ impl Round<'_> {
         // In a lake an incremental audit is cheap, and sees files that were overwritten in place.
         let quick = !full && !location.is_in_lake() && version.is_some() && version == state.version;
         let options = AuditOptions { quick, incremental: !full, writers, ..AuditOptions::default() };
-        let auditor = Auditor::new(store, root, location.url().as_str(), self.trust.clone(), self.context.clock.clone(), options);
+        let auditor = Auditor::new(store, root, location.url().as_str(), trust.clone(), self.context.clock.clone(), options);
         let auditor = auditor.with_log(location.log());
         let mut report = auditor.audit(&()).await?;
         if !quick {
-            hold_expectations(&mut report, &location, self.trust, now_ms).await;
+            hold_expectations(&mut report, &location, &trust, now_ms).await;
         }
         state.version = version;
         state.baseline = report.baseline.as_ref().map(|baseline| baseline.number);

@@ -251,9 +251,8 @@ impl ObjectStore for AttestingStore {
         }
         let written = is_data(location).then(|| Written::of(payload.clone()));
         let result = self.inner.put_opts(location, payload, options).await?;
-        if let Some(written) = written
-            && let Some(written) = written.await
-        {
+        if let Some(written) = written {
+            let written = written.await;
             self.shared.written.lock().put(location.clone(), written);
         }
         Ok(result)

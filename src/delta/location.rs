@@ -10,7 +10,7 @@ use object_store::path::Path;
 use url::Url;
 
 use super::scheme::{SCHEME, lake_url};
-use crate::baseline::{Log, PinNames};
+use crate::baseline::{Log, PinNames, Repository};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 
@@ -152,6 +152,11 @@ impl Location {
     /// None that occur: the location's path has been checked before.
     pub fn through(&self, store: Arc<dyn ObjectStore>) -> Result<Self> {
         Ok(Self { store, engine_url: private_url(&self.root)?, ..self.clone() })
+    }
+
+    /// Its seals.
+    pub fn repository(&self) -> Repository {
+        Repository::new(self.store.clone(), self.root.clone())
     }
 
     /// The store that the table lies in; paths in it begin at the store's own root.

@@ -19,9 +19,9 @@ use object_store::{
 };
 
 use super::Location;
+use crate::table::commit_versions;
 
 const LOG_FOLDER: &str = "_delta_log";
-const FIRST_COMMIT: &str = "00000000000000000000.json";
 
 /// Any store, less the files of one table's log that nothing vouches for. Writes go through.
 #[derive(Debug, Clone)]
@@ -29,6 +29,11 @@ pub struct TrustedLog {
     inner: Arc<dyn ObjectStore>,
     log: Path,
     hides_checkpoints: bool,
+}
+
+/// Hints, checksums and compacted commits: engines can do without, and nothing vouches for them.
+pub(super) fn is_hint(name: &str) -> bool {
+    name == "_last_checkpoint" || name.ends_with(".crc") || name.ends_with(".compacted.json")
 }
 
 impl TrustedLog {
@@ -40,16 +45,7 @@ impl TrustedLog {
     /// Those of the store.
     pub async fn of(location: &Location) -> crate::error::Result<Location> {
         let log = location.root().clone().join(LOG_FOLDER);
-        let mut versions = Vec::new();
-        let mut names = location.store().list(Some(&log));
-        while let Some(meta) = names.try_next().await? {
-            let name = meta.location.filename().unwrap_or_default();
-            if let Some(version) = name.strip_suffix(".json").filter(|digits| digits.len() == FIRST_COMMIT.len() - 5) {
-                versions.extend(version.parse::<u64>().ok());
-            }
-        }
-        drop(names);
-        versions.sort_unstable();
+        let versions = commit_versions(location.store().as_ref(), location.root()).await?;
         let hides_checkpoints = versions.first() == Some(&0) && (0..).zip(&versions).all(|(expected, found)| expected == *found);
         location.through(Arc::new(Self { inner: location.store().clone(), log, hides_checkpoints }))
     }
@@ -57,10 +53,7 @@ impl TrustedLog {
     fn is_hidden(&self, path: &Path) -> bool {
         let Some(mut rest) = path.prefix_match(&self.log) else { return false };
         let Some(name) = rest.next().map(|part| part.as_ref().to_owned()) else { return false };
-        name == "_last_checkpoint"
-            || name.ends_with(".crc")
-            || name.ends_with(".compacted.json")
-            || self.hides_checkpoints && (name == "_sidecars" || name.contains(".checkpoint."))
+        is_hint(&name) || self.hides_checkpoints && (name == "_sidecars" || name.contains(".checkpoint."))
     }
 
     fn check(&self, path: &Path) -> Result<()> {

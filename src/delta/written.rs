@@ -24,12 +24,12 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Digests a whole file; `None` when that was cut short.
-    pub(super) async fn of(payload: PutPayload) -> Option<Self> {
+    /// Digests a whole file.
+    pub(super) async fn of(payload: PutPayload) -> Self {
         let size = u64::try_from(payload.content_length()).unwrap_or(u64::MAX);
         let bytes = Bytes::from(payload);
         let digest = Digest::of(&bytes);
-        Some(Self { size, digest, row_groups: guarded_rows(bytes).await })
+        Self { size, digest, row_groups: guarded_rows(bytes).await }
     }
 }
 

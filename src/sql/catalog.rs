@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use crate::baseline::Trust;
 use crate::delta::{LakeStore, Location};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Finds tables by the names that people use, and how to open them.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Resolver {
     /// Tables from elsewhere that the session gave a name.
     pub(super) registered: RwLock<HashMap<String, Location>>,
     /// For people: what was read without being verified, or could not be looked at.
-    pub(super) notes: Arc<RwLock<Vec<String>>>,
+    pub(super) notes: RwLock<Vec<String>>,
     /// The session whose settings count.
     pub(super) session: OnceLock<Weak<RwLock<SessionState>>>,
 }
@@ -57,6 +57,21 @@ impl Resolver {
         registered.map_or_else(|| self.location(name), Ok)
     }
 
+    /// Whose baselines count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when nobody is trusted.
+    pub(super) fn trust(&self) -> Result<&Trust> {
+        self.trust.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "no key is trusted; make one with `lakeseal keys new`, or name a file of public keys")
+        })
+    }
+
+    /// Keeps what there is to be told of a table.
+    pub(super) fn note_all(&self, table: &VerifiedTable) {
+        table.notes().iter().for_each(|note| self.note(note.clone()));
+    }
+
     /// Keeps a note, once.
     pub(super) fn note(&self, note: String) {
         let mut notes = self.notes.write();
@@ -72,7 +87,6 @@ pub(super) struct LakeSchema {
     pub(super) resolver: Arc<Resolver>,
     pub(super) names: RwLock<Vec<String>>,
     pub(super) registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
-    pub(super) notes: Arc<RwLock<Vec<String>>>,
     pub(super) suspects: Suspects,
 }
 
@@ -127,12 +141,7 @@ impl SchemaProvider for LakeSchema {
         };
         match opened {
             Ok(table) => {
-                let mut notes = self.notes.write();
-                for note in table.notes() {
-                    if !notes.contains(note) {
-                        notes.push(note.clone());
-                    }
-                }
+                self.resolver.note_all(&table);
                 let table: Arc<dyn TableProvider> = Arc::new(table);
                 self.suspects.note(&table);
                 Ok(Some(table))

@@ -66,10 +66,8 @@ impl Compared {
     /// Reads both states.
     pub(super) async fn open(&self, resolver: &Resolver) -> Result<Opened> {
         let location = resolver.location(&self.table)?;
-        let repository = Repository::new(location.store().clone(), location.root().clone());
-        let trust = resolver.trust.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Config, "no key is trusted; make one with `lakeseal keys new`, or name a file of public keys")
-        })?;
+        let repository = location.repository();
+        let trust = resolver.trust()?;
         let snapshot = table::load(location.store().as_ref(), location.root(), self.to).await.map_err(|e| e.with("table", &self.table))?;
         let sealed = baseline(&repository, trust, self.from).await.map_err(|e| e.with("table", &self.table))?;
         if sealed.statement.state.kind != snapshot.kind || sealed.statement.state.table_id != snapshot.table_id {

@@ -15,9 +15,9 @@ use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
-use super::answer::AnswerExec;
+use super::answer::in_memory;
 use super::catalog::Resolver;
-use super::lineage::{Batches, integer_of, streamed, text_of};
+use super::lineage::{integer_of, text_of};
 use super::record::{PlanFacts, fingerprint};
 use super::rows_compared::{Comparison, Found, compare};
 use super::session::{CATALOG, SCHEMA, session_config};
@@ -131,17 +131,14 @@ impl TableProvider for FunctionTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
+        _: &[Expr],
+        _: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let Some(own) = state.as_any().downcast_ref::<SessionState>() else {
             return plan_err!("verify_derivation needs a session of this process");
         };
         let outcomes = self.outcomes(own).await.map_err(external)?;
-        let batch = rows(&self.schema, &outcomes).map_err(external)?;
-        let batches = Batches::new(self.schema.clone(), move || Box::new(std::iter::once(Ok(batch.clone()))));
-        let plan = streamed(batches)?.scan(state, projection, filters, limit).await?;
-        Ok(AnswerExec::of("verify_derivation", plan))
+        in_memory(rows(&self.schema, &outcomes).map_err(external)?, projection)
     }
 }
 

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::TableType;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
+use super::answer::in_memory;
 use super::compared::{Compared, Opened, SharedResolver};
 use super::external;
 use crate::diff::{ChangedProfiles, Differ};
@@ -108,7 +108,7 @@ impl TableProvider for DriftTable {
         let rows = tokio::task::spawn_blocking(move || runtime.block_on(this.rows())).await;
         let cut_short = |e| Error::new(ErrorKind::Internal, "the comparison was cut short").caused_by(e);
         let batch = rows.map_err(cut_short).and_then(|rows| rows).map_err(external)?;
-        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned())?)
+        in_memory(batch, projection)
     }
 }
 

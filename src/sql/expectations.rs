@@ -62,7 +62,7 @@ pub async fn hold_expectations(report: &mut AuditReport, location: &Location, tr
     if report.baseline.is_none() {
         return;
     }
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     match broken(&repository, trust, now_ms).await {
         Ok(violations) if violations.is_empty() => {}
         Ok(violations) => report.add(compare_expectations(&violations)),

@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
+use super::answer::in_memory;
 use super::catalog::Resolver;
-use super::{external, hold_expectations, to_error};
-use crate::baseline::{AuditOptions, AuditReport, Auditor, Repository, SealedTable, Trust, TrustedBaseline, Verdict};
+use super::{external, hold_expectations};
+use crate::baseline::{AuditOptions, AuditReport, Auditor, SealedTable, TrustedBaseline, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
@@ -118,8 +118,8 @@ struct FunctionTable {
 impl FunctionTable {
     async fn rows(&self) -> Result<RecordBatch> {
         let location = self.resolver.location(&self.table)?;
-        let repository = Repository::new(location.store().clone(), location.root().clone());
-        let trust = self.trust()?;
+        let repository = location.repository();
+        let trust = self.resolver.trust()?;
         let columns = match self.kind {
             Kind::Audit => {
                 let clock = self.resolver.options.clock.clone();
@@ -154,12 +154,6 @@ impl FunctionTable {
         RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e))
     }
-
-    fn trust(&self) -> Result<&Trust> {
-        self.resolver.trust.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Config, "no key is trusted; make one with `lakeseal keys new`, or name a file of public keys")
-        })
-    }
 }
 
 #[async_trait]
@@ -180,8 +174,7 @@ impl TableProvider for FunctionTable {
         _: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let batch = self.rows().await.map_err(external)?;
-        let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned());
-        plan.map(|plan| plan as Arc<dyn ExecutionPlan>).map_err(|e| external(to_error(e)))
+        in_memory(batch, projection)
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
-use object_store::path::Path;
 
 use super::check;
 use super::settings::{ReadMode, VerifyMode};
@@ -17,7 +16,7 @@ use crate::baseline::{self, Finding, Outcome, Place, Repository, SealedFile, Sea
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
-use crate::table::{self, TableKind, TableSnapshot, written_as_commit};
+use crate::table::{self, TableKind, TableSnapshot, parse_commit_path, written_as_commit};
 use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, View, examine, sealed_state};
 
 /// So many files are read to place a difference that the log shows.
@@ -55,7 +54,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes });
     };
     if let Some(trust) = trust {
-        view.erased = Repository::new(location.store().clone(), location.root().clone()).erased(trust, &sealed).await?;
+        view.erased = location.repository().erased(trust, &sealed).await?;
     }
     let (found, mut findings) = found(location, options, &sealed).await?;
     baseline::excuse_purged(&mut findings, &sealed, &view.erased);
@@ -105,7 +104,7 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
 
 /// The newest baseline of `version` or an older one.
 async fn newest_until(location: &Location, trust: &Trust, version: u64) -> Result<Option<SealedTable>> {
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let all = repository.baselines(trust).await?;
     match all.into_iter().rfind(|baseline| baseline.summary.version.is_some_and(|sealed| sealed <= version)) {
         Some(baseline) => repository.sealed_table(baseline).await.map(Some),
@@ -143,7 +142,7 @@ async fn newest(
     view: &mut View,
     notes: &mut Vec<String>,
 ) -> Result<(Option<SealedTable>, Vec<Finding>)> {
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let named = |e: Error| e.with("table", location.name());
     let found = match trust {
         Some(trust) => match repository.newest_baseline(trust).await {
@@ -248,7 +247,7 @@ fn place<'a>(location: &'a Location, options: &'a TableOptions) -> Place<'a> {
 async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
     let mut findings = baseline::compare_log(&place(location, options), snapshot, sealed).await?.findings;
     if options.verify == VerifyMode::Enforce {
-        let repository = Repository::new(location.store().clone(), location.root().clone());
+        let repository = location.repository();
         baseline::compare_moved(&repository, snapshot, sealed, &mut findings).await;
         place_in_files(location, snapshot, sealed, &mut findings).await;
     }
@@ -257,7 +256,7 @@ async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSn
 
 /// Differences in what the log says of a file are often the traces of changed data: reads those files to say where.
 async fn place_in_files(location: &Location, snapshot: &TableSnapshot, sealed: &SealedTable, findings: &mut Vec<Finding>) {
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let mut named: Vec<String> = findings.iter().filter(|f| f.verdict.is_mismatch()).filter_map(|f| f.file.clone()).collect();
     named.sort();
     named.dedup();
@@ -332,7 +331,7 @@ async fn refuse_rollback(location: &Location, sealed: &SealedTable, found: Optio
     let version = sealed.statement.state.version;
     let log = location.root().clone().join("_delta_log");
     let later = match retained_names(location.store().as_ref(), &log).await? {
-        Some(names) => names.iter().any(|name| commit_version(name).is_some_and(|commit| commit > version)),
+        Some(names) => names.iter().any(|name| parse_commit_path(name).is_some_and(|(_, commit)| commit > version)),
         // A store that retains nothing cannot say what was taken away.
         None => found.is_none_or(|found| found.version != version),
     };
@@ -344,10 +343,6 @@ async fn refuse_rollback(location: &Location, sealed: &SealedTable, found: Optio
 }
 
 const LATER: &str = "commits came after the baseline, or that cannot be ruled out, and only the sealed version can be served: ask for it with SET lakeseal.read = 'sealed'";
-
-fn commit_version(path: &Path) -> Option<u64> {
-    path.filename()?.strip_suffix(".json").filter(|digits| digits.len() == 20)?.parse().ok()
-}
 
 /// Reports what the findings say, and that the sealed state is shown instead.
 fn tell(location: &Location, number: u64, findings: &[Finding], view: &View) {

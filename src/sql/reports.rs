@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DataFusionResult, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
+use super::answer::in_memory;
 use crate::verify::{Incident, Reports};
 
 pub(super) fn register(context: &SessionContext, reports: &Reports) {
@@ -54,8 +54,7 @@ impl TableProvider for Function {
         _: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let batch = RecordBatch::try_new(self.schema.clone(), columns(&self.reports.incidents()))?;
-        let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema.clone(), projection.cloned())?;
-        Ok(plan)
+        in_memory(batch, projection)
     }
 }
 

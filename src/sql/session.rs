@@ -42,7 +42,6 @@ pub struct SessionOptions {
 pub struct SealedSession {
     context: SessionContext,
     resolver: Arc<Resolver>,
-    notes: Arc<RwLock<Vec<String>>>,
     suspects: Suspects,
 }
 
@@ -66,13 +65,12 @@ impl SealedSession {
             None => Vec::new(),
         };
         let settings = options.tables.settings();
-        let notes = Arc::new(RwLock::new(Vec::new()));
         let resolver = Arc::new(Resolver {
             lake: options.lake,
             trust: options.trust,
             options: options.tables,
             registered: RwLock::default(),
-            notes: notes.clone(),
+            notes: RwLock::default(),
             session: OnceLock::new(),
         });
         let suspects = Suspects::default();
@@ -80,7 +78,6 @@ impl SealedSession {
             resolver: resolver.clone(),
             names: RwLock::new(names),
             registered: RwLock::new(HashMap::new()),
-            notes: notes.clone(),
             suspects: suspects.clone(),
         };
         let catalog = MemoryCatalogProvider::new();
@@ -101,7 +98,7 @@ impl SealedSession {
         reports::register(&context, &resolver.options.reports);
         // Set once, here: the session exists only now.
         let _ = resolver.session.set(context.state_weak_ref());
-        Ok(Self { context, resolver, notes, suspects })
+        Ok(Self { context, resolver, suspects })
     }
 
     /// DataFusion's own session.
@@ -116,7 +113,7 @@ impl SealedSession {
     /// Those of [`VerifiedTable::open`].
     pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
         let table = Arc::new(self.resolver.open(location).await?);
-        self.notes.write().extend(table.notes().iter().cloned());
+        self.resolver.note_all(&table);
         self.context.register_table(name, table.clone()).map_err(to_error)?;
         self.resolver.registered.write().insert(name.to_owned(), location.clone());
         Ok(table)
@@ -164,7 +161,7 @@ impl SealedSession {
 
     /// For people: what was read without being verified, and why, in all queries so far.
     pub fn notes(&self) -> Vec<String> {
-        self.notes.read().clone()
+        self.resolver.notes.read().clone()
     }
 }
 

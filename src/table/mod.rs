@@ -140,7 +140,7 @@ pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub(crate) use folder::partition_columns_of;
 pub(crate) use json::parse as parse_json;
 pub use load::load;
-pub(crate) use log::{commit_versions, parse_commit_path, read_commit, read_object};
+pub(crate) use log::{commit_path, commit_versions, parse_commit_path, read_commit, read_object};
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 pub use written::{add_action, written_as_commit};

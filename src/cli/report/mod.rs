@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use super::args::AuditArgs;
 use super::context::Context;
 use super::sql::session;
-use crate::baseline::{AuditReport, BaselineSummary, Repository, SealedTable, Trust};
+use crate::baseline::{AuditReport, BaselineSummary, SealedTable, Trust};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::write_whole;
@@ -66,7 +66,7 @@ pub(super) async fn write_html(
     trust: &Trust,
     context: &Context,
 ) -> Result<()> {
-    let repository = Repository::new(location.store().clone(), location.root().clone());
+    let repository = location.repository();
     let mut content = Content {
         report,
         name: location.name().to_owned(),

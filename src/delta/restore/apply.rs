@@ -11,7 +11,7 @@ use crate::clock::SharedClock;
 use crate::delta::Location;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table;
+use crate::table::{self, commit_path};
 use crate::verify::CopyAt;
 
 /// A part of an upload, in bytes.
@@ -78,7 +78,7 @@ impl RestorePlan {
         let last_ms = now.commits.iter().filter_map(|commit| commit.timestamp_ms).max().unwrap_or(i64::MIN);
         let text = commit::text(self, clock.now_ms().max(last_ms.saturating_add(1)));
         let version = now.version + 1;
-        let path = location.root().clone().join("_delta_log").join(format!("{version:020}.json"));
+        let path = commit_path(location.root(), version);
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match location.store().put_opts(&path, PutPayload::from(text), create).await {
             Ok(_) => Ok(version),

@@ -103,12 +103,6 @@ fn spelled(add: &Value, keys: &BTreeSet<&FileKey>) -> Option<LiveFile> {
     })
 }
 
-/// Hints, checksums and compacted commits: engines can do without, and nothing vouches for them.
-pub(super) fn is_hint(path: &Path) -> bool {
-    let name = path.filename().unwrap_or_default();
-    name == "_last_checkpoint" || name.ends_with(".crc") || name.ends_with(".compacted.json")
-}
-
 /// The names in the stored log.
 pub(super) async fn log_objects(location: &Location) -> Result<Vec<Path>> {
     let folder = location.root().clone().join("_delta_log");

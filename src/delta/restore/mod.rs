@@ -22,12 +22,13 @@ use serde_json::Value;
 
 use self::wanted::{Wanted, WantedFile};
 use super::Location;
+use super::trusted_log::is_hint;
 use crate::baseline::{self, Progress, SealedTable};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
-use crate::table::{self, CanonicalPath, FileKey, LiveFile, TableKind, TableSnapshot, canonical_path};
+use crate::table::{self, CanonicalPath, FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, commit_path};
 use crate::verify::{CopyAt, find_exact, sealed_state};
 
 pub use apply::Restored;
@@ -178,12 +179,12 @@ async fn log_after(location: &Location, sealed: &SealedTable, options: &RestoreO
     }
     let store = location.store().as_ref();
     let mut objects: BTreeMap<Path, CopyAt> = BTreeMap::new();
-    for path in commit::log_objects(location).await?.into_iter().filter(|path| !commit::is_hint(path)) {
+    for path in commit::log_objects(location).await?.into_iter().filter(|path| !is_hint(path.filename().unwrap_or_default())) {
         objects.insert(path.clone(), CopyAt { path, version: None });
     }
     let nowhere = Planner { location, sealed, options, log: &log };
     for (version, commit) in &sealed.commits {
-        let path = location.root().clone().join("_delta_log").join(format!("{version:020}.json"));
+        let path = commit_path(location.root(), *version);
         match nowhere.stored(&path, commit.size, commit.digest).await? {
             Stored::Intact => {}
             Stored::Elsewhere(from) => {
@@ -223,12 +224,14 @@ impl Planner<'_> {
     /// Where the bytes of `size` and `digest` are that belong to `path`.
     async fn stored(&self, path: &Path, size: u64, digest: Digest) -> Result<Stored> {
         let store = self.location.store().as_ref();
-        let others: Vec<Path> =
-            self.sealed.files.values().filter(|other| other.digest == digest).filter_map(|other| other.live.location.clone()).collect();
-        Ok(match find_exact(store, path, &others, size, digest).await? {
-            Some((copy, _)) if copy.version.is_none() && copy.path == *path => Stored::Intact,
+        let others = || {
+            let same = self.sealed.files.values().filter(|other| other.digest == digest);
+            same.filter_map(|other| other.live.location.clone()).filter(|other| other != path).collect()
+        };
+        Ok(match find_exact(store, path, others, size, digest).await? {
+            Some(copy) if copy.version.is_none() && copy.path == *path => Stored::Intact,
             Some(_) if self.options.erased.contains(&digest) => Stored::Lost("it was erased on record"),
-            Some((copy, _)) => Stored::Elsewhere(copy),
+            Some(copy) => Stored::Elsewhere(copy),
             None => Stored::Lost("no retained version and no other live object has the sealed bytes"),
         })
     }
@@ -344,7 +347,8 @@ impl Planner<'_> {
         if plan.is_empty() && forged.is_empty() {
             return Ok(());
         }
-        plan.hints = commit::log_objects(self.location).await?.into_iter().filter(commit::is_hint).collect();
+        plan.hints =
+            commit::log_objects(self.location).await?.into_iter().filter(|path| is_hint(path.filename().unwrap_or_default())).collect();
         plan.hints.extend(forged);
         Ok(())
     }
