@@ -203,12 +203,13 @@ async fn identify(config: &LakeConfig, region: &Region, root: &PrivateKey, clock
     check_empty(region).await?;
     let record =
         RegionRecord { lake: config.id, name: region.name().clone(), incarnation: IncarnationId::random()?, created_ms: clock.now_ms() };
+    let bytes = Bytes::from(record.seal(root)?);
     failpoint!("membership.before-id");
-    match region.create(&key, record.seal(root)?.into()).await? {
-        Created::Made => {}
-        Created::Exists => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is making a region there").with("region", region.name()));
-        }
+    let created = region.create(&key, bytes.clone().into()).await;
+    // The answer may be that to a repetition of what was done already.
+    if !matches!(created, Ok(Created::Made)) && region.get(&key, ID_LIMIT_BYTES).await?.as_ref() != Some(&bytes) {
+        created?;
+        return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is making a region there").with("region", region.name()));
     }
     failpoint!("membership.after-id");
     Ok(record)

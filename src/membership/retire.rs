@@ -68,7 +68,7 @@ pub async fn retire(
     let change = Change::of(after, name.clone(), keys, clock);
     let mut lake = change.open_by(config).await?;
     if lake.record.place(name).is_none() {
-        return already(&lake, change, plan, progress);
+        return already(&lake, change, plan, progress).await;
     }
     let (index, place) = change.place(&lake)?;
     if place.state == RegionState::Voting {
@@ -106,12 +106,14 @@ fn edit(places: &mut [RegionPlace], index: u8, edit: impl FnOnce(&mut RegionPlac
 }
 
 /// What is left to do when the region has left already.
-fn already(lake: &Lake, change: Change, plan: &RetirePlan, progress: &dyn MembershipProgress) -> Result<MembershipOutcome> {
+async fn already(lake: &Lake, change: Change, plan: &RetirePlan, progress: &dyn MembershipProgress) -> Result<MembershipOutcome> {
     if !lake.record.regions.iter().any(|place| place.name == plan.region) {
         return Err(Error::new(ErrorKind::InvalidInput, "the lake has no such region").with("region", &plan.region));
     }
+    // Perhaps nobody but the region that left holds the configuration so far, and whoever opens the lake without it would not learn of it.
+    let (number, regions) = (lake.record.number, change.publish(lake).await?);
+    progress.step(&MembershipStep::Published { number, regions });
     write_file(&change.config, plan.config_path.as_ref(), progress)?;
-    let number = lake.record.number;
     Ok(MembershipOutcome { config: change.config, number, sweep: SweepReport::default(), late: SweepReport::default() })
 }
 

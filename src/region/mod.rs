@@ -9,6 +9,8 @@ pub mod layout;
 mod metrics;
 mod open;
 mod set;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod watch;
 
 pub use access::{CONCURRENCY, Created, Region, RegionOptions, RequestCounts};

@@ -3,8 +3,10 @@
 //! Several clients, each a store with clocks and caches of its own, write and read a few names, while requests are late, lost, repeated,
 //! or take effect after their failure was answered; regions are down, or cut off from one client; clients pause and stop in the middle of
 //! a write. What the clients were answered must be explained by one object for each name that all of them share ([`history`]).
-//! The same seed gives the same history: `scripts/simulate.sh 1 SEED` runs it alone.
+//! The same seed gives the same history: `scripts/simulate.sh 1 SEED` runs it alone. In lakes that change, an operator adds, retires and
+//! replaces regions meanwhile ([`changes`]).
 
+mod changes;
 mod history;
 mod region;
 mod tests;
@@ -23,6 +25,7 @@ use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, UpdateVersion
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::changes::Changes;
 use self::history::{Answer, Call, Id, What, is_linearizable};
 use self::region::{Disk, Link, Outage, Weather, below, percent};
 use super::{ErasureStore, Profile};
@@ -30,7 +33,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::id::{LakeId, seeded};
 use crate::key::PrivateKey;
-use crate::region::{Quorums, Region, RegionOptions, RegionSet};
+use crate::region::{Quorums, Region, RegionOptions, RegionSet, simulated};
 use crate::register::mutant::{self, Mutant};
 
 const CLIENTS: usize = 3;
@@ -40,6 +43,8 @@ const INLINE_BYTES: u64 = 64;
 /// About how long clients are at work, in milliseconds: in half of the histories they seldom meet, in the other half they always do.
 const SLOW_MS: u64 = 20_000;
 const HURRIED_MS: u64 = 2_000;
+/// So long that leases end meanwhile, and changes of the regions go through.
+const CHANGING_MS: u64 = 360_000;
 
 /// What a lake of a simulation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ struct Lake {
     liars: u8,
     /// Whether the last region lies.
     lies: bool,
+    /// How many times an operator adds, retires or replaces a region.
+    changes: u64,
     mutant: Mutant,
 }
 
@@ -62,6 +69,8 @@ struct Report {
     /// Calls that failed and changed nothing.
     failed: u64,
     stopped: u64,
+    /// Changes of the regions that were completed.
+    changed: u64,
     /// Of all that was answered, in order.
     trace: u64,
 }
@@ -86,6 +95,8 @@ struct World {
     id: LakeId,
     key: Arc<PrivateKey>,
     disks: Vec<Arc<Disk>>,
+    /// Of a lake that changes.
+    changes: Option<Changes>,
     weather: Arc<Weather>,
     /// How many of the keys are used.
     keys: u64,
@@ -114,8 +125,15 @@ fn content(id: Id) -> Bytes {
 impl World {
     fn new(lake: Lake) -> Self {
         let start = Instant::now();
-        let disks = (0..lake.regions).map(|region| Arc::new(Disk::new(lake.lies && region + 1 == lake.regions))).collect();
-        let work_ms = if percent(50) { HURRIED_MS } else { SLOW_MS };
+        let spare = u8::try_from(lake.changes).unwrap();
+        let disks: Vec<_> = (0..lake.regions + spare).map(|region| Arc::new(Disk::new(lake.lies && region + 1 == lake.regions))).collect();
+        let work_ms = if lake.changes > 0 {
+            CHANGING_MS
+        } else if percent(50) {
+            HURRIED_MS
+        } else {
+            SLOW_MS
+        };
         let at = |ms: u64| start + Duration::from_millis(ms);
         let outages = (0..below(7)).map(|_| {
             let from = below(work_ms * 3 / 4);
@@ -129,11 +147,14 @@ impl World {
             }
         });
         let weather = Weather { outages: outages.collect(), work_ms, calm: AtomicBool::new(false) };
+        let (id, key) = (LakeId([9; 16]), Arc::new(PrivateKey::from_seed(&[7; 32])));
+        let changes = (lake.changes > 0).then(|| Changes::found(lake, id, &key, &disks));
         Self {
             lake,
-            id: LakeId([9; 16]),
-            key: Arc::new(PrivateKey::from_seed(&[7; 32])),
+            id,
+            key,
             disks,
+            changes,
             weather: Arc::new(weather),
             keys: if work_ms == HURRIED_MS { 1 + below(2) } else { 2 },
             start,
@@ -146,17 +167,24 @@ impl World {
         }
     }
 
+    /// A client's way to the disk at `region`, as long as its process is not stopped.
+    fn link(&self, client: usize, region: usize, stopped: &Arc<AtomicBool>) -> Link {
+        let (disk, weather) = (Arc::clone(&self.disks[region]), Arc::clone(&self.weather));
+        Link { disk, weather, client, region, stopped: Arc::clone(stopped) }
+    }
+
+    fn clock(&self, client: usize) -> Arc<Skewed> {
+        Arc::new(Skewed { start: self.start, by_ms: [0, 3_600_000, -3_600_000][client % 3] })
+    }
+
     /// A store as a new process has it, with a writer's key or without, and what stops the process.
-    fn open(&self, client: usize, writes: bool) -> (ErasureStore, Arc<AtomicBool>) {
+    async fn open(&self, client: usize, writes: bool) -> (ErasureStore, Arc<AtomicBool>) {
         let stopped = Arc::new(AtomicBool::new(false));
-        let regions = self.disks.iter().zip(0..).map(|(disk, index)| {
-            let link = Link {
-                disk: Arc::clone(disk),
-                weather: Arc::clone(&self.weather),
-                client,
-                region: usize::from(index),
-                stopped: Arc::clone(&stopped),
-            };
+        if let Some(changes) = &self.changes {
+            return (changes.open(self, client, writes, &stopped).await, stopped);
+        }
+        let regions = (0..self.lake.regions).map(|index| {
+            let link = self.link(client, usize::from(index), &stopped);
             let options = RegionOptions { timeout: Duration::from_secs(2) };
             Arc::new(Region::new(format!("r{index}").parse().unwrap(), index, Arc::new(link), options))
         });
@@ -164,10 +192,8 @@ impl World {
         let set = RegionSet::new(self.id, regions.collect(), quorums, vec![self.key.public()], 0).unwrap();
         let (data, parity) = [(2, 1), (2, 2), (3, 2)][usize::from(self.lake.regions) - 3];
         let profile = Profile { inline_bytes: INLINE_BYTES, segment_bytes: 640, ..Profile::new(data, parity) };
-        let by_ms = [0, 3_600_000, -3_600_000][client % 3];
-        let clock = Arc::new(Skewed { start: self.start, by_ms });
         let key = writes.then(|| Arc::clone(&self.key));
-        (ErasureStore::new(Arc::new(set), profile, key, clock).unwrap(), stopped)
+        (ErasureStore::new(Arc::new(set), profile, key, self.clock(client)).unwrap(), stopped)
     }
 
     fn tick(&self) -> u64 {
@@ -239,8 +265,8 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(world: &'a World, number: usize) -> Self {
-        let (store, stopped) = world.open(number, true);
+    async fn new(world: &'a World, number: usize) -> Self {
+        let (store, stopped) = world.open(number, true).await;
         Self { world, number, store, stopped, seen: BTreeMap::new() }
     }
 
@@ -254,6 +280,10 @@ impl<'a> Client<'a> {
                 8..11 => self.delete(stops).await,
                 11..18 => self.get().await,
                 _ => drop(self.list().await),
+            }
+            // Whoever is told so opens the lake again, at once or a little later.
+            if self.store.inner.regions.is_changed() && percent(70) {
+                (self.store, self.stopped) = self.world.open(self.number, true).await;
             }
         }
     }
@@ -269,7 +299,7 @@ impl<'a> Client<'a> {
         if outcome.is_none() {
             self.stopped.store(true, Ordering::Relaxed);
             self.world.report.lock().stopped += 1;
-            (self.store, self.stopped) = self.world.open(self.number, true);
+            (self.store, self.stopped) = self.world.open(self.number, true).await;
         }
         outcome
     }
@@ -313,7 +343,7 @@ impl<'a> Client<'a> {
     async fn get(&mut self) {
         let key = self.key();
         if percent(25) {
-            let (store, stopped) = self.world.open(self.number, false);
+            let (store, stopped) = self.world.open(self.number, false).await;
             let mut reader = Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new() };
             reader.read(key).await;
         } else {
@@ -407,11 +437,12 @@ fn run(lake: Lake, seed: u64) -> Result<Report, String> {
         (world, ended)
     });
     mutant::switch(Mutant::None);
-    if ended.is_err() {
-        return Err("a client waits for ever".into());
-    }
+    simulated::clear();
     if let Some(wrong) = world.wrong.lock().take() {
         return Err(wrong);
+    }
+    if ended.is_err() {
+        return Err("a client waits for ever".into());
     }
     let calls = world.calls.lock();
     for (key, name) in KEYS.iter().enumerate() {
@@ -427,10 +458,13 @@ fn run(lake: Lake, seed: u64) -> Result<Report, String> {
 
 async fn clients(world: &World) {
     let calls = 4 + below(5);
-    join_all((0..CLIENTS).map(|number| Client::new(world, number).live(calls))).await;
-    // Now all is quiet; what was late may still come.
-    world.weather.calm.store(true, Ordering::Relaxed);
-    let mut last = Client::new(world, CLIENTS);
+    let work = async {
+        join_all((0..CLIENTS).map(async |number| Client::new(world, number).await.live(calls).await)).await;
+        // Now all is quiet; what was late may still come.
+        world.weather.calm.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(work, changes::operate(world));
+    let mut last = Client::new(world, CLIENTS).await;
     for (key, path) in KEYS.iter().enumerate() {
         if !last.read(key).await {
             world.blame(format!("{path} cannot be read though nothing fails any more"));

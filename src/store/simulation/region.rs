@@ -48,6 +48,8 @@ pub struct Disk {
     /// Everything that was ever sent to a region that lies, oldest first.
     sent: Mutex<Vec<(Path, Bytes)>>,
     lies: bool,
+    /// Nobody reaches it any more.
+    gone: AtomicBool,
 }
 
 /// A time in which something does not work.
@@ -94,6 +96,16 @@ fn not_found(key: &Path) -> object_store::Error {
 impl Disk {
     pub fn new(lies: bool) -> Self {
         Self { lies, ..Self::default() }
+    }
+
+    /// From now on nobody reaches it.
+    pub fn fence(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// What is there before anything begins.
+    pub fn hold(&self, key: Path, bytes: Vec<u8>) {
+        self.keys.lock().insert(key, bytes.into());
     }
 
     /// Whether this answer is a lie.
@@ -169,6 +181,9 @@ impl Link {
 
     /// The way there or back: takes time, and may fail.
     async fn travel(&self) -> Result<()> {
+        if self.disk.gone.load(Ordering::Relaxed) {
+            return Err(failed("gone"));
+        }
         if self.weather.calm.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1)).await;
             return Ok(());

@@ -8,11 +8,11 @@ use crate::register::mutant::Mutant;
 /// The lake of a seed: all that the profile promises is taken in turn.
 fn lake_of(seed: u64) -> Lake {
     let (regions, liars) = [(3, 0), (4, 0), (5, 0), (4, 1), (5, 1)][usize::try_from(seed % 5).unwrap()];
-    Lake { regions, liars, lies: liars > 0, mutant: Mutant::None }
+    Lake { regions, liars, lies: liars > 0, changes: 0, mutant: Mutant::None }
 }
 
 /// Runs the histories of `count` seeds from `first` on; the sum of what came of them.
-fn run_all(first: u64, count: u64) -> Report {
+fn run_all(lake_of: fn(u64) -> Lake, first: u64, count: u64) -> Report {
     let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work = || {
@@ -32,6 +32,7 @@ fn run_all(first: u64, count: u64) -> Report {
             sum.unknown += report.unknown;
             sum.failed += report.failed;
             sum.stopped += report.stopped;
+            sum.changed += report.changed;
         }
     };
     let sums = std::thread::scope(|scope| {
@@ -46,6 +47,7 @@ fn run_all(first: u64, count: u64) -> Report {
         unknown: sum(|r| r.unknown),
         failed: sum(|r| r.failed),
         stopped: sum(|r| r.stopped),
+        changed: sum(|r| r.changed),
         trace: 0,
     };
     println!("{count} histories from seed {first} on: {all:?}");
@@ -59,15 +61,34 @@ fn caught(lake: Lake, seeds: u64) -> (u64, String) {
 }
 
 fn mutants(mutant: Mutant, regions: u8, seeds: u64) {
-    let (seed, wrong) = caught(Lake { regions, liars: 0, lies: false, mutant }, seeds);
+    let (seed, wrong) = caught(Lake { regions, liars: 0, lies: false, changes: 0, mutant }, seeds);
     println!("{mutant:?} is caught by seed {seed}: {wrong}");
 }
 
 #[test]
 fn a_thousand_histories_are_those_of_one_object_a_name() {
-    let all = run_all(0, 1000);
+    let all = run_all(lake_of, 0, 1000);
     // Else they would show nothing.
     assert!(all.done > 2000 && all.refused > 300 && all.unknown > 200 && all.stopped > 200, "{all:?}");
+}
+
+/// The lake of a seed, in which regions come and go.
+fn changing(seed: u64) -> Lake {
+    let (regions, liars) = [(3, 0), (4, 0), (5, 0), (5, 1)][usize::try_from(seed % 4).unwrap()];
+    Lake { regions, liars, lies: liars > 0, changes: 2 + seed % 3, mutant: Mutant::None }
+}
+
+#[test]
+fn histories_in_which_regions_come_and_go_are_those_of_one_object_a_name() {
+    let all = run_all(changing, 0, 200);
+    assert!(all.done > 400 && all.changed > 200, "{all:?}");
+}
+
+#[test]
+fn a_change_that_does_not_wait_for_leases_is_caught() {
+    let lake = Lake { regions: 3, liars: 0, lies: false, changes: 4, mutant: Mutant::NoWait };
+    let (seed, wrong) = caught(lake, 3000);
+    println!("{:?} is caught by seed {seed}: {wrong}", lake.mutant);
 }
 
 #[test]
@@ -107,7 +128,7 @@ fn an_open_slot_that_is_read_as_undecided_is_caught() {
 /// tag of another.
 #[test]
 fn a_liar_that_is_not_allowed_for_forks_names_but_invents_nothing() {
-    let lake = Lake { regions: 3, liars: 0, lies: true, mutant: Mutant::None };
+    let lake = Lake { regions: 3, liars: 0, lies: true, changes: 0, mutant: Mutant::None };
     let wrong: Vec<(u64, String)> = (0..400).filter_map(|seed| Some((seed, run(lake, seed).err()?))).collect();
     let forks = wrong.iter().filter(|(_, wrong)| wrong.starts_with("no one object")).count();
     assert!(forks > 0, "no fork in 400 histories");
@@ -121,5 +142,7 @@ fn a_liar_that_is_not_allowed_for_forks_names_but_invents_nothing() {
 #[ignore = "as long as one likes; scripts/simulate.sh runs it"]
 fn as_many_histories_as_asked_for() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
-    run_all(number("LAKESEAL_SIMULATE_FIRST", 0), number("LAKESEAL_SIMULATE_COUNT", 1000));
+    let (first, count) = (number("LAKESEAL_SIMULATE_FIRST", 0), number("LAKESEAL_SIMULATE_COUNT", 1000));
+    run_all(lake_of, first, count);
+    run_all(changing, first, count.div_ceil(10));
 }
