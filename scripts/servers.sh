@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 filters=("$@")
 ((${#filters[@]})) || filters=("servers::")
 run() {
-    python3 tests/servers/run.py -- cargo test "$@" --test integration "${filters[@]}" -- --nocapture --test-threads 1
+    python3 tests/servers/run.py -- cargo test "$@" --test integration -- "${filters[@]}" --nocapture --test-threads 1
 }
 
 if [[ -n "${STORE_ONLY:-}" ]]; then

