@@ -8,11 +8,12 @@
 //! audit   table state x baseline -> verdicts -> SQL, command line, report
 //! ```
 //!
-//! Each floor imports only lower ones: `error`, `id`, `clock`, `key` · `digest` · `format`, `erasure` ·
+//! Each floor imports only lower ones: `error`, `id`, `clock`, `key`, `ask` · `digest` · `format`, `erasure` ·
 //! `profile` · `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `lineage`, `diff`, `verify` · `delta` · `sql` · `cli`.
 
 mod failpoint;
 
+pub mod ask;
 pub mod clock;
 pub mod digest;
 pub mod error;

@@ -273,6 +273,7 @@ impl Auditor {
         let reads = stream::iter(files).map(|file| async move {
             let state = match self.options.incremental && observer.is_sealed_version(file).await {
                 true => FileState::Intact,
+                false if self.options.incremental => observer.compare_changed(file, &|bytes| progress.bytes(bytes)).await,
                 false => observer.compare(file, &|bytes| progress.bytes(bytes)).await,
             };
             progress.file(&file.live.key.path);

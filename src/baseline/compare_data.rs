@@ -1,22 +1,27 @@
 //! Comparison of a file's bytes with what was sealed, down to row group and column.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
 use super::changes::{self, ChangeState};
 use super::observe::Observer;
 use super::repository::Repository;
 use super::sealed::{SealedColumn, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::verdict::{Finding, Verdict};
+use crate::ask::{Unchanged, unchanged_since};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
 
 /// A column chunk larger than this is not held in memory to place a difference; its row group is named alone.
 const CHUNK_LIMIT_BYTES: u64 = 1 << 30;
+
+const CHANGED_IN_PLACE: &str = "bytes of the column chunk were changed in place";
 
 /// What reading a file came to.
 pub(super) enum FileState {
@@ -47,6 +52,35 @@ impl Observer<'_> {
         // A deletion vector's file has versions of its own.
         let whole = sealed.deleted.as_ref().is_none_or(|deleted| deleted.file.is_none());
         whole && self.store.head(location).await.is_ok_and(|meta| meta.version.as_ref() == Some(version) && meta.size == sealed.live.size)
+    }
+
+    /// As [`Self::compare`] in a store that can tell which bytes are still those of the sealed version: only others are read.
+    ///
+    /// Cost: that of [`unchanged_since`], and the column chunks that are not known to be unchanged; as [`Self::compare`] where the store
+    /// cannot tell, where another size or footer moved everything, and where bytes between the chunks changed.
+    pub(super) async fn compare_changed(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> FileState {
+        match self.try_compare_changed(sealed, progress).await {
+            Some(state) => state,
+            None => self.compare(sealed, progress).await,
+        }
+    }
+
+    async fn try_compare_changed(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> Option<FileState> {
+        let (location, version) = (sealed.live.location.as_ref()?, sealed.version.as_ref()?);
+        let unchanged = unchanged_since(self.store, location, version).await.ok()??;
+        if unchanged.size != sealed.live.size {
+            return None;
+        }
+        let mut findings = Vec::new();
+        if !unchanged.covers(&(0..sealed.live.size)) {
+            let moved = self.moved_chunks(sealed, location, Some(&unchanged), progress).await.ok()?;
+            if !moved.footer_intact || moved.chunks.is_empty() {
+                return None;
+            }
+            findings = moved.findings(sealed, CHANGED_IN_PLACE);
+        }
+        findings.extend(self.compare_vector(sealed).await.ok()?);
+        Some(if findings.is_empty() { FileState::Intact } else { FileState::Differs(findings) })
     }
 
     async fn try_compare(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> Result<FileState> {
@@ -82,9 +116,9 @@ impl Observer<'_> {
 
     async fn place(&self, sealed: &SealedFile, location: &Path, size: u64) -> Result<Vec<Finding>> {
         let path = &sealed.live.key.path;
-        let in_place = if size == sealed.live.size { self.moved_chunks(sealed, location).await? } else { Moved::default() };
+        let in_place = if size == sealed.live.size { self.moved_chunks(sealed, location, None, &|_| {}).await? } else { Moved::default() };
         if size == sealed.live.size && in_place.footer_intact && !in_place.chunks.is_empty() {
-            return Ok(in_place.findings(sealed, "bytes of the column chunk were changed in place"));
+            return Ok(in_place.findings(sealed, CHANGED_IN_PLACE));
         }
         let stated = LiveFile { size, stats: None, ..sealed.live.clone() };
         let observer = Observer { rows: sealed.rows_encoding.is_some(), ..*self };
@@ -93,7 +127,7 @@ impl Observer<'_> {
             Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
                 let size_note =
                     if size == sealed.live.size { String::new() } else { format!(" (sealed {} bytes, found {size})", sealed.live.size) };
-                let mut findings = in_place.findings(sealed, "bytes of the column chunk were changed in place");
+                let mut findings = in_place.findings(sealed, CHANGED_IN_PLACE);
                 findings.push(Finding::new(Verdict::Modified, format!("it can no longer be decoded{size_note}: {e}")).file(path));
                 Ok(findings)
             }
@@ -101,8 +135,22 @@ impl Observer<'_> {
         }
     }
 
-    /// The column chunks whose sealed byte ranges hold other bytes now.
-    async fn moved_chunks(&self, sealed: &SealedFile, location: &Path) -> Result<Moved> {
+    /// The column chunks whose sealed byte ranges hold other bytes now. What is known to be unchanged is not read.
+    async fn moved_chunks(
+        &self,
+        sealed: &SealedFile,
+        location: &Path,
+        unchanged: Option<&Unchanged>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Moved> {
+        let differs = |range: Range<u64>, digest: Digest| async move {
+            if unchanged.is_some_and(|unchanged| unchanged.covers(&range)) {
+                return Ok::<_, Error>(false);
+            }
+            let found = self.chunk(location, unchanged, range).await?;
+            progress(found.len() as u64);
+            Ok(Digest::of(&found) != digest)
+        };
         let mut moved = Moved { footer_intact: true, chunks: Vec::new() };
         let mut last = 0;
         for group in &sealed.row_groups {
@@ -111,17 +159,22 @@ impl Observer<'_> {
                 if column.bytes.end - column.bytes.start > CHUNK_LIMIT_BYTES || column.bytes.end > sealed.live.size {
                     continue;
                 }
-                let found = self.store.get_range(location, column.bytes.clone()).await?;
-                if Digest::of(&found) != column.digest {
+                if differs(column.bytes.clone(), column.digest).await? {
                     moved.chunks.push((group.ordinal, column.name.clone()));
                 }
             }
         }
         if last < sealed.live.size {
-            let footer = self.store.get_range(location, last..sealed.live.size).await?;
-            moved.footer_intact = Digest::of(&footer) == sealed.footer;
+            moved.footer_intact = !differs(last..sealed.live.size, sealed.footer).await?;
         }
         Ok(moved)
+    }
+
+    /// A range of a file: of the version that was compared, where one was.
+    async fn chunk(&self, location: &Path, unchanged: Option<&Unchanged>, range: Range<u64>) -> Result<Bytes> {
+        let Some(unchanged) = unchanged else { return Ok(self.store.get_range(location, range).await?) };
+        let (range, version) = (Some(GetRange::Bounded(range)), Some(unchanged.version.clone()));
+        Ok(self.store.get_opts(location, GetOptions { range, version, ..GetOptions::default() }).await?.bytes().await?)
     }
 }
 

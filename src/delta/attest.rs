@@ -22,7 +22,7 @@ use url::Url;
 
 use super::operation::{Operation, engine_versions, user_name};
 use super::scheme::lake_url;
-use super::written::{Written, WrittenUpload};
+use super::written::{self, Behind, Pending, WrittenUpload};
 use super::{LakeStore, Location};
 use crate::baseline::{
     ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, SEAL_FOLDER, attestation_envelope, attestation_names,
@@ -33,7 +33,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::key::Signer;
-use crate::lineage::{CommitActions, Lineage, Output};
+use crate::lineage::{CommitActions, Lineage};
+use crate::store::DigestWanted;
 use crate::table::{self, CanonicalPath, parse_commit_path, read_commit};
 
 /// Files whose digests are remembered until a commit names them.
@@ -52,7 +53,8 @@ struct Shared {
     key: Arc<dyn Signer>,
     clock: SharedClock,
     naming: Naming,
-    written: Mutex<LruCache<Path, Written>>,
+    written: Mutex<LruCache<Path, Pending>>,
+    behind: Behind,
     known: Mutex<LruCache<Path, Known>>,
 }
 
@@ -76,7 +78,7 @@ impl AttestingStore {
     fn new(inner: Arc<dyn ObjectStore>, key: Arc<dyn Signer>, clock: SharedClock, naming: Naming) -> Self {
         let written = Mutex::new(LruCache::new(WRITTEN_FILES));
         let known = Mutex::new(LruCache::new(KNOWN_TABLES));
-        Self { inner, shared: Arc::new(Shared { key, clock, naming, written, known }) }
+        Self { inner, shared: Arc::new(Shared { key, clock, naming, written, behind: Behind::default(), known }) }
     }
 
     /// `lake`, with every commit to any of its tables attested by `key`.
@@ -113,7 +115,7 @@ impl AttestingStore {
             Some(operation) => operation.0.lineage().await,
             None => actions.lineage(&uri, version),
         };
-        self.complete(&mut lineage, &root, &actions);
+        self.complete(&mut lineage, &root, &actions).await;
         let commit = AttestedCommit::of(table_id.clone(), uri, version, &bytes, previous);
         let name = AttestationName { version, commit: commit.commit, key: self.shared.key.public().id() };
         let envelope = self.envelope(commit, lineage).await?;
@@ -162,14 +164,19 @@ impl AttestingStore {
     }
 
     /// Adds what this store knows: which files were written, when, by which versions.
-    fn complete(&self, lineage: &mut Lineage, root: &Path, actions: &CommitActions) {
-        let mut written = self.shared.written.lock();
+    async fn complete(&self, lineage: &mut Lineage, root: &Path, actions: &CommitActions) {
         lineage.outputs = actions.outputs();
         for output in &mut lineage.outputs {
             let place = CanonicalPath::Inside(output.path.clone()).location(root);
+            let pending = place.and_then(|place| self.shared.written.lock().get(&place).cloned());
+            let known = match pending {
+                Some(pending) => pending.await,
+                None => None,
+            };
             // Only what was written as the commit says it is.
-            if let Some(known) = place.and_then(|place| written.get(&place)).filter(|known| known.size == output.size) {
-                *output = Output { digest: Some(known.digest), row_groups: known.row_groups.clone(), ..output.clone() };
+            if let Some(known) = known.filter(|known| known.size == output.size) {
+                output.digest = Some(known.digest);
+                output.row_groups = known.row_groups;
             }
         }
         let engine = engine_versions();
@@ -249,22 +256,27 @@ impl ObjectStore for AttestingStore {
                 }
             };
         }
-        let written = is_data(location).then(|| Written::of(payload.clone()));
-        let result = self.inner.put_opts(location, payload, options).await?;
-        if let Some(written) = written {
-            let written = written.await;
-            self.shared.written.lock().put(location.clone(), written);
+        if !is_data(location) {
+            return self.inner.put_opts(location, payload, options).await;
         }
+        let (result, pending) = written::put(&self.inner, location, payload, options, &self.shared.behind).await?;
+        self.shared.written.lock().put(location.clone(), pending);
         Ok(result)
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
-        let upload = self.inner.put_multipart_opts(location, options).await?;
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        mut options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
         if !is_data(location) {
-            return Ok(upload);
+            return self.inner.put_multipart_opts(location, options).await;
         }
+        let wanted = DigestWanted::default();
+        options.extensions.insert(wanted.clone());
+        let upload = self.inner.put_multipart_opts(location, options).await?;
         let (shared, location) = (self.shared.clone(), location.clone());
-        Ok(Box::new(WrittenUpload::new(upload, move |written| drop(shared.written.lock().put(location.clone(), written)))))
+        Ok(Box::new(WrittenUpload::new(upload, wanted, move |pending| drop(shared.written.lock().put(location.clone(), pending)))))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use futures::TryStreamExt as _;
-use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStoreExt as _};
 
 use super::change::{Change, Sink};
 use super::differ::{Differ, whole};
 use super::pool::Part;
 use super::side::{Piece, Side};
+use crate::ask::unchanged_since;
 use crate::baseline::SealedFile;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -59,8 +61,8 @@ impl Comparison<'_> {
         self.groups(sealed, found, &differing, sink).await
     }
 
-    /// Hashes the file as it is, in one pass, and says which sealed column chunks have other bytes, and whether what comes after them,
-    /// the footer included, is as sealed. Of a file of another size nothing is said but that.
+    /// Hashes what of the file the store does not know to be as it was sealed, or all of it in one pass. Says which sealed column chunks have
+    /// other bytes, and whether what comes after them, the footer included, is as sealed. Of a file of another size nothing is said but that.
     pub(super) async fn chunks(&self) -> Result<(Differing, bool)> {
         let mut differing = Differing::new();
         let Some(location) = self.file.live.location.as_ref().filter(|_| self.size == self.file.live.size) else {
@@ -72,6 +74,57 @@ impl Comparison<'_> {
         }
         let last = ranges.iter().map(|(range, ..)| range.end).max().unwrap_or_default();
         ranges.push((last..self.size, self.file.footer, None));
+        let digests = match self.suspects(location, &ranges).await? {
+            Some(digests) => digests,
+            None => self.all_digests(location, &ranges).await?,
+        };
+        let mut tail_intact = true;
+        for ((_, sealed, place), found) in ranges.iter().zip(digests) {
+            if found.is_none_or(|found| found == *sealed) {
+                continue;
+            }
+            match place {
+                Some((group, leaf)) => {
+                    let root = leaf.split('.').next().unwrap_or(leaf);
+                    differing.entry(*group).or_default().insert(self.root_name(leaf, root));
+                }
+                None => tail_intact = false,
+            }
+        }
+        Ok((differing, tail_intact))
+    }
+
+    /// The digests of the ranges that the store does not know to be as they were sealed; `None` for the others. Nothing when it cannot
+    /// tell, or when most of the file would be read anyway.
+    async fn suspects(&self, location: &Path, ranges: &[Hashed<'_>]) -> Result<Option<Vec<Option<Digest>>>> {
+        let store = &**self.differ.repository.store();
+        let Some(version) = &self.file.version else { return Ok(None) };
+        // Why it could not tell is found out by whoever reads.
+        let Ok(Some(unchanged)) = unchanged_since(store, location, version).await else { return Ok(None) };
+        let suspect = |range: &Range<u64>| !unchanged.covers(range);
+        let bytes: u64 = ranges.iter().filter(|(range, ..)| suspect(range)).map(|(range, ..)| range.end - range.start).sum();
+        if unchanged.size != self.size || bytes > self.size / 2 {
+            return Ok(None);
+        }
+        let mut digests = Vec::with_capacity(ranges.len());
+        for (range, ..) in ranges {
+            if !suspect(range) {
+                digests.push(None);
+                continue;
+            }
+            let (part, version) = (Some(GetRange::Bounded(range.clone())), Some(unchanged.version.clone()));
+            let mut stream = store.get_opts(location, GetOptions { range: part, version, ..GetOptions::default() }).await?.into_stream();
+            let mut hasher = blake3::Hasher::new();
+            while let Some(bytes) = stream.try_next().await? {
+                hasher.update(&bytes);
+            }
+            digests.push(Some(Digest(*hasher.finalize().as_bytes())));
+        }
+        Ok(Some(digests))
+    }
+
+    /// The digests of all ranges, in one pass over the file.
+    async fn all_digests(&self, location: &Path, ranges: &[Hashed<'_>]) -> Result<Vec<Option<Digest>>> {
         let mut hashers: Vec<_> = ranges.iter().map(|_| blake3::Hasher::new()).collect();
         let mut stream = self.differ.repository.store().get(location).await?.into_stream();
         let mut position = 0_u64;
@@ -92,20 +145,13 @@ impl Comparison<'_> {
             first += order.iter().skip(first).take_while(|at| done(at)).count();
             position = end;
         }
-        let mut tail_intact = position == self.size;
-        for ((_, sealed, place), hasher) in ranges.iter().zip(&hashers) {
-            if Digest(*hasher.finalize().as_bytes()) == *sealed {
-                continue;
-            }
-            match place {
-                Some((group, leaf)) => {
-                    let root = leaf.split('.').next().unwrap_or(leaf);
-                    differing.entry(*group).or_default().insert(self.root_name(leaf, root));
-                }
-                None => tail_intact = false,
-            }
-        }
-        Ok((differing, tail_intact))
+        // A file that is longer or shorter than it said has no footer where it was sealed.
+        let is_whole = position == self.size;
+        let digest = |((_, _, place), hasher): (&Hashed<'_>, &blake3::Hasher)| match place {
+            None if !is_whole => Some(Digest([0; Digest::LEN])),
+            _ => Some(Digest(*hasher.finalize().as_bytes())),
+        };
+        Ok(ranges.iter().zip(&hashers).map(digest).collect())
     }
 
     /// The top-level column of a leaf; names of columns may have dots themselves.

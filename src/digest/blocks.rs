@@ -101,6 +101,12 @@ impl BlockList {
         found == *expected
     }
 
+    /// The blocks in which two strings of one length differ.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        let same_length = self.len == other.len;
+        (0..self.values.len()).filter(move |at| !same_length || self.values.get(*at) != other.values.get(*at))
+    }
+
     /// Verifies `bytes`, which begin at block `first` and cover whole blocks, and names the first block that differs.
     pub fn first_bad_block(&self, first: usize, bytes: &[u8]) -> Option<usize> {
         if bytes.is_empty() {

@@ -17,6 +17,7 @@ mod copy;
 mod decide;
 mod decode;
 mod delete;
+mod digest_wanted;
 mod get;
 mod handover;
 mod hedge;
@@ -44,6 +45,7 @@ mod segment;
 mod simulation;
 mod streamed;
 mod survey;
+mod unchanged;
 mod upload;
 mod versions;
 
@@ -67,6 +69,7 @@ use tracing::{Instrument as _, debug_span};
 
 pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
+pub use self::digest_wanted::{DigestWanted, StoredDigest};
 pub use self::handover::HandedOver;
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};

@@ -14,6 +14,7 @@ use tracing::{Instrument as _, debug_span};
 
 use super::Inner;
 use super::decide::{Condition, Draft};
+use super::digest_wanted::DigestWanted;
 use super::put::result;
 use super::resolve::Version;
 use super::streamed;
@@ -31,6 +32,7 @@ pub(super) struct Multipart {
     path: Path,
     write_id: WriteId,
     attributes: Attributes,
+    wanted: Option<DigestWanted>,
     parts: Option<mpsc::UnboundedSender<Part>>,
     worker: Option<JoinHandle<(Uploader, Result<()>)>>,
 }
@@ -50,6 +52,7 @@ impl Multipart {
             inner: Arc::clone(inner),
             path: path.clone(),
             write_id,
+            wanted: DigestWanted::promise(&options.extensions),
             attributes: options.attributes,
             parts: Some(parts),
             worker: Some(tokio::spawn(work(upload, queue))),
@@ -141,6 +144,9 @@ impl MultipartUpload for Multipart {
     async fn complete(&mut self) -> object_store::Result<PutResult> {
         let span = debug_span!("complete", path = %self.path, write_id = %self.write_id);
         let version = self.decide().instrument(span).await.map_err(|e| e.into_object_store(&self.path))?;
+        if let Some(wanted) = &self.wanted {
+            wanted.answer(&version.manifest);
+        }
         Ok(result(&version))
     }
 

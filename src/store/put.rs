@@ -8,6 +8,7 @@ use object_store::{Attributes, PutOptions, PutPayload, PutResult};
 
 use super::Inner;
 use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, next_slot};
+use super::digest_wanted::DigestWanted;
 use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
@@ -17,6 +18,7 @@ use crate::format::manifest::Content;
 use crate::id::WriteId;
 
 pub(super) async fn put(inner: &Arc<Inner>, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    let wanted = DigestWanted::promise(&options.extensions);
     let condition = Condition::of(options.mode)?;
     let size = payload.content_length() as u64;
     let version = if size <= inner.inline_limit(path) {
@@ -24,6 +26,9 @@ pub(super) async fn put(inner: &Arc<Inner>, path: &Path, payload: PutPayload, op
     } else {
         put_sharded(inner, path, payload, options.attributes, &condition).await?
     };
+    if let Some(wanted) = wanted {
+        wanted.answer(&version.manifest);
+    }
     Ok(result(&version))
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use object_store::path::Path;
 use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
@@ -36,6 +37,16 @@ struct Fetched {
     held: Held,
     /// By which it is to be verified before it is used, if it was not.
     unverified: Option<Arc<BlockList>>,
+}
+
+/// Where a shard lies and what it is.
+struct Stored {
+    root: Digest,
+    region: Arc<Region>,
+    key: Path,
+    len: u64,
+    /// Bytes of the block list before it.
+    header: u64,
 }
 
 type Fetch = BoxFuture<'static, (usize, Result<Fetched>)>;
@@ -139,24 +150,43 @@ impl Segment {
         }
     }
 
-    /// Fetches whole blocks of one shard, the block list and the ranges in one request. Data shards are verified; of parity, the list.
-    async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Fetched> {
+    fn stored(&self, shard: usize) -> Result<Stored> {
         let (root, region) = self.root_and_region(shard)?;
         let region = self
             .inner
             .regions
             .region(region)
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a manifest names a region that is not in the lake"))?;
-        let manifest = &self.version.manifest;
         let slot = self.sharded().map_or(0, |sharded| sharded.shard_slot);
-        let key = shard_key(&manifest.write_id, slot, self.index, shard)?;
+        let key = shard_key(&self.version.manifest.write_id, slot, self.index, shard)?;
         let len = self.shape.shard_len(shard);
-        let header = len.div_ceil(BLOCK) * Digest::LEN as u64;
-        let known = match header {
+        Ok(Stored { root, region: Arc::clone(region), key, len, header: len.div_ceil(BLOCK) * Digest::LEN as u64 })
+    }
+
+    fn known_list(&self, root: Digest, len: u64, header: u64) -> Result<Option<Arc<BlockList>>> {
+        match header {
             // A shard of one block is its own list.
-            32 => Some(Arc::new(BlockList::from_bytes(&root.0, len, root)?)),
-            _ => self.inner.lists.lock().get(&root).map(Arc::clone),
-        };
+            32 => Ok(Some(Arc::new(BlockList::from_bytes(&root.0, len, root)?))),
+            _ => Ok(self.inner.lists.lock().get(&root).map(Arc::clone)),
+        }
+    }
+
+    /// The block list of one shard, which belongs to the root in the manifest. Cost: one GET, if it is not remembered.
+    pub(super) async fn block_list(&self, shard: usize) -> Result<Arc<BlockList>> {
+        let Stored { root, region, key, len, header } = self.stored(shard)?;
+        if let Some(known) = self.known_list(root, len, header)? {
+            return Ok(known);
+        }
+        let stored = region.get_ranges(&key, &[0..header]).await?.pop().unwrap_or_default();
+        let list = Arc::new(BlockList::from_bytes(&stored, len, root)?);
+        self.inner.lists.lock().put(root, Arc::clone(&list));
+        Ok(list)
+    }
+
+    /// Fetches whole blocks of one shard, the block list and the ranges in one request. Data shards are verified; of parity, the list.
+    async fn fetch(self, shard: usize, ranges: Vec<Range<u64>>) -> Result<Fetched> {
+        let Stored { root, region, key, len, header } = self.stored(shard)?;
+        let known = self.known_list(root, len, header)?;
         let mut request: Vec<Range<u64>> = ranges.iter().map(|range| range.start + header..range.end + header).collect();
         if known.is_none() {
             request.insert(0, 0..header);

@@ -3,30 +3,16 @@
 //! The question travels in the extensions of a get, which decorators pass on. A store that retains versions answers it; any other
 //! ignores it, and so no answer says that nothing is retained.
 
-use std::fmt;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{Extensions, GetOptions, ObjectStore};
-use parking_lot::Mutex;
+use object_store::{GetOptions, ObjectStore};
 
 use super::Inner;
 use super::versions::{VersionInfo, VersionState};
+use crate::ask::{Question, Unchanged, ask};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The question in a get's extensions, and the answer, once a store gave one.
-#[derive(Debug, Clone, Default)]
-struct Question<T>(Arc<Mutex<Option<Result<T>>>>);
-
-async fn ask<T: fmt::Debug + Clone + Default + Send + Sync + 'static>(store: &dyn ObjectStore, path: &Path) -> Option<Result<T>> {
-    let question = Question::<T>::default();
-    let mut extensions = Extensions::new();
-    extensions.insert(question.clone());
-    // The head itself may well fail: the object may be gone.
-    let _ = store.get_opts(path, GetOptions { head: true, extensions, ..GetOptions::default() }).await;
-    question.0.lock().take()
-}
 
 /// The versions of `path` that `store` retains, newest first, tombstones and collected ones included; `None` when it is no store that
 /// retains versions. An object that never was has none.
@@ -36,7 +22,7 @@ async fn ask<T: fmt::Debug + Clone + Default + Send + Sync + 'static>(store: &dy
 /// # Errors
 /// [`ErrorKind::Unavailable`] when too few regions answer.
 pub async fn retained_versions(store: &dyn ObjectStore, path: &Path) -> Result<Option<Vec<VersionInfo>>> {
-    match ask::<Vec<VersionInfo>>(store, path).await {
+    match ask::<Vec<VersionInfo>>(store, path, None).await {
         None => Ok(None),
         Some(Ok(versions)) => Ok(Some(versions)),
         Some(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Some(Vec::new())),
@@ -56,14 +42,18 @@ pub async fn readable_versions(store: &dyn ObjectStore, path: &Path, size: u64) 
 
 impl Inner {
     /// Answers the question that `options` carries, if it carries one.
-    pub(super) async fn answer(&self, path: &Path, options: &GetOptions) {
+    pub(super) async fn answer(self: &Arc<Self>, path: &Path, options: &GetOptions) {
         if let Some(question) = options.extensions.get::<Question<Vec<VersionInfo>>>() {
             let versions = self.versions(path).await;
-            *question.0.lock() = Some(versions);
+            question.answer(versions);
         }
         if let Some(question) = options.extensions.get::<Question<Vec<Path>>>() {
             let names = self.names_ever(path).await;
-            *question.0.lock() = Some(names);
+            question.answer(names);
+        }
+        if let (Some(question), Some(version)) = (options.extensions.get::<Question<Unchanged>>(), &options.version) {
+            let unchanged = self.unchanged_since(path, version).await;
+            question.answer(unchanged);
         }
     }
 }
@@ -78,7 +68,7 @@ const NAMES_LIMIT: usize = 1_000_000;
 /// # Errors
 /// [`ErrorKind::Unavailable`] when too few regions answer, [`ErrorKind::Unsupported`] for more names than a million.
 pub async fn retained_names(store: &dyn ObjectStore, prefix: &Path) -> Result<Option<Vec<Path>>> {
-    ask(store, prefix).await.transpose()
+    ask(store, prefix, None).await.transpose()
 }
 
 impl Inner {
