@@ -3,6 +3,7 @@
 //! Whatever lies under `_seal/attestations/` counts only with a valid signature of a writer's key, and only for the commit whose exact
 //! bytes it names. One that names no commit is an orphan: an attempt that lost, or that stopped before its commit.
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -240,21 +241,32 @@ pub async fn read_attestation(
     name: &AttestationName,
     keys: &[VerifyingKey],
 ) -> Result<Option<Attestation>> {
-    let Some(key) = keys.iter().find(|key| key.id() == name.key) else { return Ok(None) };
-    let envelope = match read_object(store, &name.path(root), ATTESTATION_LIMIT_BYTES).await {
-        Ok(bytes) => bytes,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let (key, of) = (*key, *name);
-    // Verifying and parsing take longer than reading: many at a time take all processors.
-    let opened = tokio::task::spawn_blocking(move || open_as(&key, &envelope, &of)).await;
+    let Some(key) = keys.iter().find(|key| key.id() == name.key).copied() else { return Ok(None) };
+    let Some(envelope) = attestation_bytes(store, root, name).await? else { return Ok(None) };
+    let of = *name;
+    let opened = tokio::task::spawn_blocking(move || open_attestation(&key, &envelope, &of)).await;
     opened
         .map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
         .map_err(|e| e.with("attestation", name.path(root)))
 }
 
-fn open_as(key: &VerifyingKey, envelope: &[u8], name: &AttestationName) -> Result<Option<Attestation>> {
+/// What is stored under this name, whoever put it there; `None` when that is nothing, or too long. Cost: one GET.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn attestation_bytes(store: &dyn ObjectStore, root: &Path, name: &AttestationName) -> Result<Option<Bytes>> {
+    match read_object(store, &name.path(root), ATTESTATION_LIMIT_BYTES).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`read_attestation`], from bytes that were read. Takes longer than reading them: not for a thread that others wait for.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for signed statements of a later format.
+pub(crate) fn open_attestation(key: &VerifyingKey, envelope: &[u8], name: &AttestationName) -> Result<Option<Attestation>> {
     let Some(statement) = open_envelope(key, envelope) else { return Ok(None) };
     match Attestation::parse(&statement) {
         Ok(found) => Ok(Some(found).filter(|found| found.commit.version == name.version && found.commit.commit == name.commit)),

@@ -49,6 +49,7 @@ pub use attestation::{
     ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, PROVENANCE_TYPE, attestation_envelope, attestation_names,
     read_attestation,
 };
+pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
 pub use compare::{
     LogComparison, Place, compare_log, compare_state, compare_statement, compare_term, describes_the_same, is_sealed_location,

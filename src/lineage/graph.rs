@@ -4,6 +4,7 @@
 //! each file once, so that cycles (a table that is written from itself) end.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::record::InputKind;
 use super::table::CommitLineage;
@@ -90,8 +91,9 @@ struct Node {
 pub struct Graph {
     tables: Vec<(String, InputKind)>,
     table_index: HashMap<String, TableIndex>,
-    files: Vec<(TableIndex, Box<str>)>,
-    file_index: HashMap<(TableIndex, Box<str>), FileIndex>,
+    files: Vec<(TableIndex, Arc<str>)>,
+    /// By table, then by path.
+    file_index: Vec<HashMap<Arc<str>, FileIndex>>,
     operations: Vec<String>,
     commits: Vec<Node>,
     by_table: HashMap<TableIndex, Vec<CommitIndex>>,
@@ -201,13 +203,18 @@ impl Graph {
     }
 
     fn file(&mut self, table: TableIndex, path: &str) -> FileIndex {
-        let key = (table, Box::from(path));
-        if let Some(known) = self.file_index.get(&key) {
-            return *known;
+        let at = slot(table);
+        if self.file_index.len() <= at {
+            self.file_index.resize_with(at.saturating_add(1), HashMap::new);
         }
         let new = index(self.files.len());
-        self.files.push(key.clone());
-        self.file_index.insert(key, new);
+        let Some(known) = self.file_index.get_mut(at) else { return new };
+        if let Some(known) = known.get(path) {
+            return *known;
+        }
+        let path: Arc<str> = path.into();
+        known.insert(path.clone(), new);
+        self.files.push((table, path));
         new
     }
 
@@ -225,7 +232,7 @@ impl Graph {
         let missing = |what: &str| Error::new(ErrorKind::NotFound, what).with("table", &start.table);
         let table = *self.table_index.get(&start.table).ok_or_else(|| missing("no lineage speaks of the table"))?;
         let Some(path) = &start.file else { return Ok((table, None)) };
-        let file = self.file_index.get(&(table, Box::from(path.as_str())));
+        let file = self.file_index.get(slot(table)).and_then(|files| files.get(path.as_str()));
         let file =
             *file.ok_or_else(|| missing("no lineage speaks of the file: see `lineage` for the files that it knows").with("file", path))?;
         Ok((table, Some(file)))

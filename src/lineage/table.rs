@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::derive::CommitActions;
 use super::record::Lineage;
-use crate::baseline::{Attestation, AttestationName, attestation_names, read_attestation};
+use crate::baseline::{AttestationName, AttestedCommit, attestation_bytes, attestation_names, open_attestation};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, VerifyingKey};
@@ -16,6 +18,9 @@ use crate::table::{commit_versions, read_commit};
 
 /// Requests in flight while lineage is read.
 const CONCURRENCY: usize = 16;
+/// Commits whose attestations are opened by one thread at a time, and the bytes of attestations with which there are fewer.
+const BATCH_COMMITS: usize = 64;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Where to look, and whom to believe.
 #[derive(Debug, Clone, Copy)]
@@ -76,21 +81,10 @@ pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut
     let mut versions: Vec<u64> = commits.iter().chain(names.keys()).copied().filter(|version| *version <= newest).collect();
     versions.sort_unstable();
     versions.dedup();
-    // Attestations are fetched ahead; which of several is the commit's own is told on arrival.
-    let names = &names;
-    let fetches = stream::iter(versions.iter().rev().copied()).map(move |version| async move {
-        let mut found = Vec::new();
-        for name in names.get(&version).into_iter().flatten() {
-            if let Some(attestation) = read_attestation(source.store, source.root, name, source.writers).await? {
-                found.push((name.key, attestation));
-            }
-        }
-        Ok::<_, Error>((version, found))
-    });
-    let mut fetched = fetches.buffered(CONCURRENCY);
+    let mut opened = opened(source, &names, versions);
     let (mut expected, mut above) = (None, newest.saturating_add(1));
     let mut forgotten = Vec::new();
-    while let Some((version, candidates)) = fetched.try_next().await? {
+    while let Some((version, candidates)) = opened.try_next().await? {
         if version.saturating_add(1) != above {
             expected = None;
             forgotten.push((version.saturating_add(1), above.saturating_sub(1)));
@@ -114,6 +108,90 @@ pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut
     Ok(joined(forgotten))
 }
 
+/// An attestation whose signature is good, and which may be that of the commit.
+struct Candidate {
+    key: KeyId,
+    commit: AttestedCommit,
+    lineage: Result<Lineage>,
+}
+
+/// What is stored of one version's attestations: key, name and bytes.
+type Fetched = (u64, Vec<(VerifyingKey, AttestationName, Bytes)>);
+
+/// The attestations of `versions`, newest first: fetched ahead, and opened by many on all processors.
+///
+/// Verifying and parsing take longer than reading. So that handing them over does not, some are opened at a time.
+fn opened<'a>(
+    source: LineageSource<'a>,
+    names: &'a BTreeMap<u64, Vec<AttestationName>>,
+    versions: Vec<u64>,
+) -> BoxStream<'a, Result<(u64, Vec<Candidate>)>> {
+    let keys: Vec<(KeyId, VerifyingKey)> = source.writers.iter().map(|key| (key.id(), *key)).collect();
+    let fetches = stream::iter(versions.into_iter().rev()).map(move |version| {
+        let named: Vec<(VerifyingKey, AttestationName)> = names
+            .get(&version)
+            .into_iter()
+            .flatten()
+            .filter_map(|name| Some((keys.iter().find(|(id, _)| *id == name.key)?.1, *name)))
+            .collect();
+        async move {
+            let mut found = Vec::with_capacity(named.len());
+            for (key, name) in named {
+                if let Some(bytes) = attestation_bytes(source.store, source.root, &name).await? {
+                    found.push((key, name, bytes));
+                }
+            }
+            Ok::<Fetched, Error>((version, found))
+        }
+    });
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    batches(fetches.buffered(CONCURRENCY).boxed())
+        .map(|batch| async move {
+            let batch = batch?;
+            let opened = tokio::task::spawn_blocking(move || open_all(batch)).await;
+            opened.map_err(|e| Error::new(ErrorKind::Internal, "verifying attestations was cut short").caused_by(e))?
+        })
+        .buffered(threads.saturating_add(1))
+        .map_ok(|opened| stream::iter(opened.into_iter().map(Ok)))
+        .try_flatten()
+        .boxed()
+}
+
+/// Gathers what is fetched until there is enough to be opened together.
+fn batches<'a>(fetched: BoxStream<'a, Result<Fetched>>) -> impl Stream<Item = Result<Vec<Fetched>>> + Send + 'a {
+    stream::unfold(Some(fetched), |fetched| async move {
+        let mut fetched = fetched?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            match fetched.next().await {
+                Some(Ok(one)) => {
+                    bytes += one.1.iter().map(|(.., bytes)| bytes.len()).sum::<usize>();
+                    batch.push(one);
+                    if batch.len() >= BATCH_COMMITS || bytes >= BATCH_BYTES {
+                        return Some((Ok(batch), Some(fetched)));
+                    }
+                }
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => return (!batch.is_empty()).then_some((Ok(batch), None)),
+            }
+        }
+    })
+}
+
+fn open_all(batch: Vec<Fetched>) -> Result<Vec<(u64, Vec<Candidate>)>> {
+    let open = |(key, name, bytes): (VerifyingKey, AttestationName, Bytes)| {
+        let opened = open_attestation(&key, &bytes, &name).map_err(|e| e.with("commit", name.version));
+        opened.map(|found| {
+            found.map(|found| Candidate { key: name.key, lineage: Lineage::from_provenance(&found.provenance), commit: found.commit })
+        })
+    };
+    let open_version = |(version, found): Fetched| {
+        let candidates: Result<Vec<Option<Candidate>>> = found.into_iter().map(open).collect();
+        Ok((version, candidates?.into_iter().flatten().collect()))
+    };
+    batch.into_iter().map(open_version).collect()
+}
+
 fn joined(runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     let mut joined: Vec<(u64, u64)> = Vec::new();
     for (from, to) in runs {
@@ -131,12 +209,12 @@ type Found = Option<(CommitLineage, Option<Digest>)>;
 async fn one(
     source: LineageSource<'_>,
     version: u64,
-    candidates: Vec<(KeyId, Attestation)>,
+    candidates: Vec<Candidate>,
     expected: Option<Digest>,
     is_there: bool,
 ) -> Result<Found> {
-    let fits = |digest: Digest, candidates: Vec<(KeyId, Attestation)>| {
-        candidates.into_iter().find(|(_, found)| found.commit.commit == digest && found.commit.location == source.location)
+    let fits = |digest: Digest, candidates: Vec<Candidate>| {
+        candidates.into_iter().find(|found| found.commit.commit == digest && found.commit.location == source.location)
     };
     let mut bytes = None;
     let digest = match expected {
@@ -149,10 +227,10 @@ async fn one(
             digest
         }
     };
-    if let Some((key, found)) = fits(digest, candidates) {
-        let lineage = Lineage::from_provenance(&found.provenance).map_err(|e| e.with("commit", version))?;
-        let table_id = Some(found.commit.table_id);
-        return Ok(Some((CommitLineage { version, commit: digest, attested_by: Some(key), table_id, lineage }, found.commit.previous)));
+    if let Some(Candidate { key, commit, lineage }) = fits(digest, candidates) {
+        let lineage = lineage.map_err(|e| e.with("commit", version))?;
+        let table_id = Some(commit.table_id);
+        return Ok(Some((CommitLineage { version, commit: digest, attested_by: Some(key), table_id, lineage }, commit.previous)));
     }
     if !is_there {
         return Ok(None);
