@@ -11,6 +11,7 @@ mod list;
 mod location;
 mod operation;
 mod restore;
+mod rewrite;
 mod scheme;
 mod session;
 mod source;
@@ -31,6 +32,7 @@ pub use trusted_log::TrustedLog;
 
 pub(crate) use import::table_schema;
 pub(crate) use operation::engine_versions;
+pub(crate) use rewrite::{Rewrite, rewrite};
 pub(crate) use session::{runtime, session_config};
 pub(crate) use source::delta_type;
 pub(crate) use write::{WriteMode, exists, provider, write_stream};

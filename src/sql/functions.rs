@@ -16,7 +16,9 @@ use super::answer::in_memory;
 use super::catalog::Resolver;
 use super::{external, hold_expectations};
 use crate::baseline::{AuditOptions, AuditReport, Auditor, SealedTable, TrustedBaseline, Verdict};
+use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table;
 
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
     for kind in [Kind::Audit, Kind::Baselines, Kind::RowGroups] {
@@ -145,14 +147,34 @@ impl FunctionTable {
                 let report = audit.await.map_err(|e| Error::new(ErrorKind::Internal, "the audit was cut short").caused_by(e))??;
                 audit_columns(&report)
             }
-            Kind::Baselines => baseline_columns(&repository.baselines(trust).await?),
+            Kind::Baselines => {
+                let baselines = repository.baselines(trust).await?;
+                if baselines.is_empty() {
+                    self.tell_unsealed(&location).await?;
+                }
+                baseline_columns(&baselines)
+            }
             Kind::RowGroups => match repository.newest_baseline(trust).await? {
                 Some(sealed) => row_group_columns(&sealed),
-                None => return Ok(RecordBatch::new_empty(self.schema.clone())),
+                None => {
+                    self.tell_unsealed(&location).await?;
+                    return Ok(RecordBatch::new_empty(self.schema.clone()));
+                }
             },
         };
         RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e))
+    }
+
+    /// Why there is nothing to show: no rows of a table that is not there would look like those of one that was never sealed.
+    async fn tell_unsealed(&self, location: &Location) -> Result<()> {
+        match table::load(location.store().as_ref(), location.root(), None).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(error.with("table", &self.table)),
+            _ => {
+                self.resolver.note(format!("{}: there is no baseline of it that a key signed which you trust", self.table));
+                Ok(())
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod catalog;
 mod check;
 mod compared;
 mod derivation;
+mod dml;
 mod drift;
 mod exec;
 mod expectations;

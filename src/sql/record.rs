@@ -86,16 +86,13 @@ impl PlanFacts {
         Ok(facts)
     }
 
+    /// The function that `expression` itself calls, if its results depend on more than its arguments.
+    pub(super) fn volatile_call(expression: &Expr) -> Option<String> {
+        called(expression).filter(|(_, volatility)| *volatility != Volatility::Immutable).map(|(name, _)| name.to_owned())
+    }
+
     fn note(&mut self, expression: &Expr) {
-        let (name, volatility) = match expression {
-            Expr::ScalarFunction(call) => (call.func.name(), call.func.signature().volatility),
-            Expr::AggregateFunction(call) => (call.func.name(), call.func.signature().volatility),
-            Expr::WindowFunction(call) => match &call.fun {
-                WindowFunctionDefinition::AggregateUDF(fun) => (fun.name(), fun.signature().volatility),
-                WindowFunctionDefinition::WindowUDF(fun) => (fun.name(), fun.signature().volatility),
-            },
-            _ => return,
-        };
+        let Some((name, volatility)) = called(expression) else { return };
         self.functions.insert(name.to_owned());
         if !OWN_FUNCTIONS.contains(name) {
             self.user_defined.insert(name.to_owned());
@@ -109,6 +106,19 @@ impl PlanFacts {
     /// Whether the result may depend on how rows are spread over partitions: sums of floats, limits, windows.
     pub(super) fn order_matters(&self) -> bool {
         self.order_matters
+    }
+}
+
+/// The function that `expression` itself calls.
+fn called(expression: &Expr) -> Option<(&str, Volatility)> {
+    match expression {
+        Expr::ScalarFunction(call) => Some((call.func.name(), call.func.signature().volatility)),
+        Expr::AggregateFunction(call) => Some((call.func.name(), call.func.signature().volatility)),
+        Expr::WindowFunction(call) => Some(match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(fun) => (fun.name(), fun.signature().volatility),
+            WindowFunctionDefinition::WindowUDF(fun) => (fun.name(), fun.signature().volatility),
+        }),
+        _ => None,
     }
 }
 

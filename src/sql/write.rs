@@ -16,7 +16,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use super::catalog::Resolver;
 use super::record::{PlanFacts, Statement};
 use super::table::VerifiedTable;
-use super::{external, insert, to_error};
+use super::{dml, external, insert, to_error};
 use crate::delta::{self, Location, Operation, WriteMode};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,9 +25,18 @@ pub(super) async fn plan(context: &SessionContext, resolver: &Resolver, query: &
     let plan = context.state().create_logical_plan(query).await.map_err(to_error)?;
     match plan {
         LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => insert_plan(context, resolver, query, dml).await,
+        LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Delete | WriteOp::Update) => dml::plan(context, resolver, query, dml).await,
+        LogicalPlan::Explain(explain) if dml::is_rewrite(&explain.plan) => dml::explain(context, resolver, query, explain).await,
+        LogicalPlan::Dml(dml) if dml.op != WriteOp::Ctas => Err(unsupported(&dml)),
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if !create.temporary => create_as(context, resolver, query, create).await,
         other => context.execute_logical_plan(other).await.map_err(to_error),
     }
+}
+
+fn unsupported(dml: &DmlStatement) -> Error {
+    let name = if matches!(dml.op, WriteOp::MergeInto(_)) { "MERGE" } else { "TRUNCATE" };
+    let what = format!("{name} is not supported: there are INSERT, DELETE and UPDATE, and CREATE TABLE AS");
+    Error::new(ErrorKind::Unsupported, what).with("table", &dml.table_name)
 }
 
 async fn insert_plan(context: &SessionContext, resolver: &Resolver, query: &str, dml: DmlStatement) -> Result<DataFrame> {
@@ -44,7 +53,7 @@ async fn insert_plan(context: &SessionContext, resolver: &Resolver, query: &str,
 }
 
 /// The session that runs the statement: one in which rows come in one order, where the result may depend on it.
-fn statement(
+pub(super) fn statement(
     context: &SessionContext,
     resolver: &Resolver,
     operation: &'static str,

@@ -3,12 +3,14 @@
 //! Each attack edits stored bytes of a real table, shows what a stock reader answers, and then what a sealed session says.
 
 mod attacks;
+mod dml;
 mod drift;
 mod evaluation;
 mod exact;
 mod lineage;
 mod modes;
 mod poison_diff;
+mod proportional;
 mod purge;
 mod restore;
 mod store;
