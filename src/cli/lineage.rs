@@ -8,7 +8,7 @@ use super::Ending;
 use super::args::LineageArgs;
 use super::context::Context;
 use super::output::{self, DIM, NOTE, Output, styled};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{self, CommitLineage, InputKind};
 
 /// How much of a key's identity people are shown.
@@ -17,8 +17,7 @@ const SHORT_KEY: usize = 16;
 pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let session = super::sql::session(&[], &[], &args.writers, false, None, context).await?;
     let (location, commits) = session.lineage(&args.table).await?;
-    let commits: Vec<CommitLineage> =
-        commits.into_iter().filter(|commit| args.at.is_none_or(|version| commit.version == version)).collect();
+    let commits = at(commits, args.at).map_err(|e| e.with("table", &args.table))?;
     if args.openlineage {
         for event in lineage::events(location.url().as_str(), &commits, context.clock.now_ms()) {
             out.line(event)?;
@@ -37,6 +36,22 @@ pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) 
         anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
     }
     Ok(Ending::Done)
+}
+
+/// The commit of the wanted version alone.
+fn at(commits: Vec<CommitLineage>, wanted: Option<u64>) -> Result<Vec<CommitLineage>> {
+    let Some(version) = wanted else { return Ok(commits) };
+    let newest = commits.iter().map(|commit| commit.version).max().unwrap_or_default();
+    let found: Vec<CommitLineage> = commits.into_iter().filter(|commit| commit.version == version).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let why = if version < newest {
+        "nothing is known of this version any more: log cleanup took its commit, and no attestation of it is left"
+    } else {
+        "the table has no such version"
+    };
+    Err(Error::new(ErrorKind::NotFound, why).with("version", version).with("newest", newest))
 }
 
 fn to_json(commit: &CommitLineage) -> Value {

@@ -201,3 +201,47 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
         .into();
     run.expect(2).says(&["output could not be written"]);
 }
+
+/// Lineage and what builds on it: each thing that cannot be determined is told, and nothing that is not there looks like nothing found.
+#[test]
+fn lineage_of_what_is_not_there_any_more_is_told() {
+    let place = Place::new();
+    place.init();
+    place.import(&place.csv("raw.csv", 0, 100), "raw");
+    place.run(&["seal", "raw"]).expect(0);
+    let sql = |statement: &str| place.run(&["sql", "--format", "csv", "-c", statement]);
+    sql("CREATE TABLE clean AS SELECT id, name FROM raw WHERE score > 2").expect(0);
+    // A cycle: raw from clean from raw.
+    sql("INSERT INTO raw SELECT id + 1000, name, 1.5 FROM clean").expect(0);
+    let down = sql("SELECT \"table\", version FROM blast_radius('raw') ORDER BY 1, 2").expect(0);
+    assert_eq!(down.out, "table,version\nclean,0\nraw,1\n");
+    for call in [
+        "lineage('no')",
+        "blast_radius('no')",
+        "upstream('no')",
+        "verify_derivation('no')",
+        "audit('no')",
+        "baselines('no')",
+        "row_groups('no')",
+    ] {
+        sql(&format!("SELECT * FROM {call}")).expect(2).says(&["there is no", "no"]);
+    }
+    sql("SELECT * FROM blast_radius('raw', 'nothing.parquet')").expect(2).says(&["no lineage speaks of the file", "nothing.parquet"]);
+    sql("SELECT * FROM verify_derivation('clean', 9)").expect(2).says(&["no such version", "9"]);
+    sql("SELECT * FROM poison_diff('raw', 9)").expect(2).says(&["no such baseline", "9"]);
+    sql("SELECT * FROM poison_diff('raw', 1, 9)").expect(2).says(&["no such version", "9"]);
+    let never = sql("SELECT count(*) AS n FROM row_groups('clean')").expect(0);
+    assert!(never.out == "n\n0\n" && never.err.contains("no baseline"), "{never:?}");
+    place.run(&["lineage", "raw", "--at", "2"]).expect(2).says(&["no such version", "newest", "1"]);
+    // The input is gone: what was derived from it cannot be proven any more, and that is said.
+    std::fs::remove_file(place.path("raw.csv")).unwrap();
+    let imported = sql("SELECT verdict, detail FROM verify_derivation('raw', 0)").expect(0);
+    assert!(imported.out.contains("undetermined") && imported.out.contains("no recorded query"), "{}", imported.out);
+    for file in files(&place.path("r")).into_iter().filter(|f| f.to_string_lossy().contains("/i/raw/")) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let gone = sql("SELECT verdict, detail FROM verify_derivation('clean', 0)").expect(0);
+    assert!(gone.out.contains("undetermined") && gone.out.contains("raw"), "{}", gone.out);
+    let around = sql("SELECT \"table\" FROM upstream('clean')").expect(0);
+    assert!(around.out.contains("raw"), "{}", around.out);
+}

@@ -23,7 +23,12 @@ fn a_lake_says_what_was_made_from_what_and_by_whom() {
     let down = place.run(&["sql", "--format", "csv", "-c", "SELECT \"table\" FROM blast_radius('raw')"]).expect(0);
     assert_eq!(down.out, "table\nclean\n");
     place.run(&["lineage", "nothing"]).expect(2).says(&["no Delta table", "nothing"]);
-    assert_eq!(place.run(&["lineage", "clean", "--at", "7", "--json"]).expect(0).out, "");
+    let unknown = place.run(&["lineage", "clean", "--at", "7", "--json"]).expect(2).says(&["no such version", "7", "clean"]);
+    assert_eq!(unknown.out, "");
+    let all = place.path("events.json");
+    let lines: String = ["raw", "clean"].map(|table| place.run(&["lineage", table, "--openlineage"]).expect(0).out).concat();
+    std::fs::write(&all, lines).unwrap();
+    super::valid("openlineage", &all);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod log;
 mod plain_tables;
 mod report;
 mod row;
+mod shell;
 mod trust;
 mod watch;
 
@@ -115,6 +116,25 @@ impl Place {
         let lines: String = (first..first + rows).map(|i| format!("{i},name {i},{}.5\n", i % 7)).collect();
         std::fs::write(&path, format!("id,name,score\n{lines}")).unwrap();
         path
+    }
+}
+
+/// Holds an exported file against the schema of others; skips loudly where Python or its packages cannot be had.
+#[track_caller]
+pub fn valid(kind: &str, file: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemas/validate.py");
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
+    // One at a time makes the environment.
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let run = match Command::new("python3").arg(&script).arg(&venv).args([kind.as_ref(), file.as_os_str()]).output() {
+        Ok(output) => Run::from(output),
+        Err(error) => return eprintln!("\n!!! SKIPPED: nothing validated {}: python3 cannot be run: {error}\n", file.display()),
+    };
+    match run.code {
+        0 => println!("{kind}: {}", run.out.trim()),
+        77 => eprintln!("\n!!! SKIPPED: nothing validated {}: {}\n", file.display(), run.err.trim()),
+        code => panic!("{kind} is not valid ({code}): {}\n{}", run.err, std::fs::read_to_string(file).unwrap()),
     }
 }
 

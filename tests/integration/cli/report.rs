@@ -50,7 +50,31 @@ fn a_page_shows_values_and_none_of_them_becomes_markup() {
     assert_eq!((&sarif["version"], &sarif["runs"][0]["tool"]["driver"]["name"]), (&"2.1.0".into(), &"Lakeseal".into()));
     let result = &sarif["runs"][0]["results"][0];
     assert_eq!((&result["ruleId"], &result["level"]), (&"unsealed".into(), &"note".into()));
+    super::valid("sarif", &place.path("audit.sarif"));
     in_a_browser(&place.path("audit.html"), &["with later changes", "&lt;script&gt;"]);
+}
+
+/// Names of columns and files are the attacker's too, and a value may be as long as he likes.
+#[test]
+fn hostile_names_and_endless_values_stay_text_and_keep_the_page_small() {
+    let place = Place::new();
+    place.init();
+    let column = "<script>document.title='owned'</script>";
+    let csv = |name: &str, id: u32, value: &str| {
+        let path = place.path(name);
+        std::fs::write(&path, format!("id,\"{column}\"\n{id},\"{value}\"\n")).unwrap();
+        path
+    };
+    place.import(&csv("first.csv", 1, "plain"), "scores");
+    place.run(&["seal", "scores"]).expect(0);
+    let endless = "</td><script>".repeat(200_000);
+    place.import(&csv("second.csv", 2, &endless), "scores");
+    let html = page(&place, &["scores"], 3);
+    is_self_contained(&html);
+    assert!(html.contains("&lt;script&gt;document.title="), "the column is named");
+    assert!(html.len() < 300_000, "{} bytes", html.len());
+    super::valid("sarif", &place.path("audit.sarif"));
+    in_a_browser(&place.path("audit.html"), &["&lt;script&gt;document.title="]);
 }
 
 #[test]
@@ -83,6 +107,7 @@ fn a_mismatch_is_placed_on_the_page_and_in_sarif() {
     let run = place.run(&["diff", "./folder", "--json"]).expect(2);
     let line: Value = serde_json::from_str(run.out.lines().next().unwrap()).unwrap();
     assert_eq!((&line["kind"], &line["file"], line.get("sealed")), (&"undetermined".into(), &"part-0.parquet".into(), None));
+    super::valid("sarif", &place.path("audit.sarif"));
     in_a_browser(&place.path("audit.html"), &["mismatch: what is there"]);
 }
 
