@@ -237,7 +237,7 @@ fn lineage_of_what_is_not_there_any_more_is_told() {
     std::fs::remove_file(place.path("raw.csv")).unwrap();
     let imported = sql("SELECT verdict, detail FROM verify_derivation('raw', 0)").expect(0);
     assert!(imported.out.contains("undetermined") && imported.out.contains("no recorded query"), "{}", imported.out);
-    for file in files(&place.path("r")).into_iter().filter(|f| f.to_string_lossy().contains("/i/raw/")) {
+    for file in files(&place.path("r")).into_iter().filter(|f| f.to_string_lossy().contains("/i/raw-/")) {
         std::fs::remove_file(file).unwrap();
     }
     let gone = sql("SELECT verdict, detail FROM verify_derivation('clean', 0)").expect(0);

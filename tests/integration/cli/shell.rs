@@ -27,14 +27,16 @@ fn a_person_types_completes_recalls_and_leaves() {
     let place = Place::new();
     place.init();
     place.import(&place.csv("rows.csv", 0, 20), "scores");
-    // Each step: keys, and what must be on the screen before the next.
+    // A column and the table begin alike: as much as both have is completed. Each step: keys, and what must be on the screen before the next.
     let first = r#"[
         ["", "for help"],
         ["\\d\r", "scores"],
         ["\\d scores\r", "Int64"],
         ["SELECT count(*) AS n\r", ""],
-        ["FROM sco\t", "scores"],
-        [";\r", "20"],
+        ["FROM sco\t", "FROM score"],
+        ["s;\r", "20"],
+        ["SELECT * FROM blast_r\t", "FROM blast_radius"],
+        ["\u0003", ""],
         ["SELECT nothing FROM scores;\r", "nothing"],
         ["SELECT 'a;b' AS quoted; SELECT 41 + 1 AS answer;\r", "42"],
         ["SELECT 1 +\u0003", ""],

@@ -177,7 +177,7 @@ async fn constraints_types_and_partitions_are_kept() {
     table.add_constraint().with_constraint("small", "i < 100").await.unwrap();
     let run = async |statement: &str| fixture.session(ReadMode::Latest).await.run(statement).await;
     let error = run("UPDATE typed SET i = 500 WHERE id = 1").await.unwrap_err();
-    assert!(error.to_string().contains("small") || error.to_string().contains("i < 100"), "{error}");
+    assert!(error.to_string().contains("failed validation"), "{error}");
     run("UPDATE typed SET i = 50, f = i, t = 'x' || t, b = NOT b, d = CAST('2026-02-03' AS DATE) WHERE i = 1 AND t = 'UA'").await.unwrap();
     run("DELETE FROM typed WHERE f > 8 OR d < CAST('2025-01-01' AS DATE) OR t LIKE 'Q%'").await.unwrap();
     let rows = text_rows(&run("SELECT * FROM typed ORDER BY id LIMIT 3").await.unwrap());
