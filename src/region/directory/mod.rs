@@ -231,7 +231,8 @@ fn read_range(file: &mut std::fs::File, range: Range<u64>, key: &Path) -> Result
     let refuse = |error: std::io::Error| files::refused(error, "reading").with("key", key).into_object_store(key);
     file.seek(SeekFrom::Start(range.start)).map_err(refuse)?;
     let length = range.end - range.start;
-    let mut bytes = Vec::new();
+    // The range lies within the file's own size, so memory for it may be taken at once: growing would copy what was read.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(length).read_to_end(&mut bytes).map_err(refuse)?;
     if u64::try_from(bytes.len()) != Ok(length) {
         return Err(Error::new(ErrorKind::Corrupt, "a file became shorter while it was read").with("key", key).into_object_store(key));
