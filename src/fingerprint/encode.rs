@@ -263,7 +263,40 @@ pub(super) fn put_float(value: f64, out: &mut Vec<u8>) {
 }
 
 /// Decimal zeros at the end are taken off, so that a wider scale changes nothing.
-pub(super) fn put_decimal(mut value: i256, mut scale: i16, out: &mut Vec<u8>) {
+pub(super) fn put_decimal(value: i256, scale: i16, out: &mut Vec<u8>) {
+    match value.to_i128() {
+        Some(narrow) => put_narrow_decimal(narrow, scale, out),
+        None => put_wide_decimal(value, scale, out),
+    }
+}
+
+/// As [`put_wide_decimal`], a hundred times as fast: division of 256 bits goes bit by bit.
+fn put_narrow_decimal(mut value: i128, mut scale: i16, out: &mut Vec<u8>) {
+    if value == 0 {
+        scale = 0;
+    }
+    while value != 0 {
+        // Most values have 64 bits, which a processor divides by itself.
+        let tenth = match i64::try_from(value) {
+            Ok(value) if value % 10 == 0 => i128::from(value / 10),
+            Ok(_) => break,
+            Err(_) if value % 10 == 0 => value / 10,
+            Err(_) => break,
+        };
+        value = tenth;
+        scale -= 1;
+    }
+    let magnitude = if value < 0 { !value } else { value };
+    // The shortest two's complement that keeps the sign.
+    let length = (i128::BITS - magnitude.leading_zeros() + 1).div_ceil(8);
+    out.push(DECIMAL);
+    out.extend_from_slice(&scale.to_le_bytes());
+    out.push(u8::try_from(length).unwrap_or_default());
+    // 127 bits and a sign are 16 bytes at most.
+    out.extend(value.to_le_bytes().iter().take(usize::try_from(length).unwrap_or_default()));
+}
+
+pub(super) fn put_wide_decimal(mut value: i256, mut scale: i16, out: &mut Vec<u8>) {
     let ten = i256::from_i128(10);
     if value == i256::ZERO {
         scale = 0;
@@ -483,6 +516,24 @@ impl Encode for Maps {
         for (key, value) in entries {
             out.extend_from_slice(&key);
             out.extend_from_slice(&value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn decimals_of_any_width_are_encoded_alike(digits in any::<i128>(), shift in 0_u32..128, zeros in 0_u32..20, scale in -40_i16..40) {
+            let value = (digits >> shift).saturating_mul(10_i128.pow(zeros));
+            let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+            put_decimal(i256::from_i128(value), scale, &mut narrow);
+            put_wide_decimal(i256::from_i128(value), scale, &mut wide);
+            prop_assert_eq!(narrow, wide);
         }
     }
 }
