@@ -12,9 +12,9 @@ const JSON_TAG: &str = "lakeseal 2026 canonical json v1";
 
 /// The canonical bytes of `value`.
 pub(super) fn bytes(value: &Value) -> Vec<u8> {
-    let mut out = String::new();
+    let mut out = Vec::new();
     write(value, &mut out);
-    out.into_bytes()
+    out
 }
 
 /// The digest of the canonical bytes of `value`.
@@ -24,56 +24,42 @@ pub(super) fn digest(value: &Value) -> Digest {
 
 /// The canonical bytes of `value` as text.
 pub(super) fn text(value: &Value) -> String {
-    let mut out = String::new();
-    write(value, &mut out);
-    out
+    String::from_utf8(bytes(value)).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-fn write(value: &Value, out: &mut String) {
+fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Array(items) => {
-            out.push('[');
+            out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 write(item, out);
             }
-            out.push(']');
+            out.push(b']');
         }
         Value::Object(members) => {
             let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_by_key(|(name, _)| name.as_bytes());
-            out.push('{');
+            sorted.sort_unstable_by_key(|(name, _)| name.as_bytes());
+            out.push(b'{');
             for (i, (name, member)) in sorted.into_iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
-                put_text(name, out);
-                out.push(':');
+                scalar(name, out);
+                out.push(b':');
                 write(member, out);
             }
-            out.push('}');
+            out.push(b'}');
         }
-        Value::String(text) => put_text(text, out),
-        scalar => out.push_str(&scalar.to_string()),
+        other => scalar(other, out),
     }
 }
 
-/// Writes a string, which seldom has anything to be escaped.
-pub(super) fn put_text(text: &str, out: &mut String) {
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        out.push_str(&Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
-}
-
-/// Appends the canonical form of `value`.
-pub(super) fn put(value: &Value, out: &mut String) {
-    write(value, out);
+/// What is neither list nor object, as JSON has it. Writing it to memory cannot fail.
+fn scalar<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// The normal form of an action: members that are null, an empty object or an empty list are left out.

@@ -33,12 +33,8 @@ fn merkle(leaves: &[Vec<u8>]) -> Result<Digest> {
 }
 
 fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
-    leaf_of(key, &canonical::bytes(value))
-}
-
-fn leaf_of(key: &FileKey, value: &[u8]) -> Vec<u8> {
     let vector = key.deletion_vector.as_deref().unwrap_or_default();
-    [key.path.as_bytes(), b"\0", vector.as_bytes(), b"\0", &Digest::tagged(LEAF_TAG, value).0].concat()
+    [key.path.as_bytes(), b"\0", vector.as_bytes(), b"\0", &Digest::tagged(LEAF_TAG, &canonical::bytes(value)).0].concat()
 }
 
 /// What a leaf of the live files says.
@@ -67,70 +63,8 @@ fn file_value(file: &SealedFile) -> Value {
     })
 }
 
-/// The canonical form of [`file_value`], written at once: a state has as many of them as files.
-fn file_text(file: &SealedFile) -> String {
-    let live = &file.live;
-    let mut out = String::with_capacity(1024);
-    let deleted = file.deleted.as_ref().and_then(|_| file_value(file).get("deleted").cloned()).unwrap_or_default();
-    put_member("{", "deleted", &deleted, &mut out);
-    put_member(",", "deletion_vector", live.deletion_vector.as_ref().unwrap_or(&Value::Null), &mut out);
-    put_text(",", "deletion_vector_id", live.key.deletion_vector.as_deref(), &mut out);
-    put_text(",", "digest", Some(&file.digest.to_string()), &mut out);
-    put_text(",", "footer", Some(&file.footer.to_string()), &mut out);
-    put_member(",", "modification_time_ms", &live.modification_time_ms.into(), &mut out);
-    put_sorted("other", &live.other, |value, out| canonical::put(value, out), &mut out);
-    put_sorted("partition_values", &live.partition_values, |value, out| put_value(value.as_deref(), out), &mut out);
-    put_text(",", "path", Some(&live.key.path), &mut out);
-    put_text(",", "raw_path", Some(&live.raw_path), &mut out);
-    out.push_str(",\"row_groups\":[");
-    for (at, group) in file.row_groups.iter().enumerate() {
-        out.push_str(if at > 0 { "," } else { "" });
-        put_value(Some(&group.digest.to_string()), &mut out);
-    }
-    out.push(']');
-    put_member(",", "rows", &file.rows.into(), &mut out);
-    put_text(",", "sha256", Some(&hex::encode(file.sha256)), &mut out);
-    put_member(",", "size", &live.size.into(), &mut out);
-    put_member(",", "stats", live.stats.as_ref().unwrap_or(&Value::Null), &mut out);
-    out.push('}');
-    out
-}
-
-fn put_member(before: &str, name: &str, value: &Value, out: &mut String) {
-    put_name(before, name, out);
-    canonical::put(value, out);
-}
-
-fn put_text(before: &str, name: &str, text: Option<&str>, out: &mut String) {
-    put_name(before, name, out);
-    put_value(text, out);
-}
-
-fn put_name(before: &str, name: &str, out: &mut String) {
-    out.push_str(before);
-    canonical::put_text(name, out);
-    out.push(':');
-}
-
-fn put_value(text: Option<&str>, out: &mut String) {
-    match text {
-        Some(text) => canonical::put_text(text, out),
-        None => out.push_str("null"),
-    }
-}
-
-/// An object whose members are sorted by their names already.
-fn put_sorted<T>(name: &str, members: &BTreeMap<String, T>, put: impl Fn(&T, &mut String), out: &mut String) {
-    put_name(",", name, out);
-    for (at, (name, value)) in members.iter().enumerate() {
-        put_name(if at > 0 { "," } else { "{" }, name, out);
-        put(value, out);
-    }
-    out.push_str(if members.is_empty() { "{}" } else { "}" });
-}
-
 fn file_leaf(file: &SealedFile) -> Vec<u8> {
-    leaf_of(&file.live.key, file_text(file).as_bytes())
+    leaf(&file.live.key, &file_value(file))
 }
 
 /// What the live files' root says of one of them, and the path to the root; `None` when no live file has this key.
@@ -262,56 +196,5 @@ pub(super) fn check(table: &SealedTable) -> Result<()> {
         None => Ok(()),
         Some(what) => Err(Error::new(ErrorKind::Corrupt, format!("the evidence does not come to the {what} that its baseline states"))
             .with("baseline", table.baseline.number)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::baseline::sealed::{SealedDeletions, SealedObject, SealedRowGroup};
-    use crate::table::LiveFile;
-
-    fn file(full: bool) -> SealedFile {
-        let text = |text: &str| Some(text.to_owned()).filter(|_| full);
-        let group =
-            |n: u8| SealedRowGroup { ordinal: n.into(), rows: 1, bytes: 4..9, digest: Digest([n; 32]), sum: None, columns: Vec::new() };
-        let object = SealedObject { path: "deletion_vector_a.bin".to_owned(), size: 43, digest: Digest([5; 32]) };
-        let live = LiveFile {
-            key: FileKey { path: "a=\"1\"/p\u{1}é\\.parquet".to_owned(), deletion_vector: text("u1@4") },
-            location: None,
-            raw_path: "a=%221%22/p".to_owned(),
-            size: u64::MAX,
-            partition_values: if full {
-                [("b".to_owned(), None), ("a".to_owned(), Some("\"1\"".to_owned()))].into()
-            } else {
-                BTreeMap::new()
-            },
-            stats: full.then(|| json!({"numRecords": 3, "minValues": {"z": 1.5, "a": "x\ny"}})),
-            deletion_vector: full.then(|| json!({"storageType": "u", "offset": 4})),
-            other: if full { [("tags".to_owned(), json!({"b": [1, 2], "a": {}}))].into() } else { BTreeMap::new() },
-            modification_time_ms: -7,
-            added_in: None,
-        };
-        let deleted = SealedDeletions { rows: 2, digest: Digest([6; 32]), sum: None, file: Some(object) };
-        SealedFile {
-            live,
-            version: None,
-            digest: Digest([1; 32]),
-            sha256: [2; 32],
-            footer: Digest([3; 32]),
-            rows: 3,
-            rows_encoding: None,
-            deleted: full.then_some(deleted),
-            inline_blocks: None,
-            row_groups: if full { vec![group(7), group(8)] } else { Vec::new() },
-        }
-    }
-
-    #[test]
-    fn a_leaf_is_written_as_its_value_says() {
-        for file in [file(true), file(false)] {
-            assert_eq!(file_text(&file), canonical::text(&file_value(&file)));
-            assert_eq!(file_leaf(&file), leaf(&file.live.key, &file_value(&file)));
-        }
     }
 }
