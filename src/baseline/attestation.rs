@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::dsse::Envelope;
 use crate::key::{KeyId, Signer, VerifyingKey};
-use crate::table::read_object;
+use crate::table::{parse_json, read_object};
 
 /// `predicateType` of an attestation: SLSA provenance.
 pub const PROVENANCE_TYPE: &str = "https://slsa.dev/provenance/v1";
@@ -130,8 +130,7 @@ impl Attestation {
     /// [`ErrorKind::Unsupported`] for a statement of another kind or format, [`ErrorKind::Corrupt`] for one that contradicts itself.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let malformed = || Error::new(ErrorKind::Corrupt, "an attestation has missing or malformed members");
-        let mut value: Value =
-            serde_json::from_slice(bytes).map_err(|e| Error::new(ErrorKind::Corrupt, "an attestation is not JSON").caused_by(e))?;
+        let mut value = parse_json(bytes).map_err(|e| Error::new(ErrorKind::Corrupt, "an attestation is not JSON").caused_by(e))?;
         let of = |name: &str| value.get(name).and_then(Value::as_str);
         let format = value.pointer("/predicate/lakeseal_commit/format").and_then(Value::as_u64);
         if of("_type") != Some(STATEMENT_TYPE) || of("predicateType") != Some(PROVENANCE_TYPE) || format != Some(FORMAT) {
@@ -196,7 +195,7 @@ pub async fn attestation_envelope(signer: &dyn Signer, statement: Vec<u8>) -> Re
 }
 
 /// The statement in `envelope` when `key` signed it.
-fn open_envelope(key: &VerifyingKey, envelope: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn open_envelope(key: &VerifyingKey, envelope: &[u8]) -> Option<Vec<u8>> {
     let envelope = Envelope::parse(envelope, PAYLOAD_TYPE).ok()?;
     let is_signed = !envelope.signers(std::slice::from_ref(key)).is_empty();
     is_signed.then_some(envelope.payload)

@@ -1,6 +1,6 @@
 //! Auditing: the newest trusted baseline against what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
@@ -14,7 +14,7 @@ use super::compare_rows;
 use super::log::{Log, LogPin};
 use super::observe::Observer;
 use super::progress::Progress;
-use super::purge;
+use super::purge::{self, Erased};
 use super::repository::{BaselineName, Repository, TrustedBaseline};
 use super::sealed::{SealedFile, SealedTable};
 use super::statement::BaselineSummary;
@@ -238,7 +238,7 @@ impl Auditor {
             Ok(erased) => erased,
             Err(e) => {
                 report.findings.push(Finding::new(Verdict::Undetermined, format!("the records of erasures cannot be read: {e}")));
-                BTreeSet::new()
+                Erased::default()
             }
         };
         if snapshot.kind == TableKind::Delta {
@@ -262,7 +262,7 @@ impl Auditor {
         &self,
         snapshot: &TableSnapshot,
         sealed: &SealedTable,
-        erased: &BTreeSet<Digest>,
+        erased: &Erased,
         comparison: &mut LogComparison,
         progress: &dyn Progress,
     ) -> usize {
@@ -284,7 +284,7 @@ impl Auditor {
         for (file, state) in states {
             match state {
                 FileState::Intact => intact += 1,
-                FileState::Absent if erased.contains(&file.digest) => {
+                FileState::Absent if erased.is_of(file) => {
                     comparison.findings.push(Finding::new(Verdict::Purged, purge::PURGED).file(&file.live.key.path));
                 }
                 // VACUUM takes away what a later commit has removed.

@@ -270,6 +270,11 @@ pub fn describes_the_same(sealed: &SealedTable, file: &SealedFile, live: &LiveFi
     compare_live(sealed.statement.state.kind, &TableSchema::default(), &file.live, live).is_empty()
 }
 
+/// Whether the log states the sealed statistics of a file, to the last digit. [`describes_the_same`] passes other spellings of a bound, too.
+pub fn states_the_same(file: &SealedFile, live: &LiveFile) -> bool {
+    live.stats.as_ref().map(canonical::normal).filter(|stats| !stats.is_null()) == file.live.stats
+}
+
 /// The whole comparison of a table's log with a baseline.
 #[derive(Debug)]
 pub struct LogComparison {

@@ -7,10 +7,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::attestation::{AttestationName, AttestedCommit, attestation_names, read_attestation};
 use super::compare::{Place, is_sealed_location};
 use super::sealed::SealedTable;
+use super::trust::Trust;
 use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::key::{KeyId, VerifyingKey};
+use crate::key::{KeyId, Role, VerifyingKey};
 use crate::table::{Commit, TableKind, TableSnapshot};
 
 /// Attestations read at a time.
@@ -23,17 +24,36 @@ const SHORT_KEY: usize = 16;
 pub struct Writers {
     keys: Vec<VerifyingKey>,
     required: bool,
+    /// They are those of a trust root, and change with it.
+    of_root: bool,
 }
 
 impl Writers {
     /// Attestations by `keys` are recognised; a commit without one is `unsealed`, as any other.
     pub fn known<K: Into<VerifyingKey>>(keys: impl IntoIterator<Item = K>) -> Self {
-        Self { keys: keys.into_iter().map(Into::into).collect(), required: false }
+        Self { keys: keys.into_iter().map(Into::into).collect(), required: false, of_root: false }
     }
 
     /// `keys` is the whole list of writers: a commit after the baseline that none of them attested is a mismatch.
     pub fn listed<K: Into<VerifyingKey>>(keys: impl IntoIterator<Item = K>) -> Self {
-        Self { keys: keys.into_iter().map(Into::into).collect(), required: true }
+        Self { keys: keys.into_iter().map(Into::into).collect(), required: true, of_root: false }
+    }
+
+    /// The same, as long as no newer trust root lists others ([`Self::at`]).
+    #[must_use]
+    pub fn until_newer_root(mut self) -> Self {
+        self.of_root = true;
+        self
+    }
+
+    /// The writers under the newest trust root: those that it lists, where these came of an older one.
+    #[must_use]
+    pub fn at(&self, newest: &Trust) -> Self {
+        match newest.keys(Role::Writer) {
+            _ if !self.of_root => self.clone(),
+            [] => Self { required: false, ..self.clone() },
+            listed => Self::listed(listed.to_vec()).until_newer_root(),
+        }
     }
 
     /// The keys.

@@ -12,7 +12,7 @@ use super::log::proof::{FileHasher, verify};
 use super::log::{Checkpoint, Entry};
 use super::statement::{EvidenceKind, EvidenceRef, Statement};
 use super::trust::{SignedRoot, Trust, TrustLevel, TrustRoot};
-use super::{Inventory, Pins, evidence, sign};
+use super::{Attestation, Inventory, Pins, Purge, attestation, evidence, sign};
 use crate::digest::Digest;
 use crate::fingerprint::{FileContext, fingerprint};
 use crate::fuzzing::{Decoder, key};
@@ -43,6 +43,12 @@ pub(crate) fn decoders() -> Vec<Decoder> {
         Decoder { name: "evidence_files", decode: |bytes| evidence(bytes, EvidenceKind::Files) },
         Decoder { name: "evidence_row_groups", decode: |bytes| evidence(bytes, EvidenceKind::RowGroups) },
         Decoder { name: "evidence_commits", decode: |bytes| evidence(bytes, EvidenceKind::Commits) },
+        Decoder { name: "evidence_changes", decode: |bytes| evidence(bytes, EvidenceKind::Changes) },
+        Decoder { name: "evidence_profiles", decode: profiles },
+        Decoder { name: "evidence_expectations", decode: expectations },
+        Decoder { name: "attestation", decode: attested },
+        Decoder { name: "attestation_statement", decode: |bytes| Attestation::parse(bytes).ok().map(|_| bytes.to_vec()) },
+        Decoder { name: "purge", decode: |bytes| Purge::parse(bytes).ok().map(|purge| purge.to_bytes()) },
         Decoder { name: "parquet", decode: parquet },
         Decoder { name: "commit", decode: |bytes| log(bytes, "00000000000000000000.json") },
         Decoder { name: "delta_checkpoint", decode: |bytes| log(bytes, "00000000000000000000.checkpoint.parquet") },
@@ -78,6 +84,18 @@ fn proof(bytes: &[u8]) -> Option<Vec<u8>> {
 fn evidence(bytes: &[u8], kind: EvidenceKind) -> Option<Vec<u8>> {
     let reference = EvidenceRef { kind, digest: Digest::of(bytes), size: u64::try_from(bytes.len()).ok()?, number: 1 };
     evidence::State::default().apply(&reference, Bytes::copy_from_slice(bytes), &Path::from("t")).ok().map(|()| bytes.to_vec())
+}
+
+fn attested(bytes: &[u8]) -> Option<Vec<u8>> {
+    Attestation::parse(&attestation::open_envelope(&keys()[0], bytes)?).ok().map(|found| debug(&found))
+}
+
+fn profiles(bytes: &[u8]) -> Option<Vec<u8>> {
+    evidence::read_profiles(Bytes::copy_from_slice(bytes), &mut evidence::Profiles::new()).ok().map(|()| bytes.to_vec())
+}
+
+fn expectations(bytes: &[u8]) -> Option<Vec<u8>> {
+    evidence::read_expectations(Bytes::copy_from_slice(bytes)).ok().map(|_| bytes.to_vec())
 }
 
 /// Footer walk, page headers, decoding and row encoding of a data file.

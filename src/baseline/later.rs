@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, read_commit};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, parse_json, read_commit};
 
 /// A commit after the baseline.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,8 +132,8 @@ fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> 
         restores: None,
     };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
-        let action: Value = serde_json::from_slice(line)
-            .map_err(|e| Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").caused_by(e))?;
+        let action =
+            parse_json(line).map_err(|e| Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").caused_by(e))?;
         let malformed = || Error::new(ErrorKind::Corrupt, "an action of the log names no file");
         if let Some(info) = action.get("commitInfo").filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE")) {
             commit.restores = info.get("operationParameters").and_then(restored_version);

@@ -36,6 +36,7 @@ mod published;
 mod purge;
 mod repository;
 mod retained;
+mod rewrites;
 mod seal;
 mod sealed;
 mod sign;
@@ -53,6 +54,7 @@ pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
 pub use compare::{
     LogComparison, Place, compare_log, compare_state, compare_statement, compare_term, describes_the_same, is_sealed_location,
+    states_the_same,
 };
 pub use compare_attested::Writers;
 pub use compare_data::{compare_file, compare_moved};
@@ -67,9 +69,10 @@ pub use pins::{PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 pub use prepared::Prepared;
 pub use progress::Progress;
 pub use proven::ProvenState;
-pub use purge::{PURGE_PREDICATE_TYPE, PURGE_SIGNATURES, Purge, PurgeRecord, PurgedFile, excuse_purged};
+pub use purge::{Erased, PURGE_PREDICATE_TYPE, PURGE_SIGNATURES, Purge, PurgeRecord, PurgedFile, excuse_purged};
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};
+pub use rewrites::Rewrites;
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
 pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};

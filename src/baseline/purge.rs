@@ -9,7 +9,7 @@ use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use serde_json::{Value, json};
 
 use super::repository::{Repository, SEAL_FOLDER};
-use super::sealed::SealedTable;
+use super::sealed::{SealedFile, SealedTable};
 use super::standing::Judge;
 use super::statement::STATEMENT_TYPE;
 use super::trust::Trust;
@@ -101,7 +101,7 @@ impl Purge {
             if snapshot.files.keys().any(|key| key.path == *path) {
                 return refuse("the file is live: remove it, or delete its rows, in an ordinary commit first", path);
             }
-            let same = |other: &&super::SealedFile| other.digest == file.digest && !paths.contains(&other.live.key.path);
+            let same = |other: &&SealedFile| other.digest == file.digest && !paths.contains(&other.live.key.path);
             if let Some(other) = sealed.files.values().find(same) {
                 return refuse("another sealed file has the same bytes: name it as well", path)
                     .map_err(|e| e.with("other", &other.live.key.path));
@@ -241,21 +241,51 @@ impl Repository {
         Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed }))
     }
 
-    /// Digests of the sealed files of this table that were erased on record.
-    pub async fn erased(&self, trust: &Trust, sealed: &SealedTable) -> Result<BTreeSet<Digest>> {
+    /// The sealed files of this table that were erased on record.
+    ///
+    /// # Errors
+    /// Those of [`Self::purges`].
+    pub async fn erased(&self, trust: &Trust, sealed: &SealedTable) -> Result<Erased> {
         let state = &sealed.statement.state;
         let of_table = |record: &PurgeRecord| record.is_in_force() && record.purge.table_id == state.table_id;
         let here = |purge: &Purge| super::is_sealed_location(sealed, &purge.location);
         let records = self.purges(trust).await?.into_iter().filter(|record| of_table(record) && here(&record.purge));
-        Ok(records.flat_map(|record| record.purge.files).map(|file| file.digest).collect())
+        let mut erased = Erased::default();
+        for file in records.flat_map(|record| record.purge.files) {
+            erased.digests.insert(file.digest);
+            erased.files.insert((file.path, file.digest));
+        }
+        Ok(erased)
+    }
+}
+
+/// What was erased on record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Digests of files: such bytes are not served again, wherever they lie.
+    pub digests: BTreeSet<Digest>,
+    /// The files by path and digest. Only their own absence is excused: the same bytes under another path are another file, which may well be
+    /// missed.
+    files: BTreeSet<(String, Digest)>,
+}
+
+impl Erased {
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// Whether this sealed file is one that was erased.
+    pub fn is_of(&self, file: &SealedFile) -> bool {
+        self.digests.contains(&file.digest) && self.files.contains(&(file.live.key.path.clone(), file.digest))
     }
 }
 
 /// Sealed files that are missing because they were erased on record are no mismatch.
-pub fn excuse_purged(findings: &mut [Finding], sealed: &SealedTable, erased: &BTreeSet<Digest>) {
+pub fn excuse_purged(findings: &mut [Finding], sealed: &SealedTable, erased: &Erased) {
     for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Missing) {
         let file = finding.file.as_ref().and_then(|path| sealed.file_at(path));
-        if file.is_some_and(|file| erased.contains(&file.digest)) {
+        if file.is_some_and(|file| erased.is_of(file)) {
             finding.verdict = Verdict::Purged;
             finding.detail = PURGED.to_owned();
         }

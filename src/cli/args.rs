@@ -864,6 +864,7 @@ pub enum InventoryCommand {
     #[command(after_help = "\
 Examples:
   lakeseal inventory show
+  lakeseal inventory show flights       one table of it
   lakeseal inventory show --json
 
 Exit codes:
@@ -871,7 +872,7 @@ Exit codes:
   1  a table's seals were taken away, or the inventory's term is over
   2  could not be determined")]
     Show {
-        /// A table outside of a lake [default: all tables of the lake]
+        /// One table of the lake, or a table outside of a lake [default: all tables of the lake]
         table: Option<String>,
         /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
         #[arg(long, value_name = "FILE")]

@@ -223,12 +223,13 @@ impl Context {
         }
         let of_root = trust.map(|trust| trust.keys(Role::Writer)).unwrap_or_default();
         if !of_root.is_empty() {
-            return Ok(Writers::listed(of_root.to_vec()));
+            return Ok(Writers::listed(of_root.to_vec()).until_newer_root());
         }
-        match lake {
-            Some(lake) => Ok(Writers::known(lake.lake.region_set.writers().to_vec())),
-            None => Ok(Writers::known(self.own_writer()?.map(|key| key.public()))),
-        }
+        let known = match lake {
+            Some(lake) => Writers::known(lake.lake.region_set.writers().to_vec()),
+            None => Writers::known(self.own_writer()?.map(|key| key.public())),
+        };
+        Ok(if trust.is_some_and(|trust| trust.root().is_some()) { known.until_newer_root() } else { known })
     }
 
     /// Moves the trust root that the user holds on to the newest that is published beside a table, so that nobody can lead back to older ones.

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::output::{GOOD, NOTE, Output, styled};
 use super::progress::Bars;
 use crate::baseline::{BaselineDiff, BaselineName, Bounds, Repository, SealOptions, SealOutcome, Sealer, Trust, TrustedBaseline};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::write_whole;
 
@@ -19,7 +20,7 @@ pub(super) async fn run(args: CountersignArgs, context: &Context, out: &mut Outp
     let (lake, location) = context.table(&args.table).await?;
     let trust = context.trust_at(&args.trust, &location).await?;
     let writers = context.writers(&[], Some(&trust), lake.as_ref())?;
-    let digest = args.digest.as_deref().map(str::parse).transpose()?;
+    let digest = args.digest.as_deref().map(digest).transpose()?;
     let bounds = bounds(&args.bounds);
     let options = SealOptions { trust: Some(trust), bounds, writers, accept_changes: args.accept_changes, ..SealOptions::default() };
     let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
@@ -49,6 +50,15 @@ pub(super) async fn run(args: CountersignArgs, context: &Context, out: &mut Outp
         standing(&sealed, out)?;
     }
     Ok(Ending::Done)
+}
+
+/// What `--digest` names.
+fn digest(text: &str) -> Result<Digest> {
+    text.trim().to_ascii_lowercase().parse().map_err(|_| {
+        let what =
+            "--digest names one of several proposals by all 64 hexadecimal digits of its digest, as `lakeseal seal --prepare` printed it";
+        Error::new(ErrorKind::InvalidInput, what).with("digest", text)
+    })
 }
 
 /// The baseline of this number, or the newest.

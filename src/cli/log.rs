@@ -31,11 +31,19 @@ struct Place {
     log: Log,
     names: PinNames,
     name: String,
+    /// The canonical URL of the one table that is asked for.
+    table: Option<String>,
 }
 
 impl Place {
     fn of_table(lake: Option<OpenLake>, location: &Location) -> Self {
-        Self { _lake: lake, log: location.log(), names: location.pin_names(), name: location.name().to_owned() }
+        Self {
+            _lake: lake,
+            log: location.log(),
+            names: location.pin_names(),
+            name: location.name().to_owned(),
+            table: location.is_in_lake().then(|| location.url().as_str().trim_end_matches('/').to_owned()),
+        }
     }
 
     /// The log of the table, else that of the lake.
@@ -52,7 +60,7 @@ impl Place {
         let id = lake.lake.record.lake;
         let log = Log::new(lake.store.clone(), object_store::path::Path::default()).of_lake(id);
         let name = format!("the lake {}", lake.named.name);
-        Ok(Self { log, names: PinNames::new("", Some((id, ""))), name, _lake: Some(lake) })
+        Ok(Self { log, names: PinNames::new("", Some((id, ""))), name, table: None, _lake: Some(lake) })
     }
 }
 
@@ -258,7 +266,12 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
     let expired = newest.expires_ms.is_some_and(|expires| expires <= context.clock.now_ms());
     let mut wrong = expired;
     let mut rows = Vec::new();
-    for (table, row) in &newest.inventory.tables {
+    let asked = |table: &String| place.table.as_ref().is_none_or(|asked| asked == table);
+    if place.table.is_some() && !newest.inventory.tables.keys().any(asked) {
+        let what = "the inventory does not list this table: it was never sealed here, or under another name";
+        return Err(Error::new(ErrorKind::NotFound, what).with("table", &place.name));
+    }
+    for (table, row) in newest.inventory.tables.iter().filter(|(table, _)| asked(table)) {
         let missing = if row.retired { None } else { place.log.missing(row, trust).await? };
         wrong |= missing.is_some();
         if as_json {

@@ -28,7 +28,7 @@ pub(super) async fn run(args: RestoreArgs, to: &str, context: &Context, out: &mu
     let options = RestoreOptions {
         attested: if args.keep_attested { attested(&location, &sealed, &writers, context).await? } else { BTreeSet::new() },
         keep: args.keep.iter().copied().collect(),
-        erased: repository.erased(&trust, &sealed).await?,
+        erased: repository.erased(&trust, &sealed).await?.digests,
         clock: context.clock.clone(),
     };
     let plan = plan_restore(&location, &sealed, &options, &Bars::default()).await?;

@@ -14,6 +14,7 @@ mod restore;
 mod rewrite;
 mod scheme;
 mod session;
+mod sorted_log;
 mod source;
 mod trusted_log;
 mod write;
@@ -37,9 +38,14 @@ pub(crate) use session::{runtime, session_config};
 pub(crate) use source::delta_type;
 pub(crate) use write::{WriteMode, exists, provider, write_stream};
 
+use std::sync::Arc;
+
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 
+use object_store::ObjectStore;
+
+use self::sorted_log::SortedLog;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens the newest version of the Delta table at `location`, or `version` of it.
@@ -74,8 +80,9 @@ pub(crate) async fn open_or_new(location: &Location) -> Result<(DeltaTable, bool
 pub fn log_store(location: &Location) -> Result<LogStoreRef> {
     let config = StorageConfig::default();
     let url = location.engine_url();
-    let prefixed = config.decorate_store(location.store().clone(), url).map_err(|e| delta_error(location, e))?;
-    Ok(default_logstore(prefixed.into(), location.store().clone(), url, &config))
+    let store: Arc<dyn ObjectStore> = Arc::new(SortedLog::new(location.store().clone()));
+    let prefixed = config.decorate_store(store.clone(), url).map_err(|e| delta_error(location, e))?;
+    Ok(default_logstore(prefixed.into(), store, url, &config))
 }
 
 /// A deltalake error about `location` as ours: a Lakeseal error inside of it keeps its kind.

@@ -123,6 +123,8 @@ impl Check<'_> {
             _ => match bound.compare(found) {
                 Some(Ordering::Equal) | None => false,
                 Some(order) if matches!(bound, Scalar::Text(_)) || self.wide => (order == Ordering::Greater) == is_min,
+                // Too narrow by a last digit hides a row; too wide by one does no harm.
+                Some(order) if (order == Ordering::Greater) == is_min => !is_spelled_shorter(&bound, found),
                 Some(_) => !equal_but_for_rounding(&bound, found),
             },
         };
@@ -149,6 +151,20 @@ fn merge(best: &mut Option<Scalar>, value: Option<Scalar>, better: Ordering) {
     let Some(value) = value else { return };
     if best.as_ref().is_none_or(|best| value.compare(best) == Some(better)) {
         *best = Some(value);
+    }
+}
+
+/// Whether `stated` is the shortest text of `found` as a 32-bit float, or a decimal that passed through a double: engines read it back as what
+/// was found.
+fn is_spelled_shorter(stated: &Scalar, found: &Scalar) -> bool {
+    match (stated, found) {
+        (Scalar::Float(stated), Scalar::Float(found)) => {
+            #[expect(clippy::cast_possible_truncation, reason = "it is the question whether anything is lost")]
+            let single = *found as f32;
+            f64::from(single) == *found && single.to_string().parse() == Ok(*stated)
+        }
+        (Scalar::Decimal(_, _), _) => equal_but_for_rounding(stated, found),
+        _ => false,
     }
 }
 

@@ -8,8 +8,8 @@
 //!   through a [`VerifiedStore`](crate::verify::VerifiedStore), so that no batch is released of a block that was not verified.
 //! * [`VerifiedScansOnly`]: the second net, a rule of the optimizer that refuses every plan which reads past such tables.
 //!
-//! In the mode `Latest`, the default, commits after the baseline are read as they are, their statistics included, and noted; what
-//! the baseline sealed stays verified. The mode `Sealed` reads nothing else.
+//! In the mode `Latest`, the default, commits after the baseline are read and noted, but their statistics steer no plan, and rewrites that claim
+//! to change no row are passed over while the sealed files are there; what the baseline sealed stays verified. The mode `Sealed` reads nothing else.
 //!
 //! What is done about a difference is a session's to say ([`VerifyMode`]): `SET lakeseal.verify = 'heal'` serves the sealed bytes from
 //! retained versions, `quarantine` leaves row groups out, `warn` delivers what differs; `SET lakeseal.read = 'sealed'` reads exactly the
@@ -29,6 +29,7 @@ mod expectations;
 mod functions;
 mod guard;
 mod insert;
+mod later;
 mod lineage;
 mod open;
 mod poison_diff;

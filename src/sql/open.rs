@@ -10,9 +10,10 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 
 use super::check;
+use super::later;
 use super::settings::{ReadMode, VerifyMode};
 use super::table::TableOptions;
-use crate::baseline::{self, Finding, Outcome, Place, Repository, SealedFile, SealedTable, Trust, Verdict};
+use crate::baseline::{self, Erased, Finding, LogComparison, Outcome, Place, Repository, SealedFile, SealedTable, Trust, Verdict};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
@@ -40,6 +41,7 @@ pub(super) struct Opened {
 /// Opens the table at `location` as `options` say.
 pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> Result<Opened> {
     check_options(location, options)?;
+    let options = &under_newest_root(location, trust, options).await;
     let mut view = View { on_difference: on_difference(options.verify), reports: options.reports.clone(), ..View::default() };
     let mut notes = Vec::new();
     let (sealed, known) = match options.verify {
@@ -53,11 +55,17 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         let snapshot = load(location, None, None).await?;
         return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes });
     };
-    if let Some(trust) = trust {
-        view.erased = location.repository().erased(trust, &sealed).await?;
-    }
-    let (found, mut findings) = found(location, options, &sealed).await?;
-    baseline::excuse_purged(&mut findings, &sealed, &view.erased);
+    let erased = match trust {
+        Some(trust) => location.repository().erased(trust, &sealed).await?,
+        None => Erased::default(),
+    };
+    let (found, comparison) = match found(location, options, &sealed).await? {
+        Some((found, comparison)) => (Some(found), Some(comparison)),
+        None => (None, None),
+    };
+    let mut findings = comparison.as_ref().map(|comparison| comparison.findings.clone()).unwrap_or_default();
+    baseline::excuse_purged(&mut findings, &sealed, &erased);
+    view.erased = erased.digests;
     findings.extend(known);
     let differs = found.is_none() || findings.iter().any(|f| matches!(f.verdict.outcome(), Outcome::Mismatch | Outcome::Undetermined));
     let resolved = differs && options.verify != VerifyMode::Enforce;
@@ -72,11 +80,15 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     if resolved {
         tell(location, number, &findings, &view);
     }
+    let mut edited = resolved;
+    if let (Some(comparison), false) = (&comparison, resolved) {
+        edited |= later::distrust(location, &sealed, comparison, &mut snapshot, &mut notes).await?;
+    }
     let mut lost_files = 0;
     if options.verify == VerifyMode::Quarantine {
         lost_files = leave_out(location, &sealed, &mut snapshot, &mut view).await?;
     }
-    let edited = resolved || lost_files > 0 || !view.trimmed.is_empty();
+    edited |= lost_files > 0 || !view.trimmed.is_empty();
     if edited && snapshot.kind == TableKind::Delta {
         view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
     }
@@ -85,21 +97,37 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
 pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: u64) -> Result<Opened> {
-    let view = View { reports: options.reports.clone(), ..View::default() };
+    let options = &under_newest_root(location, trust, options).await;
+    let mut view = View { reports: options.reports.clone(), ..View::default() };
     let mut notes = Vec::new();
     let sealed = match trust {
         Some(trust) => newest_until(location, trust, version).await?,
         None => None,
     };
-    let snapshot = load(location, Some(version), sealed.as_ref()).await?;
+    let mut snapshot = load(location, Some(version), sealed.as_ref()).await?;
     let mut findings = Vec::new();
     if let Some(sealed) = &sealed {
-        findings = compare(location, options, &snapshot, sealed).await?;
+        let comparison = compare(location, options, &snapshot, sealed).await?;
+        if later::distrust(location, sealed, &comparison, &mut snapshot, &mut notes).await? {
+            view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
+        }
+        findings = comparison.findings;
         // What a table was does not change when the term of a baseline of that time is over.
         findings.retain(|finding| options.mode == ReadMode::Sealed || finding.verdict != Verdict::Expired);
         note_unsealed(location, sealed, &findings, &mut notes);
     }
     Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes })
+}
+
+/// The options with the writers that the newest trust root lists. Where that root cannot be told, reading the newest baseline says why.
+async fn under_newest_root(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> TableOptions {
+    let mut options = options.clone();
+    if let Some(trust) = trust.filter(|trust| trust.root().is_some())
+        && let Ok(newest) = location.repository().newest_trust(trust).await
+    {
+        options.writers = options.writers.at(&newest);
+    }
+    options
 }
 
 /// The newest baseline of `version` or an older one.
@@ -210,14 +238,14 @@ async fn retained_baseline(location: &Location, trust: &Trust, view: &mut View) 
 }
 
 /// The table as its log tells it, and what is wrong with that; `None` where the log cannot be read and the mode can do without.
-async fn found(location: &Location, options: &TableOptions, sealed: &SealedTable) -> Result<(Option<TableSnapshot>, Vec<Finding>)> {
+async fn found(location: &Location, options: &TableOptions, sealed: &SealedTable) -> Result<Option<(TableSnapshot, LogComparison)>> {
     let version = if options.mode == ReadMode::Sealed { sealed.baseline.version } else { None };
     match load(location, version, Some(sealed)).await {
         Ok(snapshot) => {
-            let findings = compare(location, options, &snapshot, sealed).await?;
-            Ok((Some(snapshot), findings))
+            let comparison = compare(location, options, &snapshot, sealed).await?;
+            Ok(Some((snapshot, comparison)))
         }
-        Err(error) if error.kind() == ErrorKind::Mismatch && options.verify != VerifyMode::Enforce => Ok((None, Vec::new())),
+        Err(error) if error.kind() == ErrorKind::Mismatch && options.verify != VerifyMode::Enforce => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -244,14 +272,14 @@ fn place<'a>(location: &'a Location, options: &'a TableOptions) -> Place<'a> {
     }
 }
 
-async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
-    let mut findings = baseline::compare_log(&place(location, options), snapshot, sealed).await?.findings;
+async fn compare(location: &Location, options: &TableOptions, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<LogComparison> {
+    let mut comparison = baseline::compare_log(&place(location, options), snapshot, sealed).await?;
     if options.verify == VerifyMode::Enforce {
         let repository = location.repository();
-        baseline::compare_moved(&repository, snapshot, sealed, &mut findings).await;
-        place_in_files(location, snapshot, sealed, &mut findings).await;
+        baseline::compare_moved(&repository, snapshot, sealed, &mut comparison.findings).await;
+        place_in_files(location, snapshot, sealed, &mut comparison.findings).await;
     }
-    Ok(findings)
+    Ok(comparison)
 }
 
 /// Differences in what the log says of a file are often the traces of changed data: reads those files to say where.

@@ -63,8 +63,8 @@ impl FromStr for VerifyMode {
 /// Which version of a sealed table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadMode {
-    /// The newest: commits, or files of a folder, that came after the baseline are read unverified, and noted. Their statistics are
-    /// believed, too: a forged one in a commit that no baseline covers can hide or invent rows of that commit's own files.
+    /// The newest: commits, or files of a folder, that came after the baseline are read unverified, and noted. Statistics of their files steer
+    /// no plan: the files' own footers do. Where a commit says that it only rewrote sealed files, these are read as long as they are there.
     #[default]
     Latest,
     /// Exactly what the baseline sealed.
@@ -105,6 +105,12 @@ pub struct Settings {
     pub verify: VerifyMode,
     /// `lakeseal.read`.
     pub read: ReadMode,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "verify = {}, read = {}", self.verify, self.read)
+    }
 }
 
 impl Settings {

@@ -23,7 +23,7 @@ use crate::baseline::{self, BaselineSummary, Finding, Pins, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 use crate::table::{TableKind, TableSnapshot};
 use crate::verify::{Reports, VerifiedStore};
@@ -236,6 +236,21 @@ impl VerifiedTable {
         check::enforce(self.location.name(), baseline.number, expired.as_slice())
     }
 
+    /// A view, or a prepared statement, keeps the table as it was when it was made: one that was made with verification off must not answer a
+    /// session that asks for it.
+    fn check_settings(&self, state: &dyn Session) -> Result<()> {
+        match Settings::of(state.config_options()) {
+            Some(settings) if self.clock.is_some() && settings != self.settings => Err(Error::new(
+                ErrorKind::Precondition,
+                "a view or a prepared statement was made while lakeseal.verify or lakeseal.read was set otherwise: make it anew",
+            )
+            .with("table", self.location.name())
+            .with("made with", self.settings)
+            .with("now", settings)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the table's store known to the session that is going to execute the plan.
     fn register(&self, state: &dyn Session) -> Arc<Registration> {
         self.registrations.register(state.runtime_env(), self.verified.engine_url(), Arc::new(self.store.clone()))
@@ -284,6 +299,7 @@ impl TableProvider for VerifiedTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         self.check().map_err(external)?;
+        self.check_settings(state).map_err(external)?;
         let registration = self.register(state);
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = match state.as_any().downcast_ref::<SessionState>() {

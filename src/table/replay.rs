@@ -39,6 +39,9 @@ pub(super) struct Replay {
     pub(super) typed: BTreeMap<FileKey, TypedAdd>,
     live: BTreeMap<RawKey, LiveFile>,
     spellings: BTreeMap<FileKey, BTreeSet<RawKey>>,
+    /// Spellings of removed files that nobody removed by that spelling: readers that compare spellings still see them.
+    leftover: BTreeMap<FileKey, BTreeSet<RawKey>>,
+    /// Files that one commit names twice, until another removes them.
     ambiguous: BTreeSet<FileKey>,
 }
 
@@ -49,7 +52,8 @@ pub(super) struct CommitScope {
     pub(super) operation: Option<String>,
     pub(super) timestamp_ms: Option<i64>,
     in_commit_timestamp: bool,
-    named: BTreeSet<FileKey>,
+    /// The files that it has named, and whether it adds them.
+    named: BTreeMap<FileKey, bool>,
 }
 
 impl CommitScope {
@@ -110,11 +114,12 @@ impl Replay {
             Some(typed) => drop(self.typed.insert(key.clone(), typed)),
             None => drop(self.typed.remove(&key)),
         }
-        if !scope.named.insert(key.clone()) {
+        if scope.named.insert(key.clone(), true).is_some() {
             self.ambiguous.insert(key.clone());
         }
         let raw = (file.raw_path.clone(), key.deletion_vector.clone());
         self.tombstones.remove(&key);
+        self.no_leftover(&key, &raw);
         self.spellings.entry(key).or_default().insert(raw.clone());
         self.live.insert(raw, file);
         Ok(())
@@ -136,24 +141,37 @@ impl Replay {
         let path = text(body, "path")?;
         let deletion_vector = deletion_vector(body)?.map(|(id, _)| id);
         let key = FileKey { path: canonical_path(&path).as_str().to_owned(), deletion_vector: deletion_vector.clone() };
-        if !scope.named.insert(key.clone()) {
-            self.ambiguous.insert(key.clone());
-        }
+        let adds_too = scope.named.get(&key).copied().unwrap_or(false);
+        scope.named.insert(key.clone(), adds_too);
         let raw = (path, deletion_vector);
         for spelling in self.spellings.remove(&key).unwrap_or_default() {
             self.live.remove(&spelling);
-            // Readers that compare spellings still see this file.
-            if spelling != raw {
-                self.ambiguous.insert(key.clone());
-            }
+            self.leftover.entry(key.clone()).or_default().insert(spelling);
+        }
+        self.no_leftover(&key, &raw);
+        if adds_too {
+            self.ambiguous.insert(key.clone());
+        } else if !self.leftover.contains_key(&key) {
+            // Whatever readers made of it before, it is gone for all of them.
+            self.ambiguous.remove(&key);
         }
         self.tombstones.insert(key, body.get("deletionTimestamp").and_then(Value::as_i64));
         Ok(())
     }
 
+    fn no_leftover(&mut self, key: &FileKey, raw: &RawKey) {
+        if let Some(spellings) = self.leftover.get_mut(key) {
+            spellings.remove(raw);
+            if spellings.is_empty() {
+                self.leftover.remove(key);
+            }
+        }
+    }
+
     /// The live files by name, and the names that are wrong: alive twice, or spelled or ordered so that readers disagree.
     pub(super) fn files(&self) -> (BTreeMap<FileKey, LiveFile>, Vec<FileKey>) {
         let mut wrong = self.ambiguous.clone();
+        wrong.extend(self.leftover.keys().cloned());
         let mut files: BTreeMap<FileKey, LiveFile> = BTreeMap::new();
         for file in self.live.values() {
             if files.insert(file.key.clone(), file.clone()).is_some() {

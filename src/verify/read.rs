@@ -66,7 +66,10 @@ impl Shared {
     pub(super) async fn read_ranges(&self, object: &Object, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         check_ranges(object, ranges)?;
         match &object.content {
-            Content::Later => Ok(self.store.get_ranges(&object.path, ranges).await?),
+            Content::Later => match self.store.get_ranges(&object.path, ranges).await {
+                Err(object_store::Error::NotFound { .. }) => Err(self.refuse(object, &Trouble::Missing).await),
+                found => Ok(found?),
+            },
             Content::Own(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
             Content::Trimmed(file) => self.read_trimmed(file, ranges).await,
             Content::Pinned(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
@@ -172,7 +175,7 @@ impl Shared {
     /// What it means that the store could not deliver an object: gone, or of another size, is a difference; unreachable is an error.
     pub(super) async fn trouble(&self, object: &Object, error: object_store::Error) -> Result<Trouble> {
         if matches!(object.content, Content::Later) {
-            return Err(error.into());
+            return if matches!(error, object_store::Error::NotFound { .. }) { Ok(Trouble::Missing) } else { Err(error.into()) };
         }
         match self.store.head(&object.path).await {
             Ok(meta) if meta.size != object.size => Ok(Trouble::Size),
@@ -190,6 +193,10 @@ impl Shared {
 
     async fn refuse(&self, object: &Object, trouble: &Trouble) -> Error {
         match trouble {
+            Trouble::Missing if matches!(object.content, Content::Later) => {
+                let what = "a commit after the baseline names a file that is not there: it was taken away since, or never was";
+                self.report(object, Vec::new(), what)
+            }
             Trouble::Missing => self.report(object, Vec::new(), "a sealed file is missing"),
             Trouble::Size => self.differs(object, None).await,
             Trouble::Bytes(bad) => self.differs(object, Some(bad.clone())).await,

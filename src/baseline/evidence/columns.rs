@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::corrupt;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::table::parse_json;
 
 /// The columns of a batch or of a struct.
 pub(super) trait Columns {
@@ -28,7 +29,7 @@ pub(super) trait Columns {
     /// JSON as text.
     fn json(&self, name: &str, row: usize) -> Result<Option<Value>> {
         let text = self.text(name, row)?;
-        text.map(serde_json::from_str).transpose().map_err(|e| self.missing(name).caused_by(e))
+        text.map(|text| parse_json(text.as_bytes())).transpose().map_err(|e| self.missing(name).caused_by(e))
     }
 
     /// An unsigned number.

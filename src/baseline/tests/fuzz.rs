@@ -8,6 +8,7 @@ use crate::baseline::fuzzing::{NOW_MS as VERIFIED_MS, PROVED, SIGNED};
 use crate::baseline::log::{entry_sample, proof};
 use crate::baseline::sign;
 use crate::baseline::statement::tests::sample;
+use crate::digest::Digest;
 use crate::key::{Role, Signer};
 
 /// What the decoder of this name accepts.
@@ -32,11 +33,35 @@ async fn seeds_of(name: &str) -> Vec<Vec<u8>> {
         "pins" => {
             let mut pins = Pins::default();
             let names = PinNames::new("memory:///t", None);
-            let baseline = sample(2).summary(crate::digest::Digest([1; 32]), Standing::default());
+            let baseline = sample(2).summary(Digest([1; 32]), Standing::default());
             pins.raise(&names, &baseline);
             pins.raise_log(&names, &LogPin { origin: "lakeseal.log/x".into(), size: 3, root: [2; 32] });
             assert!(pins.to_text().unwrap().len() < usize::try_from(PINS_LIMIT_BYTES).unwrap());
             vec![pins.to_text().unwrap().into_bytes()]
+        }
+        "attestation" => vec![attestation_envelope(&key, attestation().statement(&outputs())).await.unwrap()],
+        "attestation_statement" => vec![attestation().statement(&outputs())],
+        "purge" => {
+            let file = |name: &str| PurgedFile { path: name.into(), digest: Digest([7; 32]), sha256: [8; 32] };
+            let purge = Purge {
+                location: "memory:///t".into(),
+                table_id: "id".into(),
+                baseline: 3,
+                created_ms: NOW_MS,
+                reason: "request 17".into(),
+                files: vec![file("a.parquet"), file("b.parquet")],
+            };
+            vec![purge.to_bytes()]
+        }
+        "evidence_changes" => {
+            let files = ["_change_data/a.parquet", "_change_data/b.parquet"];
+            let files = files.map(|path| SealedObject { path: path.into(), size: 5, digest: Digest([3; 32]) });
+            let delta = evidence::Delta { changes: files.iter().collect(), ..evidence::Delta::default() };
+            delta.encode(&[1; 32]).unwrap().into_iter().map(|(_, bytes)| bytes).collect()
+        }
+        "evidence_expectations" => {
+            let expectation = |name: &str| Expectation { name: name.into(), predicate: "value > 0".into() };
+            vec![evidence::encode_expectations(&[expectation("positive"), expectation("again")], &[1; 32]).unwrap()]
         }
         "parquet" => vec![table::parquet(1, table::honest)],
         "commit" => {
@@ -73,6 +98,9 @@ async fn from_lake(name: &str) -> Vec<Vec<u8>> {
             found.push(bytes);
         }
     }
+    if name == "evidence_profiles" {
+        assert!(found.iter().any(|bytes| !bytes.is_empty()), "tables are sealed with profiles");
+    }
     if name == "proof" {
         let repository = lake.t.repository();
         let sealed = repository.newest_baseline(&lake.t.trust()).await.unwrap().unwrap();
@@ -82,6 +110,20 @@ async fn from_lake(name: &str) -> Vec<Vec<u8>> {
     }
     // Row groups are listed after their files: on their own they belong to none, which is refused.
     found
+}
+
+fn outputs() -> [(String, Digest); 1] {
+    [("part-0.parquet".to_owned(), Digest([9; 32]))]
+}
+
+fn attestation() -> Attestation {
+    let commit = AttestedCommit::of("id".into(), "memory:///t".into(), 7, b"the commit", Some(Digest([4; 32])));
+    let inputs = json!([{"uri": "lakeseal://lake/raw", "annotations": {"rows": 17, "share": 0.1 + 0.2}}]);
+    let provenance = json!({
+        "buildDefinition": {"buildType": "urn:lakeseal:commit:v1", "resolvedDependencies": inputs, "externalParameters": {"sql": "SELECT \"ä\""}},
+        "runDetails": {"builder": {"id": "lakeseal"}},
+    });
+    Attestation { commit, provenance }
 }
 
 async fn trust_root() -> SignedRoot {

@@ -7,6 +7,8 @@ mod dml;
 mod drift;
 mod evaluation;
 mod exact;
+mod inventions;
+mod later;
 mod lineage;
 mod modes;
 mod poison_diff;

@@ -25,6 +25,7 @@ async fn purged_files_are_gone_for_good_and_nobody_is_accused() {
     let trust = Trust::new([fixture.key.public(), second.public()], TrustLevel::Given).unwrap();
     let repository = Repository::new(fixture.lake.store.clone(), fixture.location.root().clone());
     let sealed = repository.newest_baseline(&trust).await.unwrap().unwrap();
+    let bytes = fixture.get(&path).await;
     let snapshot = || lakeseal::table::load(fixture.lake.store.as_ref(), fixture.location.root(), None);
 
     let live = Purge::of_files(&sealed, &snapshot().await.unwrap(), std::slice::from_ref(&file), "request 17", 1);
@@ -70,4 +71,16 @@ async fn purged_files_are_gone_for_good_and_nobody_is_accused() {
     let report = auditor.audit(&()).await.unwrap();
     assert!(report.findings.iter().any(|finding| finding.verdict == Verdict::Purged && finding.file.as_ref() == Some(&file)), "{report:?}");
     assert!(report.findings.iter().all(|finding| !finding.verdict.is_mismatch()), "{:?}", report.findings);
+
+    // The same bytes, brought in again under another name, are another file: the record does not excuse whoever takes that one away.
+    let commit = String::from_utf8(fixture.get(&Path::from("flights/_delta_log/00000000000000000000.json")).await.to_vec()).unwrap();
+    let add = commit.lines().find(|line| line.starts_with("{\"add\"")).unwrap().replace(&file, "again.parquet");
+    let again = Path::from("flights/again.parquet");
+    fixture.lake.store.put(&again, bytes.into()).await.unwrap();
+    fixture.lake.store.put(&Path::from("flights/_delta_log/00000000000000000002.json"), format!("{add}\n").into()).await.unwrap();
+    fixture.seal().await;
+    fixture.lake.store.delete(&again).await.unwrap();
+    let report = auditor.audit(&()).await.unwrap();
+    let missed = |finding: &&lakeseal::baseline::Finding| finding.file.as_deref() == Some("again.parquet");
+    assert_eq!(report.findings.iter().find(missed).unwrap().verdict, Verdict::Missing, "{:?}", report.findings);
 }

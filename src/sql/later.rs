@@ -1,0 +1,96 @@
+//! What commits after the baseline may not steer: statistics that nobody has held against the data, and rewrites that nobody has proven.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::path::Path;
+
+use crate::baseline::{self, LogComparison, Rewrites, SealedTable};
+use crate::delta::Location;
+use crate::error::Result;
+use crate::table::{TableKind, TableSnapshot};
+
+/// Sealed files of rewrites that are looked for. Where there are more of them, what the rewrites added is read, as unsealed as it is.
+const LOOKED_FOR: usize = 4096;
+const CONCURRENCY: usize = 32;
+
+/// Takes out of the snapshot what must not steer a plan; says whether anything was. Engines are then to be shown the snapshot, not the log.
+///
+/// Files that no baseline covers lose their statistics: engines count and prune by the files' own footers instead, which come with the rows
+/// that they are about. Sealed files get the sealed ones wherever the log spells them in another way, or a second time. Files that a commit put in the place of sealed ones, saying that no row changed, give way to the sealed ones while
+/// these are still there, which is noted.
+///
+/// Cost: a HEAD for each sealed file that was rewritten, [`LOOKED_FOR`] at most.
+pub(super) async fn distrust(
+    location: &Location,
+    sealed: &SealedTable,
+    comparison: &LogComparison,
+    snapshot: &mut TableSnapshot,
+    notes: &mut Vec<String>,
+) -> Result<bool> {
+    if snapshot.kind != TableKind::Delta {
+        return Ok(false);
+    }
+    let rewrites = rewrites(location, sealed, comparison, snapshot).await?;
+    for key in &rewrites.added {
+        snapshot.files.remove(key);
+    }
+    let kept = rewrites.kept.keys().filter_map(|key| Some((key.clone(), sealed.files.get(key)?.live.clone())));
+    snapshot.files.extend(kept);
+    if let (Some(first), Some(last)) = (rewrites.commits.first(), rewrites.commits.last()) {
+        let which = if first == last { format!("commit {first} says") } else { format!("commits {first} to {last} say") };
+        notes.push(format!(
+            "{}: {which} that {} sealed file(s) were rewritten without changing a row: these are read until a baseline covers the new ones",
+            location.name(),
+            rewrites.kept.len()
+        ));
+    }
+    let mut changed = !rewrites.commits.is_empty();
+    for (key, live) in &mut snapshot.files {
+        let file = sealed.files.get(key);
+        // What a comparison passes as another spelling of a bound may still be too narrow by a rounding.
+        let same = file.is_some_and(|file| baseline::states_the_same(file, live) && !snapshot.typed.contains_key(key));
+        if live.stats.is_some() && !same {
+            live.stats = file.and_then(|file| file.live.stats.clone());
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// The rewrites whose sealed files are all still there.
+async fn rewrites(location: &Location, sealed: &SealedTable, comparison: &LogComparison, snapshot: &TableSnapshot) -> Result<Rewrites> {
+    let mut refused = BTreeSet::new();
+    loop {
+        let found = comparison.rewrites(sealed, &refused);
+        let consistent = found.added.iter().all(|key| snapshot.files.contains_key(key));
+        if found.kept.is_empty() || found.kept.len() > LOOKED_FOR || !consistent {
+            return Ok(Rewrites::default());
+        }
+        let gone = gone(location, sealed, &found).await?;
+        if gone.is_empty() {
+            return Ok(found);
+        }
+        refused.extend(gone);
+    }
+}
+
+/// The commits some of whose sealed files were vacuumed, or are of another size.
+async fn gone(location: &Location, sealed: &SealedTable, rewrites: &Rewrites) -> Result<BTreeSet<u64>> {
+    let wanted: Vec<(Path, u64, u64)> = rewrites
+        .kept
+        .iter()
+        .filter_map(|(key, commit)| sealed.files.get(key).map(|file| (file, *commit)))
+        .filter_map(|(file, commit)| Some((file.live.location.clone()?, file.live.size, commit)))
+        .collect();
+    let store = location.store();
+    let looks = stream::iter(wanted).map(|(path, size, commit)| async move {
+        match object_store::ObjectStoreExt::head(store.as_ref(), &path).await {
+            Ok(meta) => Ok::<_, crate::Error>((meta.size != size).then_some(commit)),
+            Err(object_store::Error::NotFound { .. }) => Ok(Some(commit)),
+            Err(error) => Err(error.into()),
+        }
+    });
+    let found: Vec<Option<u64>> = looks.buffer_unordered(CONCURRENCY).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
