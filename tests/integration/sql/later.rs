@@ -90,7 +90,8 @@ async fn the_cardinality_of_a_later_deletion_vector_is_not_counted_with() {
     fixture.put_commit(2, lines.map(|line| format!("{line}\n")).concat()).await;
     match fixture.number(COUNT).await {
         Ok(count) => assert_eq!(count, 4097, "a stock reader says {}", fixture.stock(COUNT).await),
-        Err(error) => assert!(matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Corrupt), "{error}"),
+        // deltalake holds the cardinality against the vector itself.
+        Err(error) => assert!(error.to_string().contains("cardinality"), "{error}"),
     }
 }
 
