@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
+use serde_json::{Value, json};
 
 use crate::baseline::{self, LogComparison, Rewrites, SealedTable};
 use crate::delta::Location;
 use crate::error::Result;
-use crate::table::{TableKind, TableSnapshot};
+use crate::fingerprint::row_count;
+use crate::table::{FileKey, TableKind, TableSnapshot};
 
 /// Sealed files of rewrites that are looked for. Where there are more of them, what the rewrites added is read, as unsealed as it is.
 const LOOKED_FOR: usize = 4096;
@@ -55,7 +57,33 @@ pub(super) async fn distrust(
             changed = true;
         }
     }
+    if is_mapped(snapshot) {
+        state_counts(location, sealed, snapshot).await;
+    }
     Ok(changed)
+}
+
+/// Whether columns are stored under other names than they have. deltalake cannot count the rows of such a file where nothing states them.
+fn is_mapped(snapshot: &TableSnapshot) -> bool {
+    let mode = snapshot.metadata.pointer("/configuration/delta.columnMapping.mode").and_then(Value::as_str);
+    mode.is_some_and(|mode| mode != "none")
+}
+
+/// States the rows of files without statistics from their own footers. A footer that cannot be read states nothing: the scan meets it again.
+///
+/// Cost: two small GETs for each such file.
+async fn state_counts(location: &Location, sealed: &SealedTable, snapshot: &mut TableSnapshot) {
+    let unstated = snapshot.files.iter().filter(|(key, live)| live.stats.is_none() && !sealed.files.contains_key(*key));
+    let wanted: Vec<(FileKey, Path, u64)> =
+        unstated.filter_map(|(key, live)| Some((key.clone(), live.location.clone()?, live.size))).collect();
+    let store = location.store();
+    let reads = stream::iter(wanted).map(|(key, path, size)| async move { (key, row_count(store.as_ref(), &path, size).await) });
+    let counts: Vec<_> = reads.buffer_unordered(CONCURRENCY).collect().await;
+    for (key, rows) in counts {
+        if let (Ok(rows), Some(live)) = (rows, snapshot.files.get_mut(&key)) {
+            live.stats = Some(json!({"numRecords": rows}));
+        }
+    }
 }
 
 /// The rewrites whose sealed files are all still there.
