@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result as DataFusionResult};
+use datafusion::common::{Column, Result as DataFusionResult, internal_err};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -26,7 +26,6 @@ use super::table::VerifiedTable;
 use super::{external, to_error, write};
 use crate::delta::{Location, Operation, Rewrite, rewrite};
 use crate::error::{Error, ErrorKind, Result};
-use crate::verify::VerifiedStore;
 
 /// Plans a DELETE or an UPDATE. It runs when the plan does.
 pub(super) async fn plan(context: &SessionContext, resolver: &Resolver, query: &str, dml: DmlStatement) -> Result<DataFrame> {
@@ -61,7 +60,7 @@ fn retarget(context: &SessionContext, resolver: &Resolver, query: &str, dml: Dml
     let (version, writes_to) = check_table(table)?;
     let (context, statement) = write::statement(context, resolver, operation, query, &dml.input)?;
     let location = writes_to.doing(Operation(statement))?;
-    let job = Job { location, verified: table.store().clone(), version, predicate, what };
+    let job = Job { location, table: provider.clone(), version, predicate, what };
     let target = provider_as_source(Arc::new(Target { schema: provider.schema(), job: Arc::new(job) }));
     Ok((context, DmlStatement::new(dml.table_name, target, dml.op, dml.input)))
 }
@@ -175,7 +174,8 @@ fn check_table(table: &VerifiedTable) -> Result<(u64, &Location)> {
 #[derive(Debug)]
 struct Job {
     location: Location,
-    verified: VerifiedStore,
+    /// The [`VerifiedTable`] whose rows are rewritten.
+    table: Arc<dyn TableProvider>,
     version: u64,
     predicate: Option<Expr>,
     what: Rewrite,
@@ -202,7 +202,11 @@ impl Job {
                 Rewrite::Update(plain.collect::<DataFusionResult<_>>()?)
             }
         };
-        let rows = rewrite(&self.location, &self.verified, self.version, predicate, what).await.map_err(external)?;
+        let verified = match self.table.downcast_ref::<VerifiedTable>() {
+            Some(table) => table.stored().await.map_err(external)?,
+            None => return internal_err!("only verified tables are rewritten"),
+        };
+        let rows = rewrite(&self.location, &verified, self.version, predicate, what).await.map_err(external)?;
         // Where whole files go, only their own statistics know how many rows that were.
         Ok(rows.unwrap_or_default())
     }

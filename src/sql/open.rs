@@ -36,6 +36,8 @@ pub(super) struct Opened {
     /// Sealed files that are left out whole.
     pub(super) lost_files: usize,
     pub(super) notes: Vec<String>,
+    /// The state as the log tells it, where another is shown only because later commits are not believed.
+    pub(super) stored: Option<TableSnapshot>,
 }
 
 /// Opens the table at `location` as `options` say.
@@ -53,7 +55,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     };
     let Some(sealed) = sealed else {
         let snapshot = load(location, None, None).await?;
-        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes });
+        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, stored: None });
     };
     let erased = match trust {
         Some(trust) => location.repository().erased(trust, &sealed).await?,
@@ -80,9 +82,13 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     if resolved {
         tell(location, number, &findings, &view);
     }
-    let mut edited = resolved;
+    let (mut edited, mut stored) = (resolved, None);
     if let (Some(comparison), false) = (&comparison, resolved) {
-        edited |= later::distrust(location, &sealed, comparison, &mut snapshot, &mut notes).await?;
+        let told = snapshot.clone();
+        if later::distrust(location, &sealed, comparison, &mut snapshot, &mut notes).await? {
+            edited = true;
+            stored = Some(told);
+        }
     }
     let mut lost_files = 0;
     if options.verify == VerifyMode::Quarantine {
@@ -92,7 +98,8 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     if edited && snapshot.kind == TableKind::Delta {
         view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
     }
-    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes })
+    let stored = stored.filter(|_| lost_files == 0 && view.trimmed.is_empty());
+    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, stored })
 }
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
@@ -116,7 +123,7 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
         findings.retain(|finding| options.mode == ReadMode::Sealed || finding.verdict != Verdict::Expired);
         note_unsealed(location, sealed, &findings, &mut notes);
     }
-    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes })
+    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, stored: None })
 }
 
 /// The options with the writers that the newest trust root lists. Where that root cannot be told, reading the newest baseline says why.

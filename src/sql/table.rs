@@ -19,14 +19,14 @@ use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
 use super::{check, external, insert, to_error};
-use crate::baseline::{self, BaselineSummary, Finding, Pins, Trust, Writers};
+use crate::baseline::{self, BaselineSummary, Finding, Pins, SealedTable, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 use crate::table::{TableKind, TableSnapshot};
-use crate::verify::{Reports, VerifiedStore};
+use crate::verify::{Reports, VerifiedStore, View};
 
 /// How tables are opened.
 #[derive(Debug, Clone)]
@@ -88,6 +88,15 @@ pub struct VerifiedTable {
     origin: Arc<Origin>,
     /// Tells when the baseline's term is over; absent for what a table was.
     clock: Option<SharedClock>,
+    stored: Option<Stored>,
+}
+
+/// The state as the log tells it, where another is shown because later commits are not believed.
+#[derive(Debug)]
+struct Stored {
+    snapshot: TableSnapshot,
+    sealed: Option<SealedTable>,
+    view: View,
 }
 
 /// What a table is to the lineage of those that read it.
@@ -140,7 +149,7 @@ impl VerifiedTable {
     }
 
     async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
-        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes } = opened;
+        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, stored } = opened;
         // A log of our own has one commit, of version 0.
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
@@ -150,6 +159,7 @@ impl VerifiedTable {
             Some(sealed) if !resolved => check::enforce(location.name(), sealed.baseline.number, &findings).err().unwrap_or(error),
             _ => error,
         };
+        let plain = View { log: None, ..view.clone() };
         let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view);
         let store = store.await.map_err(|e| known(e.with("table", location.name())))?;
         let verified = location.through(Arc::new(store.clone()))?;
@@ -157,7 +167,8 @@ impl VerifiedTable {
             Ok(inner) => inner,
             Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
         };
-        let baseline = sealed.map(|sealed| sealed.baseline);
+        let baseline = sealed.as_ref().map(|sealed| sealed.baseline.clone());
+        let stored = stored.map(|snapshot| Stored { snapshot, sealed, view: plain });
         Ok(Self {
             inner,
             location: location.clone(),
@@ -172,6 +183,7 @@ impl VerifiedTable {
             origin: Arc::new(Origin::of(location, &snapshot, baseline.as_ref())),
             baseline,
             clock: Some(options.clock.clone()),
+            stored,
         })
     }
 
@@ -198,6 +210,17 @@ impl VerifiedTable {
     /// The store that delivers the table's verified bytes.
     pub fn store(&self) -> &VerifiedStore {
         &self.store
+    }
+
+    /// A store that delivers the table's verified bytes under the log as it is: for those who write on from it. Files that no baseline covers are
+    /// what the log says of them.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedStore::new`].
+    pub(super) async fn stored(&self) -> Result<VerifiedStore> {
+        let Some(Stored { snapshot, sealed, view }) = &self.stored else { return Ok(self.store.clone()) };
+        let (store, root) = (self.location.store().clone(), self.location.root().clone());
+        VerifiedStore::with_view(store, root, self.location.name(), snapshot, sealed.as_ref(), view.clone()).await
     }
 
     /// How the table was opened.
