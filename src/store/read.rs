@@ -177,7 +177,7 @@ impl Segment {
         if let Some(known) = self.known_list(root, len, header)? {
             return Ok(known);
         }
-        let stored = region.get_ranges(&key, &[0..header]).await?.pop().unwrap_or_default();
+        let stored = region.get_ranges(&key, std::slice::from_ref(&(0..header))).await?.pop().unwrap_or_default();
         let list = Arc::new(BlockList::from_bytes(&stored, len, root)?);
         self.inner.lists.lock().put(root, Arc::clone(&list));
         Ok(list)

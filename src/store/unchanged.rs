@@ -29,7 +29,7 @@ impl Inner {
         let (newest, older) = futures::try_join!(self.live(path), self.at(path, version))?;
         let size = newest.manifest.size();
         let ranges = match (&newest.manifest.content, &older.manifest.content) {
-            (Content::Inline(new), Content::Inline(old)) if new == old => vec![0..size],
+            (Content::Inline(new), Content::Inline(old)) if new == old => std::iter::once(0..size).collect(),
             (Content::Shards(new), Content::Shards(old)) if new.codec == old.codec && new.segment_bytes == old.segment_bytes => {
                 self.same_segments(&newest, &older, size).await?
             }
@@ -73,7 +73,7 @@ async fn same_ranges(new: &Segment, old: &Segment) -> Result<Vec<Range<u64>>> {
         }
     }
     if differing.is_empty() {
-        return Ok(vec![0..shape.len]);
+        return Ok(std::iter::once(0..shape.len).collect());
     }
     let lists = differing.into_iter().map(|shard| async move { futures::try_join!(new.block_list(shard), old.block_list(shard)) });
     let Ok(lists) = futures::future::try_join_all(lists).await else { return Ok(Vec::new()) };

@@ -39,7 +39,7 @@ async fn one_row_group_of_a_thousand_is_found_by_reading_little_more_than_it() {
     let metadata = ParquetRecordBatchReaderBuilder::try_new(sealed.clone()).unwrap().metadata().clone();
     assert_eq!(metadata.num_row_groups(), GROUPS);
     // Two values of one row group; the file is written anew as a thief of a writer's key would.
-    let (group, first) = (637, 637 * ROWS_PER_GROUP);
+    let (group, ordinal, first) = (637, 637_u32, 637 * ROWS_PER_GROUP);
     let all = batch(0..ROWS as i64);
     let poisoned = Bytes::from(in_groups(&with_delays(&all, &[(first + 3, 77.25), (first + 9, -5.5)])));
     assert_eq!(poisoned.len(), sealed.len());
@@ -63,7 +63,7 @@ async fn one_row_group_of_a_thousand_is_found_by_reading_little_more_than_it() {
     let audited = read();
     assert_eq!(report.outcome(), Outcome::Mismatch);
     let places: Vec<_> = report.findings.iter().map(|f| (f.row_group, f.column.as_deref())).collect();
-    assert_eq!(places, [(Some(group as u32), Some("delay"))], "{report:#?}");
+    assert_eq!(places, [(Some(ordinal), Some("delay"))], "{report:#?}");
 
     let session = fixture.session(ReadMode::Latest).await;
     read();
