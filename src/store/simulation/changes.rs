@@ -84,7 +84,7 @@ impl Changes {
             number: 0,
             created_ms: 0,
             name: "lake".into(),
-            profile: profile.clone(),
+            profile,
             writes_paused: false,
             regions: places,
             writers: vec![writer.public()],

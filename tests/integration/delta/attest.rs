@@ -295,7 +295,7 @@ async fn what_attesting_costs() {
         let region = |i: usize| -> Arc<dyn ObjectStore> {
             let region = path.join(format!("r{i}"));
             std::fs::create_dir(&region).unwrap();
-            Arc::new(object_store::local::LocalFileSystem::new_with_prefix(region).unwrap())
+            lakeseal::region::open(region.to_str().unwrap(), &lakeseal::region::OpenOptions::default()).unwrap()
         };
         let (regions, writer, _) = lake_over(3, 2, 0, (0..5).map(region).collect()).unwrap();
         Arc::new(ErasureStore::new(regions, Profile::new(3, 2), Some(Arc::new(writer)), Arc::new(SystemClock)).unwrap())
