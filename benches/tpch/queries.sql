@@ -1,4 +1,4 @@
--- The 22 queries of TPC-H (specification 3.0.1, section 2.4) with their validation parameters; the view of the 15th is a common table expression.
+-- The 22 queries of TPC-H (specification 3.0.1, section 2.4) with their validation parameters, the view of the 15th is a common table expression.
 -- 1
 select l_returnflag, l_linestatus, sum(l_quantity) as sum_qty, sum(l_extendedprice) as sum_base_price,
   sum(l_extendedprice * (1 - l_discount)) as sum_disc_price, sum(l_extendedprice * (1 - l_discount) * (1 + l_tax)) as sum_charge,
