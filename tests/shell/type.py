@@ -3,7 +3,8 @@
 
     type.py STEPS COMMAND [ARGUMENT …]
 
-STEPS is a JSON list of [keys, text]: the keys are typed, then the text must appear on the screen; null waits for the command to end.
+STEPS is a JSON list of [keys, text]: the keys are typed, then the text must appear on the screen (below the line that was typed, where the
+keys end with a return), and the prompt again; null waits for the command to end.
 Prints all that was shown. Exit codes: the command's own; 70 when something did not appear in time.
 """
 
@@ -17,6 +18,9 @@ import sys
 import time
 
 PATIENCE_SECONDS = 60
+# With the prompt, the command takes keys as they are; before, the terminal makes something of some of them.
+PROMPTS = ("lakeseal> ", "      ..> ")
+QUIET_SECONDS = 0.2
 
 
 def plain(shown: bytes) -> str:
@@ -43,21 +47,22 @@ def main() -> int:
         ended |= not read
         shown += read
 
+    def answered(keys: str, text: str, before: int) -> bool:
+        since, found = plain(shown[before:]), True
+        if keys.endswith("\r"):
+            _, found, since = since.partition("\n")
+        last = plain(shown).rsplit("\n", 1)[-1].lstrip("\r")
+        return bool(found) and text in since and last.startswith(PROMPTS)
+
     for number, (keys, text) in enumerate(steps):
-        before = len(shown)
+        before, done = len(shown), False
         os.write(terminal, keys.encode())
         until = time.monotonic() + PATIENCE_SECONDS
-        while not ended and time.monotonic() < until:
-            more(0.05)
-            if text is not None and text in plain(shown[before:]):
-                break
-        if text is None and ended:
-            break
-        # What is echoed and shown after the text belongs to this step.
-        for _ in range(4):
-            if not ended:
-                more(0.05)
-        if text is None or text not in plain(shown[before:]):
+        while not ended and not done and time.monotonic() < until:
+            size = len(shown)
+            more(QUIET_SECONDS)
+            done = text is not None and len(shown) == size and answered(keys, text, before)
+        if not done and (text is not None or not ended):
             os.kill(child, 9)
             os.waitpid(child, 0)
             print(plain(shown))
