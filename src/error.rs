@@ -174,7 +174,7 @@ impl From<object_store::Error> for Error {
             E::PermissionDenied { path, .. } | E::Unauthenticated { path, .. } => {
                 (ErrorKind::Permission, format!("the store refuses access to {path}"))
             }
-            E::Generic { store: "S3", source } if denies_a_key(source.as_ref()) => {
+            E::Generic { source, .. } if denies_a_key(source.as_ref()) => {
                 (ErrorKind::Permission, "the store refuses to delete the object".to_owned())
             }
             E::InvalidPath { .. } => (ErrorKind::InvalidInput, "not a valid object path".to_owned()),
@@ -188,10 +188,12 @@ impl From<object_store::Error> for Error {
     }
 }
 
-/// S3 answers a request that deletes several keys with a code for each; `object_store` hands that on as text only.
+/// S3 and Azure answer a request that deletes several keys with a code for each; `object_store` hands that on as text only.
 fn denies_a_key(source: &(dyn std::error::Error + 'static)) -> bool {
     let text = source.to_string();
-    text.starts_with("DeleteObjects request failed") && text.ends_with("(code: AccessDenied)")
+    [("DeleteObjects request failed for key", "(code: AccessDenied)"), ("Bulk delete request failed for key", "(code: 403)")]
+        .iter()
+        .any(|(begins, ends)| text.starts_with(begins) && text.ends_with(ends))
 }
 
 /// The name that `object_store` errors carry for where they come from.
@@ -218,18 +220,24 @@ impl Error {
 mod tests {
     use super::*;
 
-    fn s3(text: &'static str) -> object_store::Error {
+    fn failed(text: &'static str) -> object_store::Error {
         object_store::Error::Generic { store: "S3", source: text.into() }
     }
 
     #[test]
     fn a_deletion_that_is_denied_for_its_key_is_a_refusal_and_no_outage() {
-        let denied = s3("DeleteObjects request failed for key a/b: Access Denied. (code: AccessDenied)");
-        assert_eq!(Error::from(denied).kind(), ErrorKind::Permission);
-        for other in
-            ["DeleteObjects request failed for key (code: AccessDenied): Try again (code: SlowDown)", "refused (code: AccessDenied)"]
-        {
-            assert_eq!(Error::from(s3(other)).kind(), ErrorKind::Unavailable, "{other}");
+        for denied in [
+            "DeleteObjects request failed for key a/b: Access Denied. (code: AccessDenied)",
+            "Bulk delete request failed for key a/b: This request is not authorized. (code: 403)",
+        ] {
+            assert_eq!(Error::from(failed(denied)).kind(), ErrorKind::Permission);
+        }
+        for other in [
+            "DeleteObjects request failed for key (code: AccessDenied): Try again (code: SlowDown)",
+            "Bulk delete request failed for key a/b: Busy (code: 503)",
+            "refused (code: AccessDenied)",
+        ] {
+            assert_eq!(Error::from(failed(other)).kind(), ErrorKind::Unavailable, "{other}");
         }
     }
 }
