@@ -17,7 +17,7 @@ impl ErasureStore {
     /// then says that versions were postponed or kept, and the purge is not complete. Cost: as for collecting each version.
     ///
     /// # Errors
-    /// [`ErrorKind::Permission`] when the key may not collect; [`ErrorKind::Unavailable`] when too few regions answer.
+    /// [`ErrorKind::Permission`](crate::ErrorKind::Permission) when the key may not collect; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when too few regions answer.
     pub async fn purge(&self, path: &Path, collector: &PrivateKey) -> Result<CollectReport> {
         let inner = &*self.inner;
         check_collector(inner, collector)?;
