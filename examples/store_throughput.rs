@@ -5,7 +5,7 @@
 //! cargo run --release --no-default-features --example store_throughput -- s3 BUCKET [LARGE_MIB [SMALL_COUNT]]
 //! ```
 //!
-//! The lake is made in DIRECTORY, 3+2, each region a directory that syncs before it acknowledges. The bucket is that of `AWS_ENDPOINT` with
+//! Without arguments it writes 16 MiB and 50 small objects into a lake in a temporary directory. The lake is made in DIRECTORY, 3+2, each region a directory that syncs before it acknowledges. The bucket is that of `AWS_ENDPOINT` with
 //! the credentials of the environment; both are reached by the same program. `scripts/compare_stores.py` runs it beside others.
 
 use std::error::Error;
@@ -91,13 +91,17 @@ async fn get_large(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) -> Outco
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Without arguments: a small lake in a place that goes again.
+    let (fleeting, is_shown) = (tempfile::tempdir()?, arguments.is_empty());
     let number = |at: usize, default: u64| arguments.get(at).map_or(Ok(default), |text| text.parse::<u64>());
     let store: Arc<dyn ObjectStore> = match (arguments.first().map(String::as_str), arguments.get(1)) {
         (Some("lake"), Some(home)) => lake(FsPath::new(home)).await?,
         (Some("s3"), Some(bucket)) => Arc::new(AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(true).build()?),
+        (None, _) => lake(fleeting.path()).await?,
         _ => return Err("usage: store_throughput lake DIRECTORY | s3 BUCKET [LARGE_MIB [SMALL_COUNT]]".into()),
     };
-    let (large, count) = (sample(usize::try_from(number(2, 256)?)? << 20, 1), number(3, 1000)?);
+    let (large, count) =
+        (sample(usize::try_from(number(2, if is_shown { 16 } else { 256 })?)? << 20, 1), number(3, if is_shown { 50 } else { 1000 })?);
     let path = Path::from("t/large");
     let begun = Instant::now();
     put_large(store.as_ref(), &path, &large).await?;
