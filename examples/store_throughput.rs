@@ -5,8 +5,9 @@
 //! cargo run --release --no-default-features --example store_throughput -- s3 BUCKET [LARGE_MIB [SMALL_COUNT]]
 //! ```
 //!
-//! Without arguments it writes 16 MiB and 50 small objects into a lake in a temporary directory. The lake is made in DIRECTORY, 3+2, each region a directory that syncs before it acknowledges. The bucket is that of `AWS_ENDPOINT` with
-//! the credentials of the environment; both are reached by the same program. `scripts/compare_stores.py` runs it beside others.
+//! Without arguments it writes 16 MiB and 50 small objects into a lake in a temporary directory. Else the lake is made in DIRECTORY, 3+2, each
+//! region a directory that syncs before it acknowledges. The bucket is that of `AWS_ENDPOINT` with the credentials of the environment; both are
+//! reached by the same program. `scripts/compare_stores.py` runs it beside others.
 
 use std::error::Error;
 use std::path::Path as FsPath;
@@ -92,7 +93,8 @@ async fn get_large(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) -> Outco
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Without arguments: a small lake in a place that goes again.
-    let (fleeting, is_shown) = (tempfile::tempdir()?, arguments.is_empty());
+    let fleeting = tempfile::tempdir()?;
+    let (default_mib, default_count) = if arguments.is_empty() { (16, 50) } else { (256, 1000) };
     let number = |at: usize, default: u64| arguments.get(at).map_or(Ok(default), |text| text.parse::<u64>());
     let store: Arc<dyn ObjectStore> = match (arguments.first().map(String::as_str), arguments.get(1)) {
         (Some("lake"), Some(home)) => lake(FsPath::new(home)).await?,
@@ -100,8 +102,7 @@ async fn main() -> Outcome<()> {
         (None, _) => lake(fleeting.path()).await?,
         _ => return Err("usage: store_throughput lake DIRECTORY | s3 BUCKET [LARGE_MIB [SMALL_COUNT]]".into()),
     };
-    let (large, count) =
-        (sample(usize::try_from(number(2, if is_shown { 16 } else { 256 })?)? << 20, 1), number(3, if is_shown { 50 } else { 1000 })?);
+    let (large, count) = (sample(usize::try_from(number(2, default_mib)?)? << 20, 1), number(3, default_count)?);
     let path = Path::from("t/large");
     let begun = Instant::now();
     put_large(store.as_ref(), &path, &large).await?;
