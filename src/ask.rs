@@ -29,8 +29,17 @@ pub(crate) async fn ask<T: fmt::Debug + Clone + Default + Send + Sync + 'static>
     path: &Path,
     version: Option<&str>,
 ) -> Option<Result<T>> {
+    ask_with(store, path, version, Extensions::new()).await
+}
+
+/// As [`ask`], with more that belongs to the question beside it.
+pub(crate) async fn ask_with<T: fmt::Debug + Clone + Default + Send + Sync + 'static>(
+    store: &dyn ObjectStore,
+    path: &Path,
+    version: Option<&str>,
+    mut extensions: Extensions,
+) -> Option<Result<T>> {
     let question = Question::<T>::default();
-    let mut extensions = Extensions::new();
     extensions.insert(question.clone());
     let version = version.map(str::to_owned);
     // The head itself may well fail: the object may be gone.

@@ -86,9 +86,14 @@ fn unknown(url: &Url) -> DataFusionError {
 
 /// A runtime over `registry`. Footers are not cached: DataFusion keys them by path, size and time, all of which a forger controls.
 pub(crate) fn runtime(registry: Arc<StoreRegistry>) -> Result<Arc<RuntimeEnv>> {
+    runtime_with_footers(registry, 0)
+}
+
+/// As [`runtime`], for one table at one version alone: up to `bytes` of footers are remembered.
+pub(crate) fn runtime_with_footers(registry: Arc<StoreRegistry>, bytes: usize) -> Result<Arc<RuntimeEnv>> {
     RuntimeEnvBuilder::new()
         .with_object_store_registry(registry)
-        .with_metadata_cache_limit(0)
+        .with_metadata_cache_limit(bytes)
         .with_object_list_cache_limit(0)
         .with_file_statistics_cache_limit(0)
         .build_arc()

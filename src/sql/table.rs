@@ -28,6 +28,9 @@ use crate::id::LakeId;
 use crate::table::{TableKind, TableSnapshot};
 use crate::verify::{Reports, VerifiedStore, View};
 
+/// So much memory one scan takes at most to remember footers.
+const FOOTERS_BYTES: usize = 32 << 20;
+
 /// How tables are opened.
 #[derive(Debug, Clone)]
 pub struct TableOptions {
@@ -324,6 +327,7 @@ impl TableProvider for VerifiedTable {
         self.check().map_err(external)?;
         self.check_settings(state).map_err(external)?;
         let registration = self.register(state);
+        self.store.begin_query();
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = match state.as_any().downcast_ref::<SessionState>() {
             Some(state) => Some(self.own_state(state)?),
@@ -358,7 +362,8 @@ impl VerifiedTable {
     fn own_state(&self, state: &SessionState) -> DataFusionResult<SessionState> {
         let registry = StoreRegistry::default();
         registry.pin(self.verified.engine_url(), Arc::new(self.store.clone()));
-        let runtime = delta::runtime(Arc::new(registry)).map_err(external)?;
+        // Its footers are this scan's own, of verified bytes: they are read once, whatever the number of partitions.
+        let runtime = delta::runtime_with_footers(Arc::new(registry), FOOTERS_BYTES).map_err(external)?;
         Ok(SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build())
     }
 }

@@ -109,7 +109,15 @@ fn held_bytes(found: &BTreeMap<usize, Held>, shard: usize, range: &Range<u64>) -
 
 /// Many ranges for one resolution of the name, and one request per shard that they touch.
 pub(super) async fn get_ranges(inner: &Arc<Inner>, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-    let version = inner.live(path).await?;
+    ranges_of(inner, inner.live(path).await?, ranges).await
+}
+
+/// As [`get_ranges`], of the version that the client names: one that is remembered costs no request.
+pub(super) async fn ranges_at(inner: &Arc<Inner>, path: &Path, version: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+    ranges_of(inner, inner.at(path, version).await?, ranges).await
+}
+
+async fn ranges_of(inner: &Arc<Inner>, version: Arc<Version>, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
     let size = version.manifest.size();
     let ranges: Vec<Range<u64>> =
         ranges.iter().map(|range| resolve_range(&GetRange::Bounded(range.clone()), size)).collect::<Result<_>>()?;

@@ -74,7 +74,7 @@ pub use self::handover::HandedOver;
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
-pub use self::retained::{readable_versions, retained_names, retained_versions};
+pub use self::retained::{ranges_of_version, readable_versions, retained_names, retained_versions};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
 pub use self::scrub_report::{Defect, RegionReport, ScrubReport};
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};

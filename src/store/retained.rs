@@ -3,15 +3,17 @@
 //! The question travels in the extensions of a get, which decorators pass on. A store that retains versions answers it; any other
 //! ignores it, and so no answer says that nothing is retained.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore};
+use object_store::{Extensions, GetOptions, ObjectStore};
 
-use super::Inner;
 use super::versions::{VersionInfo, VersionState};
-use crate::ask::{Question, Unchanged, ask};
+use super::{Inner, get};
+use crate::ask::{Question, Unchanged, ask, ask_with};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The versions of `path` that `store` retains, newest first, tombstones and collected ones included; `None` when it is no store that
@@ -40,9 +42,29 @@ pub async fn readable_versions(store: &dyn ObjectStore, path: &Path, size: u64) 
     Ok(Some(fits.filter_map(|version| version.version).collect()))
 }
 
+/// The ranges of a question after many of them.
+#[derive(Debug, Clone)]
+struct Ranges(Arc<[Range<u64>]>);
+
+/// Many ranges of one version of `path`, at once; `None` when `store` is none that retains versions.
+///
+/// `version` is what a head of the object has said. Cost: as `get_ranges`, without asking the regions which version is the newest.
+///
+/// # Errors
+/// As `get_ranges`; [`ErrorKind::NotFound`] when there is no such version.
+pub async fn ranges_of_version(store: &dyn ObjectStore, path: &Path, version: &str, ranges: &[Range<u64>]) -> Option<Result<Vec<Bytes>>> {
+    let mut extensions = Extensions::new();
+    extensions.insert(Ranges(ranges.into()));
+    ask_with(store, path, Some(version), extensions).await
+}
+
 impl Inner {
     /// Answers the question that `options` carries, if it carries one.
     pub(super) async fn answer(self: &Arc<Self>, path: &Path, options: &GetOptions) {
+        let asked = (options.extensions.get::<Ranges>(), options.extensions.get::<Question<Vec<Bytes>>>(), &options.version);
+        if let (Some(Ranges(ranges)), Some(question), Some(version)) = asked {
+            question.answer(get::ranges_at(self, path, version, ranges).await);
+        }
         if let Some(question) = options.extensions.get::<Question<Vec<VersionInfo>>>() {
             let versions = self.versions(path).await;
             question.answer(versions);

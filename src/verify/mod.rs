@@ -29,6 +29,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,6 +58,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, TableSchema, TableSnapshot};
 
+/// A range of at most so many bytes is read as a piece, through the cache of blocks, and not as a stream.
+const PIECE_BYTES: u64 = 4 << 20;
 /// Verified blocks that are kept, 64 KiB each.
 const CACHED_BLOCKS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
@@ -107,6 +110,10 @@ pub(crate) struct Shared {
     reads: ReadLog,
     schema: TableSchema,
     row_key: [u8; 32],
+    /// The number of the query that reads now; 0 before the first.
+    query: AtomicU64,
+    /// Whether the store may be one that retains versions.
+    retains: AtomicBool,
 }
 
 impl VerifiedStore {
@@ -154,6 +161,8 @@ impl VerifiedStore {
             reads: ReadLog::default(),
             schema: snapshot.schema.clone(),
             row_key: sealed.map_or([0; 32], |sealed| sealed.row_key),
+            query: AtomicU64::new(0),
+            retains: AtomicBool::new(true),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -161,6 +170,11 @@ impl VerifiedStore {
     /// Where findings of reads through this store are kept.
     pub fn recorder(&self) -> &Recorder {
         &self.shared.recorder
+    }
+
+    /// A query begins. Of stores that retain versions, it reads each sealed file in the version that its first read finds.
+    pub fn begin_query(&self) {
+        self.shared.query.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From here on the store notes which files and row groups are read through it. Memory: one entry per file.
@@ -236,6 +250,11 @@ impl ObjectStore for VerifiedStore {
             futures::stream::empty().boxed()
         } else {
             self.shared.reads.note(object, std::slice::from_ref(&range));
+            if options.range.is_some() && !range.is_empty() && range.end - range.start <= PIECE_BYTES {
+                let pieces = self.shared.read_ranges(object, std::slice::from_ref(&range)).await.map_err(failed)?;
+                let payload = GetResultPayload::Stream(futures::stream::iter(pieces.into_iter().map(Ok)).boxed());
+                return Ok(GetResult { payload, meta, range, attributes: Attributes::new() });
+            }
             let path = location.clone();
             let stream = self.shared.read_stream(location, range.clone()).await.map_err(failed)?;
             stream.map_err(move |e| e.into_object_store(&path)).boxed()

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::View;
@@ -36,6 +37,8 @@ pub(super) struct Object {
     pub(super) content: Content,
     pub(super) blocks: OnceCell<Arc<BlockList>>,
     pub(super) damage: OnceCell<Damage>,
+    /// The version that a query's first read found, by the query's number.
+    pub(super) seen: Mutex<Option<(u64, String)>>,
     /// Where its bytes may be had besides, once they were looked for.
     pub(super) copies: OnceCell<Vec<CopyAt>>,
 }
@@ -78,7 +81,7 @@ impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown = shown(root, &path);
         let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown, size, modified_ms, content, blocks, damage, copies }
+        Self { path, shown, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
     }
 
     pub(super) fn digest(&self) -> Option<Digest> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
@@ -15,6 +16,7 @@ use super::{OnDifference, Shared};
 use crate::baseline::compare_file;
 use crate::digest::{BLOCK_BYTES, BlockHasher, BlockList};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ranges_of_version;
 
 pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -106,7 +108,7 @@ impl Shared {
         }
         let spans: Vec<Range<u64>> = wanted.iter().map(|run| run.start * BLOCK..(run.end * BLOCK).min(object.size)).collect();
         if !spans.is_empty() {
-            let fetched: Vec<Result<Bytes, Trouble>> = match self.store.get_ranges(&object.path, &spans).await {
+            let fetched: Vec<Result<Bytes, Trouble>> = match self.fetch(object, &spans).await {
                 Ok(fetched) => fetched.into_iter().map(Ok).collect(),
                 Err(error) => {
                     let trouble = self.trouble(object, error).await?;
@@ -119,6 +121,45 @@ impl Shared {
         }
         self.keep_edges(object, ranges, &pieces);
         ranges.iter().map(|range| assemble(&pieces, range)).collect()
+    }
+
+    /// The bytes of some spans as they are now; within one query, of the version that its first read found.
+    ///
+    /// A lake that retains versions is asked once a query which is the newest, and not at every read: what is written meanwhile is met by the
+    /// next query, and sealed bytes are the same in any.
+    async fn fetch(&self, object: &Object, spans: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        if let Some(version) = self.version_in_query(object).await {
+            match ranges_of_version(self.store.as_ref(), &object.path, &version, spans).await {
+                Some(Ok(found)) => return Ok(found),
+                // What became of the object is the live read's to say.
+                Some(Err(_)) => {}
+                None => self.retains.store(false, Ordering::Relaxed),
+            }
+        }
+        self.store.get_ranges(&object.path, spans).await
+    }
+
+    async fn version_in_query(&self, object: &Object) -> Option<String> {
+        let query = self.query.load(Ordering::Relaxed);
+        let pins = query > 0 && self.retains.load(Ordering::Relaxed) && matches!(object.content, Content::Sealed(_));
+        if !pins {
+            return None;
+        }
+        let seen = object.seen.lock().clone();
+        if let Some((_, version)) = seen.filter(|(at, _)| *at == query) {
+            return Some(version);
+        }
+        let meta = self.store.head(&object.path).await.ok()?;
+        match meta.version {
+            Some(version) => {
+                *object.seen.lock() = Some((query, version.clone()));
+                Some(version)
+            }
+            None => {
+                self.retains.store(false, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     /// The bytes of whole blocks to be released for what was fetched: the same when they are the sealed ones, else as the view says.
