@@ -24,6 +24,7 @@ mod compared;
 mod derivation;
 mod dml;
 mod drift;
+mod early;
 mod exec;
 mod expectations;
 mod functions;
