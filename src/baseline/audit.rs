@@ -221,6 +221,7 @@ impl Auditor {
             location: &self.location,
             now_ms: self.clock.now_ms(),
             writers: &self.options.writers,
+            memory: None,
         };
         let mut comparison = match compare::compare_log(&place, snapshot, sealed).await {
             Ok(comparison) => comparison,

@@ -20,7 +20,7 @@ use super::verdict::{AFTER_BASELINE, Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::key::KeyId;
-use crate::table::{self, FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
+use crate::table::{self, FileKey, LiveFile, LogMemory, TableKind, TableSchema, TableSnapshot};
 
 /// Where and when a table is compared.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct Place<'a> {
     pub now_ms: i64,
     /// Whose attestations count.
     pub writers: &'a Writers,
+    /// What is known of the log from before.
+    pub memory: Option<&'a LogMemory>,
 }
 
 /// A live file in the form in which it is sealed and compared: absences are spelled one way.
@@ -345,7 +347,7 @@ async fn at_sealed(
 
 /// The table at `version`; the inner error where the log does not tell it, which asking again does not change.
 pub(super) async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<TableSnapshot>> {
-    match table::load(place.store, place.root, Some(version)).await {
+    match table::load_again(place.store, place.root, Some(version), place.memory).await {
         Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
         told => Ok(told),
     }
@@ -353,7 +355,7 @@ pub(super) async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<Ta
 
 /// Holds checkpoints against the commits. Cost: reads all commits and checkpoints once.
 pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Result<Vec<Finding>> {
-    let disagreements = table::check_checkpoints(place.store, place.root, version).await?;
+    let disagreements = table::check_checkpoints_again(place.store, place.root, version, place.memory).await?;
     Ok(disagreements
         .into_iter()
         .map(|d| {

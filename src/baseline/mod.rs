@@ -27,6 +27,7 @@ pub(crate) mod fuzzing;
 mod inventory;
 mod later;
 pub mod log;
+mod memory;
 mod observe;
 mod pins;
 mod prepared;

@@ -10,6 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
 use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles};
+use super::memory::CheckedChain;
 use super::sealed::{SealedFile, SealedTable};
 use super::standing::{Judge, Standing};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
@@ -141,11 +142,10 @@ impl Repository {
 
     /// All baselines in force, oldest first. Cost: one LIST, two GETs or more per name.
     pub async fn baselines(&self, trust: &Trust) -> Result<Vec<TrustedBaseline>> {
-        self.all_in_force(&self.judge(trust).await?).await
+        self.all_in_force(self.names().await?, &self.judge(trust).await?).await
     }
 
-    async fn all_in_force(&self, judge: &Judge) -> Result<Vec<TrustedBaseline>> {
-        let names = self.names().await?;
+    async fn all_in_force(&self, names: Vec<BaselineName>, judge: &Judge) -> Result<Vec<TrustedBaseline>> {
         let reads = stream::iter(names).map(|name| async move { self.in_force(&name, judge).await });
         let all: Vec<_> = reads.buffered(CONCURRENCY).try_collect().await?;
         Ok(all.into_iter().flatten().collect())
@@ -376,11 +376,37 @@ impl Repository {
     /// The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
     /// Cost: that of [`Self::baselines`].
     pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pins: &[(u64, Digest)]) -> Result<BTreeMap<u64, String>> {
+        self.check_chain_above(newest, trust, pins, None).await
+    }
+
+    /// As [`Self::check_chain`], down to the newest of a chain that was followed to its beginning before. Statements that were there then
+    /// are not read again; any that came since is.
+    pub(super) async fn check_chain_above(
+        &self,
+        newest: &TrustedBaseline,
+        trust: &Trust,
+        pins: &[(u64, Digest)],
+        known: Option<&CheckedChain>,
+    ) -> Result<BTreeMap<u64, String>> {
         let judge = self.judge(trust).await?;
-        let all = self.all_in_force(&judge).await?;
+        let mut names = self.names().await?;
+        names.retain(|name| known.is_none_or(|known| !known.names.contains(name) || name.number > known.newest.0));
+        let all = self.all_in_force(names, &judge).await?;
         let mut wrong = BTreeMap::new();
+        for rival in all.iter().filter(|b| known.is_some_and(|known| b.summary.number <= known.newest.0)) {
+            let number = rival.summary.number;
+            wrong.insert(number, format!("baseline {number} exists twice with valid signatures: the history forks"));
+        }
         let mut expected = Some((newest.summary.number, newest.summary.digest));
-        while let Some((number, digest)) = expected {
+        while let Some((number, digest)) = expected.filter(|at| known.is_none_or(|known| known.newest != *at)) {
+            if let Some(known) = known.filter(|known| number <= known.newest.0) {
+                let (at, digest) = known.newest;
+                wrong.insert(
+                    number,
+                    format!("the chain does not run through baseline {at} ({digest}), which it did before: the history forks"),
+                );
+                break;
+            }
             let rivals = all.iter().filter(|b| b.summary.number == number && b.summary.digest != digest).count();
             if rivals > 0 {
                 wrong.insert(number, format!("baseline {number} exists {} times with valid signatures: the history forks", rivals + 1));

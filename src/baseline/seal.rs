@@ -16,6 +16,7 @@ use super::compare_restated::compare_live;
 use super::diff::{BaselineDiff, Bounds};
 use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
 use super::log::{Log, LogPin, LoggedBaseline};
+use super::memory::SealMemory;
 use super::observe::{GroupProfiles, Observer};
 use super::prepared::Prepared;
 use super::progress::Progress;
@@ -32,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
 use crate::key::Signer;
-use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// A baseline holds for a year, unless it is said otherwise.
 pub const EXPIRES_AFTER_MS: i64 = 365 * 24 * 60 * 60 * 1000;
@@ -151,6 +152,8 @@ pub struct Sealer {
     pub(super) clock: SharedClock,
     pub(super) options: SealOptions,
     pub(super) log: Log,
+    /// What earlier seals of this sealer, and of its clones, have read.
+    pub(super) memory: Arc<SealMemory>,
 }
 
 /// What an attempt begins with.
@@ -179,7 +182,7 @@ impl Ground {
 
 /// The files of the new baseline.
 pub(super) struct Sealing {
-    changes: BTreeMap<String, SealedObject>,
+    pub(super) changes: BTreeMap<String, SealedObject>,
     pub(super) files: BTreeMap<FileKey, SealedFile>,
     added: BTreeSet<FileKey>,
     profiles: Profiles,
@@ -215,7 +218,8 @@ impl Sealer {
         };
         let signer: Option<Arc<dyn Signer>> = Some(Arc::new(key));
         let log = Log::new(store.clone(), root.clone());
-        Ok(Self { repository: Repository::new(store, root), location: location.into(), signer, trust, clock, options, log })
+        let (repository, memory) = (Repository::new(store, root), Arc::default());
+        Ok(Self { repository, location: location.into(), signer, trust, clock, options, log, memory })
     }
 
     /// Records baselines in this log, and not in the table's own.
@@ -235,7 +239,8 @@ impl Sealer {
         options: SealOptions,
     ) -> Self {
         let log = Log::new(store.clone(), root.clone());
-        Self { repository: Repository::new(store, root), location: location.into(), signer: None, trust, clock, options, log }
+        let (repository, memory) = (Repository::new(store, root), Arc::default());
+        Self { repository, location: location.into(), signer: None, trust, clock, options, log, memory }
     }
 
     /// Seals the table as it stands.
@@ -296,6 +301,7 @@ impl Sealer {
         let (statement, removed) = self.state(&ground, &sealing, &memory, &row_key).await?;
         let name = self.repository.keep_statement(&statement).await?;
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let base = ground.base().is_some();
         let outcome = SealOutcome {
             baseline: statement.summary(name.digest, ground.judge.standing(Vec::new())),
             files_added: count(sealing.added.len()),
@@ -309,6 +315,7 @@ impl Sealer {
             notes: Vec::new(),
             diff,
         };
+        self.memory.prepared(ground.sealed.filter(|_| base), sealing, memory, &statement, &outcome.baseline, row_key);
         Ok(Prepared { name, outcome, statement: Some(statement), judge: ground.judge })
     }
 
@@ -321,7 +328,7 @@ impl Sealer {
     ) -> Result<BaselineDiff> {
         let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
         if let Some(sealed) = ground.sealed.as_ref().filter(|_| ground.snapshot.kind == TableKind::Delta) {
-            let before = table::load(&**self.repository.store(), self.repository.root(), Some(sealed.statement.state.version)).await;
+            let before = self.load(Some(sealed.statement.state.version)).await;
             diff.compare_heads(sealed, before.ok().as_ref(), &ground.snapshot);
         }
         Ok(diff)
@@ -330,7 +337,7 @@ impl Sealer {
     /// Reads table and previous baseline, and refuses to seal over what contradicts it.
     async fn ground(&self, progress: &dyn Progress) -> Result<Ground> {
         let judge = self.judge().await?;
-        let snapshot = table::load(&**self.repository.store(), self.repository.root(), None).await?;
+        let snapshot = self.load(None).await?;
         let previous = self.repository.newest_in_force(&judge).await?;
         let untrusted = if previous.is_none() { self.untrusted_seals(&judge).await? } else { None };
         if let Some(detail) = untrusted.as_ref().filter(|_| !self.options.accept_changes) {
@@ -363,9 +370,9 @@ impl Sealer {
         let mut sealed = None;
         if let Some(previous) = &previous {
             let pins: Vec<_> = self.options.pin.into_iter().chain(consulted.logged).collect();
-            let wrong = self.repository.check_chain(previous, &judge.trust, &pins).await?;
+            let wrong = self.check_chain(&judge, previous, &pins).await?;
             findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
-            sealed = match self.repository.whole_table(previous.clone()).await {
+            sealed = match self.sealed_before(previous).await {
                 Ok(sealed) => Some(sealed),
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {
                     findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
@@ -386,6 +393,7 @@ impl Sealer {
             location: &self.location,
             now_ms: self.clock.now_ms(),
             writers: &self.options.writers,
+            memory: Some(&self.memory.log),
         };
         let mut found = Vec::new();
         if ground.snapshot.kind == TableKind::Delta {

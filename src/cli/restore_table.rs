@@ -51,7 +51,7 @@ async fn attested(location: &Location, sealed: &SealedTable, writers: &Writers, 
         Err(e) => return Err(e),
     };
     let (root, url, now_ms) = (location.root(), location.url().as_str(), context.clock.now_ms());
-    let place = Place { store, root, location: url, now_ms, writers };
+    let place = Place { store, root, location: url, now_ms, writers, memory: None };
     Ok(compare_log(&place, &snapshot, sealed).await?.attested.into_keys().collect())
 }
 

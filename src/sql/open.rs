@@ -10,6 +10,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 
 use super::check;
+use super::early::EarlyLoad;
 use super::later;
 use super::settings::{ReadMode, VerifyMode};
 use super::table::TableOptions;
@@ -46,6 +47,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     let options = &under_newest_root(location, trust, options).await;
     let mut view = View { on_difference: on_difference(options.verify), reports: options.reports.clone(), ..View::default() };
     let mut notes = Vec::new();
+    let early = EarlyLoad::begin(location, options);
     let (sealed, known) = match options.verify {
         VerifyMode::Off => {
             notes.push(format!("{}: verification: off", location.name()));
@@ -61,7 +63,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         Some(trust) => location.repository().erased(trust, &sealed).await?,
         None => Erased::default(),
     };
-    let (found, comparison) = match found(location, options, &sealed).await? {
+    let (found, comparison) = match found(location, options, &sealed, early).await? {
         Some((found, comparison)) => (Some(found), Some(comparison)),
         None => (None, None),
     };
@@ -245,9 +247,18 @@ async fn retained_baseline(location: &Location, trust: &Trust, view: &mut View) 
 }
 
 /// The table as its log tells it, and what is wrong with that; `None` where the log cannot be read and the mode can do without.
-async fn found(location: &Location, options: &TableOptions, sealed: &SealedTable) -> Result<Option<(TableSnapshot, LogComparison)>> {
+async fn found(
+    location: &Location,
+    options: &TableOptions,
+    sealed: &SealedTable,
+    early: EarlyLoad,
+) -> Result<Option<(TableSnapshot, LogComparison)>> {
     let version = if options.mode == ReadMode::Sealed { sealed.baseline.version } else { None };
-    match load(location, version, Some(sealed)).await {
+    let loaded = match early.snapshot_since(sealed).await {
+        Some(snapshot) => Ok(snapshot),
+        None => load(location, version, Some(sealed)).await,
+    };
+    match loaded {
         Ok(snapshot) => {
             let comparison = compare(location, options, &snapshot, sealed).await?;
             Ok(Some((snapshot, comparison)))
@@ -276,6 +287,7 @@ fn place<'a>(location: &'a Location, options: &'a TableOptions) -> Place<'a> {
         location: location.url().as_str(),
         now_ms: options.clock.now_ms(),
         writers: &options.writers,
+        memory: None,
     }
 }
 

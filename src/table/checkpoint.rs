@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::load::{apply_commit, read_commits};
 use super::log::{CHECKPOINT_LIMIT_BYTES, CheckpointName, LOG_FOLDER, LogListing, read_object};
+use super::memory::LogMemory;
 use super::replay::{CommitScope, Replay};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,22 +131,52 @@ pub struct CheckpointDisagreement {
 /// # Errors
 /// Those of [`super::load`] for the commits; a checkpoint that cannot be read is a disagreement, unless its store failed.
 pub async fn check_checkpoints(store: &dyn ObjectStore, root: &Path, version: u64) -> Result<Vec<CheckpointDisagreement>> {
+    check_checkpoints_again(store, root, version, None).await
+}
+
+/// As [`check_checkpoints`]; what `memory` has from before, and the store lists unchanged, is not read again.
+///
+/// # Errors
+/// Those of [`check_checkpoints`].
+pub(crate) async fn check_checkpoints_again(
+    store: &dyn ObjectStore,
+    root: &Path,
+    version: u64,
+    memory: Option<&LogMemory>,
+) -> Result<Vec<CheckpointDisagreement>> {
     let listing = LogListing::read(store, root).await?;
     let mut found = Vec::new();
     let Some(last) = listing.checkpoints.range(..=version).next_back().map(|(last, _)| *last) else { return Ok(found) };
     if !listing.has_commits(0, last) {
         return Ok(found);
     }
-    let mut state = Replay::new(root.clone());
-    let mut commits = read_commits(store, &listing, last);
+    if let Some(memory) = memory {
+        memory.forget_changed(&listing);
+    }
+    let is_new = |checkpoint: &CheckpointName| memory.is_none_or(|memory| !memory.agreed(&listing, checkpoint));
+    let new = listing.checkpoints.range(..=version).find(|(_, all)| all.iter().any(is_new)).map(|(at, _)| *at);
+    let Some(first) = new else { return Ok(found) };
+    let resumed = first.checked_sub(1).and_then(|before| memory?.resume(&listing, before));
+    let (mut state, unread) = match resumed {
+        Some((at, state, _)) => (state, at.saturating_add(1)),
+        None => (Replay::new(root.clone()), 0),
+    };
+    let mut commits = read_commits(store, &listing, unread..=last);
     while let Some((number, _, bytes)) = commits.try_next().await? {
         apply_commit(&mut state, &bytes, &mut CommitScope::of(Some(number))).map_err(|e| e.with("commit", number))?;
-        for checkpoint in listing.checkpoints.get(&number).map(Vec::as_slice).unwrap_or_default() {
+        for checkpoint in listing.checkpoints.get(&number).into_iter().flatten().filter(|checkpoint| is_new(checkpoint)) {
             let location = checkpoint.parts.first().cloned().unwrap_or_default();
             let mut disagree = |detail| found.push(CheckpointDisagreement { version: number, checkpoint: location.clone(), detail });
-            let mut other = Replay::new(root.clone());
-            match replay(store, root, checkpoint, &mut other, &mut LogObjects::new()).await {
-                Ok(()) => differences(&state, &other).into_iter().for_each(&mut disagree),
+            let (mut other, mut read) = (Replay::new(root.clone()), LogObjects::new());
+            match replay(store, root, checkpoint, &mut other, &mut read).await {
+                Ok(()) => {
+                    let differences = differences(&state, &other);
+                    // Sidecars are not listed, so that nobody says whether they are unchanged.
+                    if let (Some(memory), true) = (memory, differences.is_empty() && read.len() == checkpoint.parts.len()) {
+                        memory.agree(&listing, checkpoint);
+                    }
+                    differences.into_iter().for_each(&mut disagree);
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported) => disagree(e.to_string()),
                 Err(e) => return Err(e),
             }

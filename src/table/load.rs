@@ -1,6 +1,7 @@
 //! From a location to a [`TableSnapshot`].
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -9,6 +10,7 @@ use object_store::path::Path;
 use serde_json::Value;
 
 use super::log::{COMMIT_LIMIT_BYTES, CheckpointName, LogListing, read_object};
+use super::memory::LogMemory;
 use super::replay::{CommitScope, Replay, raw_key_of_add};
 use super::{Commit, TableKind, TableSchema, TableSnapshot, checkpoint, folder};
 use crate::digest::Digest;
@@ -29,6 +31,19 @@ const CONCURRENCY: usize = 16;
 /// [`ErrorKind::NotFound`] when nothing is there or `version` does not exist, [`ErrorKind::InvalidInput`] when what is there is
 /// no table, [`ErrorKind::Corrupt`] when the log is damaged or has a gap (it names commit and line).
 pub async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<TableSnapshot> {
+    load_again(store, root, version, None).await
+}
+
+/// As [`load`]; commits that `memory` has from before, and that the store lists unchanged, are not read again.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) async fn load_again(
+    store: &dyn ObjectStore,
+    root: &Path,
+    version: Option<u64>,
+    memory: Option<&LogMemory>,
+) -> Result<TableSnapshot> {
     let listing = LogListing::read(store, root).await?;
     match listing.newest() {
         None => folder::load(store, root, version).await,
@@ -39,21 +54,31 @@ pub async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u64>) ->
                     .with("version", wanted)
                     .with("newest", newest));
             }
-            load_delta(store, root, &listing, wanted).await.map_err(|e| e.with("table", root))
+            load_delta(store, root, &listing, wanted, memory).await.map_err(|e| e.with("table", root))
         }
     }
 }
 
-async fn load_delta(store: &dyn ObjectStore, root: &Path, listing: &LogListing, version: u64) -> Result<TableSnapshot> {
+async fn load_delta(
+    store: &dyn ObjectStore,
+    root: &Path,
+    listing: &LogListing,
+    version: u64,
+    memory: Option<&LogMemory>,
+) -> Result<TableSnapshot> {
     let start = starting_point(listing, version)?;
-    let mut log = LogReader { commits: Vec::new(), objects: BTreeMap::new() };
-    let mut replay = Replay::new(root.clone());
+    // What a checkpoint says is never remembered.
+    let memory = memory.filter(|_| start.is_none());
+    let (mut log, mut replay, mut unread) = (LogReader::default(), Replay::new(root.clone()), 0);
+    if let Some((at, known, read)) = memory.and_then(|memory| memory.resume(listing, version)) {
+        (log, replay, unread) = (read, known, at.saturating_add(1));
+    }
     if let Some(checkpoint) = start {
         checkpoint::replay(store, root, checkpoint, &mut replay, &mut log.objects).await?;
     }
     let first = start.map_or(0, |checkpoint| checkpoint.version.saturating_add(1));
     let mut origins = BTreeMap::new();
-    let mut commits = read_commits(store, listing, version);
+    let mut commits = read_commits(store, listing, unread..=version);
     while let Some((number, location, bytes)) = commits.try_next().await? {
         let mut scope = CommitScope::of(Some(number));
         if number >= first {
@@ -62,6 +87,9 @@ async fn load_delta(store: &dyn ObjectStore, root: &Path, listing: &LogListing, 
             note_older_commit(&mut replay, &bytes, &mut scope, &mut origins);
         }
         log.note(number, location, &bytes, scope);
+    }
+    if let Some(memory) = memory {
+        memory.keep(listing, version, &replay, &log);
     }
     replay.note_origins(&origins);
     snapshot(replay, log, version, start.map(|checkpoint| checkpoint.version))
@@ -88,9 +116,9 @@ type CommitBytes = (u64, Path, Bytes);
 pub(super) fn read_commits<'a>(
     store: &'a dyn ObjectStore,
     listing: &'a LogListing,
-    version: u64,
+    versions: impl RangeBounds<u64>,
 ) -> impl futures::Stream<Item = Result<CommitBytes>> + Unpin + 'a {
-    let commits = listing.commits.range(..=version).map(|(number, location)| (*number, location.clone()));
+    let commits = listing.commits.range(versions).map(|(number, location)| (*number, location.clone()));
     let reads = stream::iter(commits).map(move |(number, location)| async move {
         let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await.map_err(|e| e.with("commit", number))?;
         Ok((number, location, bytes))
@@ -126,7 +154,9 @@ fn note_older_commit(replay: &mut Replay, bytes: &[u8], scope: &mut CommitScope,
     }
 }
 
-struct LogReader {
+/// The commits that were read.
+#[derive(Debug, Default, Clone)]
+pub(super) struct LogReader {
     commits: Vec<Commit>,
     objects: BTreeMap<Path, (Digest, u64)>,
 }

@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
+use super::memory::{Stamp, stamp};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Folder of the log within a table.
@@ -32,6 +33,7 @@ pub(super) struct CheckpointName {
 pub(super) struct LogListing {
     pub(super) commits: BTreeMap<u64, Path>,
     pub(super) checkpoints: BTreeMap<u64, Vec<CheckpointName>>,
+    stamps: BTreeMap<Path, Stamp>,
 }
 
 impl LogListing {
@@ -49,6 +51,7 @@ impl LogListing {
             }
             let is_child = meta.location.prefix_match(&folder).is_some_and(|rest| rest.count() == 1);
             if is_child && let Some(name) = meta.location.filename().and_then(LogName::parse) {
+                listing.stamps.insert(meta.location.clone(), stamp(&meta));
                 listing.add(name, meta.location.clone(), &mut parts);
             }
         }
@@ -74,6 +77,11 @@ impl LogListing {
                 parts.entry((version, of)).or_default().insert(part, location);
             }
         }
+    }
+
+    /// By what a listed object is known to be unchanged.
+    pub(super) fn stamp(&self, location: &Path) -> &Stamp {
+        self.stamps.get(location).unwrap_or(&None)
     }
 
     /// The newest version that the log speaks of; absent when there is no log.

@@ -8,6 +8,7 @@ mod folder;
 mod json;
 mod load;
 mod log;
+mod memory;
 mod path;
 mod replay;
 mod schema;
@@ -136,11 +137,14 @@ pub struct TableSnapshot {
     pub schema: TableSchema,
 }
 
+pub(crate) use checkpoint::check_checkpoints_again;
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub(crate) use folder::partition_columns_of;
 pub(crate) use json::parse as parse_json;
 pub use load::load;
+pub(crate) use load::load_again;
 pub(crate) use log::{commit_path, commit_versions, parse_commit_path, read_commit, read_object};
+pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 pub use written::{add_action, written_as_commit};

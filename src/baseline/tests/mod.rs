@@ -5,6 +5,7 @@ mod attested;
 mod fuzz;
 mod log;
 mod proof;
+mod remembering;
 mod roots;
 mod seals;
 mod table;
