@@ -1,7 +1,7 @@
 //! From a location to a [`TableSnapshot`].
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -116,9 +116,11 @@ type CommitBytes = (u64, Path, Bytes);
 pub(super) fn read_commits<'a>(
     store: &'a dyn ObjectStore,
     listing: &'a LogListing,
-    versions: impl RangeBounds<u64>,
+    versions: RangeInclusive<u64>,
 ) -> impl futures::Stream<Item = Result<CommitBytes>> + Unpin + 'a {
-    let commits = listing.commits.range(versions).map(|(number, location)| (*number, location.clone()));
+    // A map panics at a range that ends before it begins: nothing is left to be read then.
+    let listed = if versions.is_empty() { None } else { Some(listing.commits.range(versions)) };
+    let commits = listed.into_iter().flatten().map(|(number, location)| (*number, location.clone()));
     let reads = stream::iter(commits).map(move |(number, location)| async move {
         let bytes = read_object(store, &location, COMMIT_LIMIT_BYTES).await.map_err(|e| e.with("commit", number))?;
         Ok((number, location, bytes))
