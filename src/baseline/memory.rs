@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 use parking_lot::Mutex;
 
@@ -13,10 +14,13 @@ use super::repository::{BaselineName, TrustedBaseline};
 use super::seal::{Memory, Sealer, Sealing};
 use super::sealed::SealedTable;
 use super::standing::Judge;
-use super::statement::{BaselineSummary, Statement};
+use super::statement::{BaselineSummary, EvidenceRef, Statement};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{self, LogMemory, TableSnapshot};
+
+/// Pieces of evidence that are looked for at a time.
+const CONCURRENCY: usize = 16;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -71,16 +75,18 @@ impl Sealer {
         let digest = previous.summary.digest;
         let known = self.memory.sealed.lock().clone().filter(|known| known.baseline.digest == digest);
         let Some(known) = known else { return self.repository.whole_table(previous.clone()).await };
-        for piece in &previous.statement.evidence {
-            let path = self.repository.evidence_path(piece.digest);
-            let size = self.repository.store().head(&path).await?.size;
-            if size != piece.size {
-                return Err(
-                    Error::new(ErrorKind::Corrupt, "evidence does not have the size that its baseline states").with("evidence", path)
-                );
-            }
-        }
+        let heads = stream::iter(&previous.statement.evidence).map(|piece| self.check_evidence_is_there(piece));
+        heads.buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
         Ok(SealedTable { statement: previous.statement.clone(), baseline: previous.summary.clone(), ..known })
+    }
+
+    async fn check_evidence_is_there(&self, piece: &EvidenceRef) -> Result<()> {
+        let path = self.repository.evidence_path(piece.digest);
+        let size = self.repository.store().head(&path).await.map_err(|e| Error::from(e).with("evidence", &path))?.size;
+        if size == piece.size {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Corrupt, "evidence does not have the size that its baseline states").with("evidence", path))
     }
 
     /// Follows the chain of baselines from `newest` down: to its beginning, or to where this sealer has followed it from before.
