@@ -194,9 +194,6 @@ impl Lineage {
         if self.derived || self.transformation.sql.is_none() {
             return Some(format!("{} has no recorded query: there is nothing to run again", self.operation));
         }
-        if matches!(self.operation.as_str(), "DELETE" | "UPDATE") {
-            return Some(format!("{} writes files anew that lose or change some rows: poison_diff shows which", self.operation));
-        }
         if !self.transformation.volatile.is_empty() {
             return Some(format!("its result depends on more than its inputs: it calls {}", self.transformation.volatile.join(", ")));
         }

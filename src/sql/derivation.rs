@@ -11,7 +11,7 @@ use datafusion::catalog::{SchemaProvider, Session, TableFunctionArgs, TableFunct
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
@@ -22,7 +22,7 @@ use super::record::{PlanFacts, fingerprint};
 use super::rows_compared::{Comparison, Found, compare};
 use super::session::{CATALOG, SCHEMA, session_config};
 use super::table::VerifiedTable;
-use super::{external, to_error, write};
+use super::{dml, external, to_error, write};
 use crate::delta::{self, Location, engine_versions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{CommitLineage, Input, InputKind, read_table_lineage};
@@ -211,6 +211,33 @@ impl FunctionTable {
     }
 }
 
+/// A recorded statement, planned again.
+struct Planned {
+    /// Gives the rows that are compared.
+    query: LogicalPlan,
+    /// What its fingerprint is of.
+    input: LogicalPlan,
+    scope: Scope,
+}
+
+/// What the statement says of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Which rows are added.
+    Added,
+    /// Which rows are left. All of them are compared: a row in a file that should have been touched and was not differs, too.
+    Table,
+}
+
+impl Scope {
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Added => "gives",
+            Self::Table => "leaves",
+        }
+    }
+}
+
 struct Replay<'a> {
     resolver: &'a Resolver,
     state: &'a SessionState,
@@ -226,7 +253,7 @@ impl Replay<'_> {
         let planned = context.state().create_logical_plan(sql).await.map_err(|e| {
             Error::new(ErrorKind::Unsupported, "the recorded statement cannot be planned again in this session").caused_by(to_error(e))
         })?;
-        let (query, input) = self.query(planned)?;
+        let Planned { query, input, scope } = self.query(planned)?;
         outcome.plan = match recorded.fingerprint {
             Some(_) if recorded.engine.get("datafusion") != engine_versions().get("datafusion") => "not comparable: another engine version",
             Some(known) if known == fingerprint(&input).1 => "same",
@@ -234,32 +261,58 @@ impl Replay<'_> {
             None => "not recorded",
         };
         let facts = PlanFacts::of(&input)?;
-        let found = Found::of(self.location, self.commit).await?;
+        let found = match scope {
+            Scope::Added => Found::added(self.location, self.commit).await?,
+            Scope::Table => Found::table(self.location, self.commit).await?,
+        };
         outcome.comparison = compare(&context, query, &found, facts.order_matters()).await?;
         let comparison = &outcome.comparison;
         (outcome.verdict, outcome.detail) = match (&comparison.first_difference, comparison.deviation) {
-            (None, None) => (Verdict::Reproduced, format!("{} row(s): exactly those that the recorded statement gives", comparison.found)),
+            (None, None) => {
+                (Verdict::Reproduced, format!("{} row(s): exactly those that the recorded statement {}", comparison.found, scope.verb()))
+            }
             (None, Some(deviation)) => (
                 Verdict::Inexact,
                 format!("the rows agree but for floating-point numbers, which deviate by {deviation:e} of their size at most"),
             ),
             (Some(_), _) => (
                 Verdict::Differs,
-                format!("the statement gives {} row(s), the commit added {}; they are not the same", comparison.derived, comparison.found),
+                match scope {
+                    Scope::Added => {
+                        format!(
+                            "the statement gives {} row(s), the commit added {}; they are not the same",
+                            comparison.derived, comparison.found
+                        )
+                    }
+                    Scope::Table => {
+                        format!(
+                            "the statement leaves {} row(s), the commit left {}; they are not the same",
+                            comparison.derived, comparison.found
+                        )
+                    }
+                },
             ),
         };
         Ok(())
     }
 
-    /// The query of the statement: as it was written down, and as its rows were stored.
-    fn query(&self, planned: LogicalPlan) -> Result<(LogicalPlan, LogicalPlan)> {
+    fn query(&self, planned: LogicalPlan) -> Result<Planned> {
+        let unsupported = |what: &'static str| Error::new(ErrorKind::Unsupported, what);
         match planned {
-            LogicalPlan::Dml(dml) => Ok((dml.input.as_ref().clone(), dml.input.as_ref().clone())),
+            LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Delete | WriteOp::Update) => {
+                let query = dml::remaining(&dml)?
+                    .ok_or_else(|| unsupported("the recorded condition is more than one on the table's own columns"))?;
+                Ok(Planned { query, input: dml.input.as_ref().clone(), scope: Scope::Table })
+            }
+            LogicalPlan::Dml(dml) => {
+                let input = dml.input.as_ref().clone();
+                Ok(Planned { query: input.clone(), input, scope: Scope::Added })
+            }
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
                 let input = create.input.as_ref().clone();
-                Ok((write::as_delta(input.clone(), self.location.name())?, input))
+                Ok(Planned { query: write::as_delta(input.clone(), self.location.name())?, input, scope: Scope::Added })
             }
-            _ => Err(Error::new(ErrorKind::Unsupported, "the recorded statement is neither INSERT nor CREATE TABLE AS")),
+            _ => Err(unsupported("the recorded statement is none of INSERT, CREATE TABLE AS, DELETE and UPDATE")),
         }
     }
 

@@ -14,7 +14,7 @@ use datafusion::common::{Column, Result as DataFusionResult, internal_err};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{DmlStatement, Explain, Expr, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DmlStatement, Explain, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, lit, when};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -63,6 +63,34 @@ fn retarget(context: &SessionContext, resolver: &Resolver, query: &str, dml: Dml
     let job = Job { location, table: provider.clone(), version, predicate, what };
     let target = provider_as_source(Arc::new(Target { schema: provider.schema(), job: Arc::new(job) }));
     Ok((context, DmlStatement::new(dml.table_name, target, dml.op, dml.input)))
+}
+
+/// The rows that a DELETE or an UPDATE leaves, as a query of the table that it changes; `None` where it is not understood wholly.
+pub(super) fn remaining(dml: &DmlStatement) -> Result<Option<LogicalPlan>> {
+    let assigned = match dml.op {
+        WriteOp::Delete => Some((Vec::new(), dml.input.as_ref())),
+        _ => assignments(&dml.input),
+    };
+    let Some((assigned, source)) = assigned else { return Ok(None) };
+    let Some(predicate) = predicate(source) else { return Ok(None) };
+    // Only what the condition is true of is touched: unknown is not.
+    let hit = predicate.map_or_else(|| lit(true), Expr::is_true);
+    let scan = if let LogicalPlan::Filter(filter) = source { filter.input.as_ref() } else { source };
+    let rows = LogicalPlanBuilder::from(scan.clone());
+    let rows = if dml.op == WriteOp::Delete {
+        rows.filter(hit.is_false())
+    } else {
+        let columns = scan.schema().iter().map(|(table, field)| {
+            let column = Expr::Column(Column::new(table.cloned(), field.name()));
+            let value = assigned.iter().find(|(name, _)| name == field.name());
+            value.map_or_else(
+                || Ok(column.clone()),
+                |(name, value)| Ok(when(hit.clone(), value.clone()).otherwise(column.clone())?.alias(name)),
+            )
+        });
+        columns.collect::<DataFusionResult<Vec<_>>>().and_then(|columns| rows.project(columns))
+    };
+    rows.and_then(LogicalPlanBuilder::build).map(Some).map_err(to_error)
 }
 
 /// Whether a plan is one of these.

@@ -1,4 +1,4 @@
-//! The rows that a statement gives now against the rows that a commit added then, as multisets.
+//! The rows that a statement gives now against the rows that a commit added, or left, then, as multisets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -29,7 +29,7 @@ use crate::digest::{Digest, MultisetHasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
 use crate::lineage::CommitLineage;
-use crate::table;
+use crate::table::{self, LiveFile};
 
 /// With more rows than this the multisets are compared, but no single row is named.
 const NAMED_LIMIT: usize = 4_000_000;
@@ -42,7 +42,7 @@ const SHOWN_CHARS: usize = 300;
 /// What the comparison came to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Comparison {
-    /// Rows that the commit added.
+    /// Rows that the commit added, or left.
     pub(super) found: u64,
     /// Rows that the statement gives.
     pub(super) derived: u64,
@@ -52,9 +52,9 @@ pub(super) struct Comparison {
     pub(super) first_difference: Option<String>,
 }
 
-/// A file that the commit added.
+/// A file that the commit added, or left.
 #[derive(Debug)]
-struct AddedFile {
+struct FoundFile {
     path: String,
     location: Path,
     size: u64,
@@ -85,12 +85,14 @@ impl AsyncFileReader for StoredFile {
     }
 }
 
-/// The rows that a commit added.
+/// The rows that a commit added, or left.
 #[derive(Debug)]
 pub(super) struct Found {
     location: Location,
     schema: SchemaRef,
-    files: Vec<AddedFile>,
+    /// What became of these rows in the commit.
+    became: &'static str,
+    files: Vec<FoundFile>,
 }
 
 impl Found {
@@ -98,7 +100,19 @@ impl Found {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when that version can no longer be read, [`ErrorKind::Unsupported`] for column mapping.
-    pub(super) async fn of(location: &Location, commit: &CommitLineage) -> Result<Self> {
+    pub(super) async fn added(location: &Location, commit: &CommitLineage) -> Result<Self> {
+        Self::of(location, commit, "added", |file| file.added_in == Some(commit.version)).await
+    }
+
+    /// The files of the table that the commit left.
+    ///
+    /// # Errors
+    /// Those of [`Self::added`]; [`ErrorKind::Unsupported`] for deletion vectors.
+    pub(super) async fn table(location: &Location, commit: &CommitLineage) -> Result<Self> {
+        Self::of(location, commit, "left", |_| true).await
+    }
+
+    async fn of(location: &Location, commit: &CommitLineage, became: &'static str, wanted: impl Fn(&LiveFile) -> bool) -> Result<Self> {
         let version = commit.version;
         let snapshot = table::load(location.store().as_ref(), location.root(), Some(version)).await.map_err(|e| {
             let kind = if e.is_retryable() { e.kind() } else { ErrorKind::NotFound };
@@ -110,10 +124,13 @@ impl Found {
         }
         let schema = delta::table_schema(location, version).await?;
         let digests: BTreeMap<&str, Option<Digest>> = commit.lineage.outputs.iter().map(|o| (o.path.as_str(), o.digest)).collect();
-        let added = snapshot.files.values().filter(|file| file.added_in == Some(version));
-        let files = added.map(|file| {
-            let outside = || Error::new(ErrorKind::Mismatch, "the commit adds a file outside of the table").with("file", &file.raw_path);
-            Ok(AddedFile {
+        let files = snapshot.files.values().filter(|file| wanted(file)).map(|file| {
+            if file.deletion_vector.is_some() {
+                let what = "a file has a deletion vector, which this comparison does not read";
+                return Err(Error::new(ErrorKind::Unsupported, what).with("file", &file.raw_path));
+            }
+            let outside = || Error::new(ErrorKind::Mismatch, "the commit has a file outside of the table").with("file", &file.raw_path);
+            Ok(FoundFile {
                 path: file.key.path.clone(),
                 location: file.location.clone().ok_or_else(outside)?,
                 size: file.size,
@@ -121,7 +138,7 @@ impl Found {
                 digest: digests.get(file.key.path.as_str()).copied().flatten(),
             })
         });
-        Ok(Self { location: location.clone(), schema, files: files.collect::<Result<_>>()? })
+        Ok(Self { location: location.clone(), schema, became, files: files.collect::<Result<_>>()? })
     }
 
     /// The first file that is not what was written, if any. Cost: every file is read.
@@ -142,10 +159,9 @@ impl Found {
     }
 
     /// Hands every batch of a file, with the table's columns, to `sink`.
-    async fn read(&self, file: &AddedFile, sink: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send)) -> Result<()> {
-        let failed = |e: ParquetError| {
-            Error::new(ErrorKind::Corrupt, "a file that the commit added cannot be read").with("file", &file.path).caused_by(e)
-        };
+    async fn read(&self, file: &FoundFile, sink: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send)) -> Result<()> {
+        let failed =
+            |e: ParquetError| Error::new(ErrorKind::Corrupt, "a file of the commit cannot be read").with("file", &file.path).caused_by(e);
         let reader = StoredFile { store: self.location.store().clone(), location: file.location.clone(), size: file.size };
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
         let mut batches = builder.build().map_err(failed)?;
@@ -156,7 +172,7 @@ impl Found {
         Ok(())
     }
 
-    fn with_partitions(&self, batch: &RecordBatch, file: &AddedFile) -> Result<RecordBatch> {
+    fn with_partitions(&self, batch: &RecordBatch, file: &FoundFile) -> Result<RecordBatch> {
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for field in self.schema.fields() {
             let column: ArrayRef = match (batch.column_by_name(field.name()), file.partition_values.get(field.name())) {
@@ -176,7 +192,7 @@ impl Found {
 
 fn gone(path: &str, error: Error) -> Error {
     let kind = if error.is_retryable() { error.kind() } else { ErrorKind::NotFound };
-    Error::new(kind, "a file that the commit added is gone").with("file", path).caused_by(error)
+    Error::new(kind, "a file of the commit is gone").with("file", path).caused_by(error)
 }
 
 fn misfit(error: arrow::error::ArrowError) -> Error {
@@ -292,7 +308,7 @@ async fn difference(context: &SessionContext, query: LogicalPlan, found: &Found,
         let batch = normal(&batch, &found.schema)?;
         for (row, name) in sums.names(&batch)?.iter().enumerate() {
             if balance.get(name).is_some_and(|balance| *balance > 0) {
-                parts.push(format!("the statement gives {}, which the commit did not add", shown(&batch, row)?));
+                parts.push(format!("the statement gives {}, which is not among what the commit {}", shown(&batch, row)?, found.became));
                 break 'derived;
             }
         }
@@ -306,7 +322,8 @@ async fn difference(context: &SessionContext, query: LogicalPlan, found: &Found,
                 if let Some(row) = wrong {
                     let text = shown(batch, row)?;
                     named = Some(format!(
-                        "the commit added {text} (row {} of {}), which the statement does not give",
+                        "the commit {} {text} (row {} of {}), which the statement does not give",
+                        found.became,
                         position + row,
                         file.path
                     ));
