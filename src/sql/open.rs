@@ -144,7 +144,7 @@ async fn newest_until(location: &Location, trust: &Trust, version: u64) -> Resul
     let repository = location.repository();
     let all = repository.baselines(trust).await?;
     match all.into_iter().rfind(|baseline| baseline.summary.version.is_some_and(|sealed| sealed <= version)) {
-        Some(baseline) => repository.sealed_table(baseline).await.map(Some),
+        Some(baseline) => repository.readable_table(baseline).await.map(Some),
         None => Ok(None),
     }
 }
@@ -182,7 +182,7 @@ async fn newest(
     let repository = location.repository();
     let named = |e: Error| e.with("table", location.name());
     let found = match trust {
-        Some(trust) => match repository.newest_baseline(trust).await {
+        Some(trust) => match readable(&repository, trust).await {
             Ok(found) => Ok(found),
             Err(error) if error.is_retryable() => return Err(named(error)),
             Err(error) => Err(error),
@@ -227,6 +227,13 @@ async fn newest(
     }
     notes.push(format!("{}: verification: none ({why})", location.name()));
     Ok((None, Vec::new()))
+}
+
+async fn readable(repository: &Repository, trust: &Trust) -> Result<Option<SealedTable>> {
+    match repository.newest_statement(trust).await? {
+        Some(baseline) => repository.readable_table(baseline).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The newest baseline among the seals as they were first written, when the store retains versions.

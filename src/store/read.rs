@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Inner;
 use super::hedge::Hedging;
@@ -148,6 +148,31 @@ impl Segment {
                 return Ok(held);
             }
         }
+    }
+
+    /// The wanted ranges as the regions have them, **unverified**; `None` where a region fails, is late, or is better gone around.
+    pub(super) async fn read_as_stored(&self, wanted: &Wanted) -> Option<BTreeMap<usize, Held>> {
+        if !self.plan(wanted).avoided.is_empty() {
+            return None;
+        }
+        let shards = wanted.iter().map(|(shard, ranges)| self.shard_as_stored(*shard, ranges));
+        join_all(shards).await.into_iter().collect()
+    }
+
+    async fn shard_as_stored(&self, shard: usize, ranges: &[Range<u64>]) -> Option<(usize, Held)> {
+        let Stored { region, key, header, .. } = self.stored(shard).ok()?;
+        let request: Vec<Range<u64>> = ranges.iter().map(|range| range.start + header..range.end + header).collect();
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        let limit = region.late_after(bytes, self.inner.profile.hedge);
+        let Ok(found) = timeout(limit, region.get_ranges(&key, &request)).await else {
+            region.note_late(limit, bytes);
+            return None;
+        };
+        let found = found.ok()?;
+        let fits =
+            found.len() == ranges.len() && found.iter().zip(ranges).all(|(found, range)| found.len() as u64 == range.end - range.start);
+        self.hedging().read(bytes);
+        fits.then(|| (shard, Held(ranges.iter().cloned().zip(found).collect())))
     }
 
     fn stored(&self, shard: usize) -> Result<Stored> {

@@ -46,13 +46,19 @@ pub async fn readable_versions(store: &dyn ObjectStore, path: &Path, size: u64) 
 #[derive(Debug, Clone)]
 struct Ranges(Arc<[Range<u64>]>);
 
-/// Many ranges of one version of `path`, at once; `None` when `store` is none that retains versions.
+/// Many ranges of one version of `path`, at once, for a caller who **verifies them by digests of its own**: the store does not, unless it has to
+/// decode. What turns out wrong is to be read again by `get_ranges`. `None` when `store` is none that retains versions.
 ///
-/// `version` is what a head of the object has said. Cost: as `get_ranges`, without asking the regions which version is the newest.
+/// `version` is what a head of the object has said. Cost: one request for each shard that is touched, of the very bytes that are asked for.
 ///
 /// # Errors
 /// As `get_ranges`; [`ErrorKind::NotFound`] when there is no such version.
-pub async fn ranges_of_version(store: &dyn ObjectStore, path: &Path, version: &str, ranges: &[Range<u64>]) -> Option<Result<Vec<Bytes>>> {
+pub(crate) async fn unverified_ranges(
+    store: &dyn ObjectStore,
+    path: &Path,
+    version: &str,
+    ranges: &[Range<u64>],
+) -> Option<Result<Vec<Bytes>>> {
     let mut extensions = Extensions::new();
     extensions.insert(Ranges(ranges.into()));
     ask_with(store, path, Some(version), extensions).await
@@ -63,7 +69,7 @@ impl Inner {
     pub(super) async fn answer(self: &Arc<Self>, path: &Path, options: &GetOptions) {
         let asked = (options.extensions.get::<Ranges>(), options.extensions.get::<Question<Vec<Bytes>>>(), &options.version);
         if let (Some(Ranges(ranges)), Some(question), Some(version)) = asked {
-            question.answer(get::ranges_at(self, path, version, ranges).await);
+            question.answer(get::unverified_ranges_at(self, path, version, ranges).await);
         }
         if let Some(question) = options.extensions.get::<Question<Vec<VersionInfo>>>() {
             let versions = self.versions(path).await;

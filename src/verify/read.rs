@@ -16,7 +16,7 @@ use super::{OnDifference, Shared};
 use crate::baseline::compare_file;
 use crate::digest::{BLOCK_BYTES, BlockHasher, BlockList};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::ranges_of_version;
+use crate::store::unverified_ranges;
 
 pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -107,15 +107,22 @@ impl Shared {
             }
         }
         let spans: Vec<Range<u64>> = wanted.iter().map(|run| run.start * BLOCK..(run.end * BLOCK).min(object.size)).collect();
-        if !spans.is_empty() {
-            let fetched: Vec<Result<Bytes, Trouble>> = match self.fetch(object, &spans).await {
+        let mut open = Vec::new();
+        for (span, bytes) in spans.iter().zip(self.unverified(object, &spans).await) {
+            match bytes.filter(|bytes| difference(object, &blocks, span, bytes).is_none()) {
+                Some(bytes) => drop(pieces.insert(span.start, bytes)),
+                None => open.push(span.clone()),
+            }
+        }
+        if !open.is_empty() {
+            let fetched: Vec<Result<Bytes, Trouble>> = match self.store.get_ranges(&object.path, &open).await {
                 Ok(fetched) => fetched.into_iter().map(Ok).collect(),
                 Err(error) => {
                     let trouble = self.trouble(object, error).await?;
-                    spans.iter().map(|_| Err(trouble.clone())).collect()
+                    open.iter().map(|_| Err(trouble.clone())).collect()
                 }
             };
-            for (span, fetched) in spans.iter().zip(fetched) {
+            for (span, fetched) in open.iter().zip(fetched) {
                 pieces.insert(span.start, self.settled(object, &blocks, span, fetched).await?);
             }
         }
@@ -123,20 +130,25 @@ impl Shared {
         ranges.iter().map(|range| assemble(&pieces, range)).collect()
     }
 
-    /// The bytes of some spans as they are now; within one query, of the version that its first read found.
+    /// The bytes of some spans of the version that the query's first read found, where that is not to be asked again: as the regions of a lake
+    /// have them. They are used where they are the sealed ones; all others are read anew, with whatever their store does about regions that lie.
     ///
     /// A lake that retains versions is asked once a query which is the newest, and not at every read: what is written meanwhile is met by the
     /// next query, and sealed bytes are the same in any.
-    async fn fetch(&self, object: &Object, spans: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
-        if let Some(version) = self.version_in_query(object).await {
-            match ranges_of_version(self.store.as_ref(), &object.path, &version, spans).await {
-                Some(Ok(found)) => return Ok(found),
-                // What became of the object is the live read's to say.
-                Some(Err(_)) => {}
-                None => self.retains.store(false, Ordering::Relaxed),
+    async fn unverified(&self, object: &Object, spans: &[Range<u64>]) -> Vec<Option<Bytes>> {
+        let nothing = vec![None; spans.len()];
+        if spans.is_empty() {
+            return nothing;
+        }
+        let Some(version) = self.version_in_query(object).await else { return nothing };
+        match unverified_ranges(self.store.as_ref(), &object.path, &version, spans).await {
+            Some(Ok(found)) if found.len() == spans.len() => found.into_iter().map(Some).collect(),
+            Some(_) => nothing,
+            None => {
+                self.retains.store(false, Ordering::Relaxed);
+                nothing
             }
         }
-        self.store.get_ranges(&object.path, spans).await
     }
 
     async fn version_in_query(&self, object: &Object) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Typed access to the columns of a batch, by name.
 
 use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use serde_json::Value;
@@ -68,13 +69,28 @@ pub(super) trait Columns {
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
 
-    /// The state of a multiset sum.
+    /// The state of a multiset sum, in the memory of its column: a table has a row group's worth of 4 KiB for every file at least.
     fn sum(&self, name: &str, row: usize) -> Result<Option<Bytes>> {
-        match self.binary(name, row)? {
-            Some(bytes) if bytes.len() == SUM_BYTES => Ok(Some(Bytes::copy_from_slice(bytes))),
-            Some(_) => Err(self.missing(name)),
-            None => Ok(None),
+        let array = self.column(name).and_then(|a| a.as_binary_opt::<i32>()).ok_or_else(|| self.missing(name))?;
+        if array.is_null(row) {
+            return Ok(None);
         }
+        let offset = |at: usize| array.value_offsets().get(at).and_then(|offset| usize::try_from(*offset).ok());
+        match (offset(row), offset(row + 1)) {
+            (Some(start), Some(end)) if end.checked_sub(start) == Some(SUM_BYTES) => {
+                Ok(Some(Bytes::from_owner(Shared(array.values().slice_with_length(start, SUM_BYTES)))))
+            }
+            _ => Err(self.missing(name)),
+        }
+    }
+}
+
+/// A part of a column, as bytes.
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
     }
 }
 
