@@ -28,7 +28,6 @@ mod sql;
 mod status;
 mod transfer;
 mod trust;
-pub mod trust_args;
 mod versions;
 mod watch;
 

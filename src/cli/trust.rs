@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Ending;
+use super::args::{EditArgs, InitTrustArgs, TrustCommand};
 use super::context::Context;
 use super::countersign;
 use super::keys::keys_in;
 use super::output::{self, BAD, GOOD, NOTE, Output, styled};
-use super::trust_args::{EditArgs, InitTrustArgs, TrustCommand};
 use crate::baseline::{LastGood, Revocation, RoleKeys, SignedRoot, Trust, TrustRoot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Role, SecretKey, Signer as _, VerifyingKey};

@@ -19,7 +19,7 @@ use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
 use crate::format::trailer::Trailer;
 use crate::id::WriteId;
-use crate::region::Health;
+use crate::region::{Health, Region};
 
 /// Segments that are being written at one time; memory is these, their parity, and what the client holds.
 const IN_FLIGHT: usize = 3;
@@ -214,10 +214,11 @@ impl Uploader {
 }
 
 impl Inner {
-    /// The region of each shard, by the profile's placement among the regions that do not fail just now. It is stored with the object: readers do not compute it.
+    /// The region of each shard, by the profile's placement among the regions that do not fail just now. It is stored with the object:
+    /// readers do not compute it.
     fn place(&self, write_id: WriteId) -> Vec<u8> {
         let shards = self.profile.shards();
-        let mut regions: Vec<u8> = self.regions.staying().map(|region| region.index()).collect();
+        let mut regions: Vec<&Arc<Region>> = self.regions.staying().collect();
         let rotate = match self.profile.placement {
             Placement::Auto => regions.len() > shards,
             Placement::Rotate => true,
@@ -227,12 +228,11 @@ impl Inner {
             let start = usize::from(write_id.0.first().copied().unwrap_or(0)) % regions.len().max(1);
             regions.rotate_left(start);
         } else if self.profile.placement == Placement::Ordered {
-            regions.sort_by_key(|region| self.regions.region(*region).map(|region| region.cost_micros_per_gib()));
+            regions.sort_by_key(|region| region.cost_micros_per_gib());
         }
         // Where there are more regions than shards, no shard is given to one that would not take it: the margin is whole from the beginning.
-        regions.sort_by_key(|region| self.regions.region(*region).is_none_or(|region| region.health() == Health::Failing));
-        regions.truncate(shards);
-        regions
+        regions.sort_by_key(|region| region.health() == Health::Failing);
+        regions.into_iter().take(shards).map(|region| region.index()).collect()
     }
 
     /// What is stored behind the shards of an upload, so that a collector can tell whose they are.

@@ -1,7 +1,7 @@
 //! What a session does about a difference: fail, heal, leave out, warn, or not look.
 
 use lakeseal::clock::SharedClock;
-use lakeseal::lake::testing::memory_lake;
+use lakeseal::lake::testing::{lake_over, memory_lake};
 use lakeseal::sql::VerifyMode;
 use lakeseal::store::{ErasureStore, Profile};
 use lakeseal::verify::{Action, Incident};
@@ -50,6 +50,55 @@ fn only(session: &SealedSession, action: Action) -> Vec<Incident> {
 /// The sum of all delays, as sealed.
 pub(super) fn truth() -> i64 {
     (0..4000_i64).map(|i| i % 60).sum()
+}
+
+/// Five regions that a test can reach into, and the lake over them.
+fn reachable_lake() -> (Vec<Arc<dyn ObjectStore>>, Arc<dyn ObjectStore>) {
+    let stores: Vec<Arc<dyn ObjectStore>> = (0..5).map(|_| Arc::new(InMemory::new()) as Arc<dyn ObjectStore>).collect();
+    let (regions, writer, _) = lake_over(3, 2, 0, stores.clone()).unwrap();
+    let lake = ErasureStore::new(regions, Profile::new(3, 2), Some(Arc::new(writer)), Arc::new(SystemClock)).unwrap();
+    (stores, Arc::new(lake))
+}
+
+/// Changes a bit in the middle of everything large that a region holds; says how many objects those are.
+async fn spoil(region: &dyn ObjectStore) -> usize {
+    let large: Vec<_> = region.list(None).try_filter(|meta| std::future::ready(meta.size > 10_000)).try_collect().await.unwrap();
+    for meta in &large {
+        let mut bytes = region.get(&meta.location).await.unwrap().bytes().await.unwrap().to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        region.put(&meta.location, bytes.into()).await.unwrap();
+    }
+    large.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_that_lie_or_forget_change_no_answer_in_any_mode_and_are_nothing_to_report() {
+    // Sealed bytes of a lake are taken from its regions as they are, and verified once, by the baseline: what a region changed must be read
+    // again from the others, and neither be called poison nor be delivered where poison would be.
+    for mode in [VerifyMode::Enforce, VerifyMode::Heal, VerifyMode::Quarantine, VerifyMode::Warn] {
+        for (first, second) in [(0, 1), (1, 3), (2, 4)] {
+            let (stores, lake) = reachable_lake();
+            let fixture = Fixture::sealed_in(lake).await;
+            fixture.data_file_over(60_000).await;
+            let session = fixture.in_mode(mode).await;
+            assert_eq!(one(&session, SUM).await.unwrap(), truth());
+            assert!(spoil(stores[first].as_ref()).await > 0);
+            assert_eq!(one(&session, SUM).await.unwrap(), truth(), "{mode:?}: region {first} lies");
+            let gone: Vec<_> =
+                stores[second].list(None).try_filter(|meta| std::future::ready(meta.size > 10_000)).try_collect().await.unwrap();
+            for meta in gone {
+                stores[second].delete(&meta.location).await.unwrap();
+            }
+            assert_eq!(one(&session, SUM).await.unwrap(), truth(), "{mode:?}: region {first} lies, {second} forgot");
+            let fresh = fixture.in_mode(mode).await;
+            assert_eq!(one(&fresh, SUM).await.unwrap(), truth());
+            for session in [session, fresh] {
+                let incidents = session.reports().incidents();
+                assert!(incidents.is_empty(), "{mode:?}: {incidents:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

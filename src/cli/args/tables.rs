@@ -1,0 +1,98 @@
+//! Arguments of commands that read and write tables.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::sql::VerifyMode;
+
+/// How an import treats what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportMode {
+    /// Add rows
+    Append,
+    /// Replace all rows; older versions stay readable
+    Overwrite,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Parquet (.parquet) or CSV (.csv, with a header) files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The table; it is made when it does not exist
+    #[arg(long)]
+    pub table: String,
+    /// What to do when the table has rows already
+    #[arg(long, value_enum, default_value_t = ImportMode::Append)]
+    pub mode: ImportMode,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// Aligned, for people
+    Table,
+    /// Comma-separated, with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+}
+
+/// `sql`.
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// The query [default: a shell; without a terminal, the statements of standard input]
+    #[arg(short = 'c', long = "command", value_name = "QUERY")]
+    pub query: Option<String>,
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    pub format: RowFormat,
+    /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
+    #[arg(long = "table", value_name = "NAME=TABLE")]
+    pub tables: Vec<String>,
+    /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
+    #[arg(long)]
+    pub sealed: bool,
+    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there), off
+    #[arg(long, value_name = "MODE", default_value_t = VerifyMode::Enforce)]
+    pub verify: VerifyMode,
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Public keys of the writers, in PEM: every commit after the baseline must be attested by one [default: the trust root's, if it lists any]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
+    /// Refuse tables that are older than, or others than, this file or object at a URL remembers
+    #[arg(long, value_name = "FILE|URL")]
+    pub pin: Option<String>,
+}
+
+/// `lineage`.
+#[derive(Debug, Args)]
+pub struct LineageArgs {
+    /// The table
+    pub table: String,
+    /// Only the commit of this version
+    #[arg(long, value_name = "VERSION")]
+    pub at: Option<u64>,
+    /// Print OpenLineage run events, one JSON object a line
+    #[arg(long, conflicts_with = "json")]
+    pub openlineage: bool,
+    /// Print SLSA provenance, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Public keys of the writers whose attestations count, in PEM [default: the lake's writers]
+    #[arg(long, value_name = "FILE")]
+    pub writers: Vec<PathBuf>,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The table
+    pub table: String,
+    /// A directory that does not exist yet, or is empty
+    pub directory: PathBuf,
+}
