@@ -37,7 +37,16 @@ pub(super) struct CheckedChain {
     root: u64,
     /// Its newest baseline.
     pub(super) newest: (u64, Digest),
-    /// All statements that were there.
+    /// Its statements.
+    pub(super) names: BTreeSet<BaselineName>,
+}
+
+/// What came of following a chain.
+#[derive(Debug)]
+pub(super) struct FollowedChain {
+    /// What is wrong with it, by number.
+    pub(super) wrong: BTreeMap<u64, String>,
+    /// The statements that it runs through.
     pub(super) names: BTreeSet<BaselineName>,
 }
 
@@ -101,8 +110,7 @@ impl Sealer {
     ) -> Result<BTreeMap<u64, String>> {
         let root = judge.trust.root().map_or(0, |signed| signed.root().version);
         let known = self.memory.chain.lock().clone().filter(|known| known.root == root);
-        let names: BTreeSet<BaselineName> = self.repository.names().await?.into_iter().collect();
-        let wrong = self.repository.check_chain_above(newest, &judge.trust, pins, known.as_ref()).await?;
+        let FollowedChain { wrong, names } = self.repository.check_chain_above(newest, &judge.trust, pins, known.as_ref()).await?;
         let newest = (newest.summary.number, newest.summary.digest);
         *self.memory.chain.lock() = wrong.is_empty().then_some(CheckedChain { root, newest, names });
         Ok(wrong)

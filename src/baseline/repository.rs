@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
 use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles};
-use super::memory::CheckedChain;
+use super::memory::{CheckedChain, FollowedChain};
 use super::sealed::{SealedFile, SealedTable};
 use super::standing::{Judge, Standing};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
@@ -382,21 +382,22 @@ impl Repository {
     /// The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
     /// Cost: that of [`Self::baselines`].
     pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pins: &[(u64, Digest)]) -> Result<BTreeMap<u64, String>> {
-        self.check_chain_above(newest, trust, pins, None).await
+        self.check_chain_above(newest, trust, pins, None).await.map(|followed| followed.wrong)
     }
 
-    /// As [`Self::check_chain`], down to the newest of a chain that was followed to its beginning before. Statements that were there then
-    /// are not read again; any that came since is.
+    /// As [`Self::check_chain`], down to the newest of a chain that was followed to its beginning before. The statements of that chain are not
+    /// read again; every other is, for it may have been signed since.
     pub(super) async fn check_chain_above(
         &self,
         newest: &TrustedBaseline,
         trust: &Trust,
         pins: &[(u64, Digest)],
         known: Option<&CheckedChain>,
-    ) -> Result<BTreeMap<u64, String>> {
+    ) -> Result<FollowedChain> {
         let judge = self.judge(trust).await?;
         let mut names = self.names().await?;
-        names.retain(|name| known.is_none_or(|known| !known.names.contains(name) || name.number > known.newest.0));
+        names.retain(|name| known.is_none_or(|known| !known.names.contains(name)));
+        let mut followed = known.map(|known| known.names.clone()).unwrap_or_default();
         let all = self.all_in_force(names, &judge).await?;
         let mut wrong = BTreeMap::new();
         for rival in all.iter().filter(|b| known.is_some_and(|known| b.summary.number <= known.newest.0)) {
@@ -430,6 +431,7 @@ impl Repository {
                 wrong.insert(number, format!("baseline {number} ({digest}) of the chain is gone or no trusted key signed it"));
                 break;
             };
+            followed.insert(BaselineName { number, digest });
             expected = match (previous, number.checked_sub(1)) {
                 (Some(previous), Some(before)) if before > 0 => Some((before, previous)),
                 (None, Some(0)) => None,
@@ -439,7 +441,7 @@ impl Repository {
                 }
             };
         }
-        Ok(wrong)
+        Ok(FollowedChain { wrong, names: followed })
     }
 
     /// The predecessor that the statement of this name states, when it is there: its digest was named by an authentic successor.

@@ -23,10 +23,15 @@ impl EarlyLoad {
         Self(loads)
     }
 
+    /// What was read, for a table that is held against nothing; `None` where reading has not begun or has failed.
+    pub(super) async fn snapshot(mut self) -> Option<TableSnapshot> {
+        self.0.join_next().await?.ok()?.ok()
+    }
+
     /// What was read, where it can be held against `sealed`: what was read before a commit that was sealed meanwhile would look rolled back,
     /// and is read again, as is what failed.
-    pub(super) async fn snapshot_since(mut self, sealed: &SealedTable) -> Option<TableSnapshot> {
-        let snapshot = self.0.join_next().await?.ok()?.ok()?;
+    pub(super) async fn snapshot_since(self, sealed: &SealedTable) -> Option<TableSnapshot> {
+        let snapshot = self.snapshot().await?;
         (snapshot.kind == TableKind::Delta && snapshot.version >= sealed.statement.state.version).then_some(snapshot)
     }
 }

@@ -56,7 +56,10 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         _ => newest(location, trust, options, &mut view, &mut notes).await?,
     };
     let Some(sealed) = sealed else {
-        let snapshot = load(location, None, None).await?;
+        let snapshot = match early.snapshot().await {
+            Some(snapshot) => snapshot,
+            None => load(location, None, None).await?,
+        };
         return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, stored: None });
     };
     let erased = match trust {

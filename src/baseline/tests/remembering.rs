@@ -73,19 +73,24 @@ async fn what_changes_meanwhile_is_seen() {
 }
 
 #[tokio::test]
-async fn a_rival_of_an_old_baseline_is_a_fork() {
-    let world = World::new();
-    world.create(1).await;
-    let sealer = sealer(&world, &FaultyRegion::default());
-    let first = seal(&world, &sealer).await.unwrap();
-    world.append(2).await;
-    seal(&world, &sealer).await.unwrap();
-    let repository = world.repository();
-    let statement = repository.numbered_statement(&world.trust(), first.baseline.number).await.unwrap().unwrap().statement;
-    let rival = Statement { created_ms: 1, ..statement };
-    let name = repository.keep_statement(&rival).await.unwrap();
-    repository.sign(&name, &rival, &world.key).await.unwrap();
-    world.append(3).await;
-    let error = seal(&world, &sealer).await.unwrap_err();
-    assert!(error.to_string().contains("forks"), "{error}");
+async fn a_rival_of_an_old_baseline_is_a_fork_also_when_it_is_signed_later() {
+    for seen_unsigned in [false, true] {
+        let world = World::new();
+        world.create(1).await;
+        let sealer = sealer(&world, &FaultyRegion::default());
+        let first = seal(&world, &sealer).await.unwrap();
+        let repository = world.repository();
+        let statement = repository.numbered_statement(&world.trust(), first.baseline.number).await.unwrap().unwrap().statement;
+        let rival = Statement { created_ms: 1, ..statement };
+        if seen_unsigned {
+            repository.keep_statement(&rival).await.unwrap();
+        }
+        world.append(2).await;
+        seal(&world, &sealer).await.unwrap();
+        let name = repository.keep_statement(&rival).await.unwrap();
+        repository.sign(&name, &rival, &world.key).await.unwrap();
+        world.append(3).await;
+        let error = seal(&world, &sealer).await.unwrap_err();
+        assert!(error.to_string().contains("forks"), "{error}");
+    }
 }
