@@ -74,6 +74,7 @@ pub use self::handover::HandedOver;
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};
+#[cfg(feature = "tables")]
 pub(crate) use self::retained::unverified_ranges;
 pub use self::retained::{readable_versions, retained_names, retained_versions};
 pub use self::scrub::{ScrubOptions, ScrubProgress};

@@ -53,6 +53,7 @@ struct Ranges(Arc<[Range<u64>]>);
 ///
 /// # Errors
 /// As `get_ranges`; [`ErrorKind::NotFound`] when there is no such version.
+#[cfg_attr(not(feature = "tables"), expect(dead_code, reason = "only verified tables ask it"))]
 pub(crate) async fn unverified_ranges(
     store: &dyn ObjectStore,
     path: &Path,
