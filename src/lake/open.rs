@@ -176,7 +176,7 @@ pub(super) async fn open_over(
     let began = Instant::now();
     let Answers { shown, late, rest } = ask(config, store).await?;
     let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
-    compare(config, &record)?;
+    compare_profiles(config, &record)?;
     supported(&record)?;
     let quorums = record.quorums()?;
     if options.writer.is_some() {
@@ -190,6 +190,8 @@ pub(super) async fn open_over(
     if good < usize::from(quorums.classic()) {
         return Err(too_few(good, quorums, &down));
     }
+    // Only now: fewer regions may all have missed a configuration that lists what the file lists.
+    compare_regions(config, &record)?;
     if let Some(writer) = &options.writer
         && !record.writers.contains(&writer.public())
     {
@@ -407,7 +409,7 @@ fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<Lake
     }
     // A profile with other quorums than the lake's must be named as such, not as missing regions.
     if let Some(record) = records.clone().next() {
-        compare(config, record)?;
+        compare_profiles(config, record)?;
     }
     let reasons: Vec<_> =
         shown.iter().filter_map(|shown| shown.outcome.as_ref().err().map(|error| (shown.region.name().clone(), reason(error)))).collect();
@@ -428,8 +430,8 @@ fn too_few(good: usize, quorums: Quorums, reasons: &[(RegionName, String)]) -> E
     reasons.iter().fold(Error::new(ErrorKind::Unavailable, what), |error, (name, reason)| error.with("region", format!("{name}: {reason}")))
 }
 
-/// Refuses a file that says otherwise than the lake.
-fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
+/// Refuses a file that says otherwise than the lake of what a lake keeps for ever.
+fn compare_profiles(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
     let (own, lake) = (&config.profile, &record.profile);
     let ack = |profile: &ProfileConfig| u64::from(profile.ack_shards.unwrap_or(0));
     let pairs = [
@@ -452,6 +454,11 @@ fn compare(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
         let what = format!("the configuration calls the lake `{}`, but it is `{}`; correct the file", config.name, record.name);
         return Err(Error::new(ErrorKind::Config, what));
     }
+    Ok(())
+}
+
+/// Refuses a file that lists regions that the lake never had, or lacks some that it was made with.
+fn compare_regions(config: &LakeConfig, record: &LakeRecord) -> Result<()> {
     let is_named = |name: &RegionName| config.regions.iter().any(|region| region.name == *name);
     // What was added or retired since the file was written is no contradiction: `usable` says what to write.
     let lacks = record.counted().any(|place| place.added == 0 && !is_named(&place.name));

@@ -140,3 +140,34 @@ async fn what_cannot_be_added_is_refused_before_anything_is_written() {
     assert_eq!(refused(fixture.add_plan("new", other.config.regions[0].url.clone()), &fixture.keys).await, ErrorKind::Config);
     assert_eq!(fixture.lake(&fixture.config).await.record.number, 0);
 }
+
+/// Too few regions answer, and all of them missed the addition: that the file lists a region that they do not know is no mistake of the file's.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_hides_an_addition_is_an_outage() {
+    let fixture = Fixture::new(2, 1, 5, |_| fresh()).await;
+    let plan = AddPlan::new(RegionConfig { fsync: false, ..RegionConfig::new("r5".parse().unwrap(), fresh()) });
+    // It is published to the others, and cannot be completed without these two.
+    let broken_off = add(&fixture.without(&[3, 4]), &plan, &fixture.keys, Arc::new(SystemClock), &()).await.unwrap_err();
+    assert_eq!(broken_off.kind(), ErrorKind::Unavailable, "{broken_off}");
+    let mut added = fixture.config.clone();
+    added.regions.push(plan.region.clone());
+    let mut file = added.clone();
+    for (index, region) in file.regions.iter_mut().enumerate() {
+        region.url = fixture.config.regions.get(index).filter(|_| index > 2).map_or_else(fresh, |known| known.url.clone());
+    }
+    let options = || OpenOptions { writer: None, clock: Arc::new(SystemClock) };
+    let error = open(&file, options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    // With one more that knows of it, the lake is what it is.
+    for index in [0, 1, 5] {
+        file.regions[index].url.clone_from(&added.regions[index].url);
+    }
+    let lake = open(&file, options()).await.unwrap();
+    assert!(lake.record.place(&"r5".parse().unwrap()).is_some());
+    // A file that lists what the lake never had is told so.
+    let mut wrong = fixture.config.clone();
+    wrong.regions.push(RegionConfig { fsync: false, ..RegionConfig::new("r9".parse().unwrap(), fresh()) });
+    wrong.regions.iter_mut().zip(&added.regions).take(3).for_each(|(region, known)| region.url.clone_from(&known.url));
+    let error = open(&wrong, options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
