@@ -74,6 +74,14 @@ impl Inventory {
         }
     }
 
+    /// As [`Self::take_in`]; an inventory of no log yet is of the one that the entry is of. Two may begin a log at once: whose entry is the first, named it.
+    pub(super) fn follow(&mut self, next: &LogEntry) {
+        if let Some(signed) = next.signed.as_ref().filter(|_| self.log.is_empty()) {
+            self.log.clone_from(&signed.entry.log);
+        }
+        self.take_in(next);
+    }
+
     /// Size and root of the log that it is the inventory of.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint { origin: self.log.clone(), size: self.frontier.size(), root: self.frontier.root() }

@@ -76,27 +76,37 @@ impl Log {
             None => self.begin(&keys.entries).await?,
         };
         let index = self.place(record, signer, &keys.entries, &mut inventory).await?;
+        if inventory.log.is_empty() {
+            inventory.log = self.new_origin()?;
+        }
         if renews && (index.is_some() || record.renew || due) {
             self.publish(&mut inventory, record, signer).await?;
         }
         Ok(Appended { index, inventory })
     }
 
-    /// The inventory of a log that nobody known has signed anything of: of junk, at most.
+    /// The inventory of a log that nobody known had signed anything of a moment ago: of junk at most, or of what somebody else begins just now.
     async fn begin(&self, keys: &[VerifyingKey]) -> Result<Inventory> {
-        let origin = match &self.origin {
-            Some(origin) => origin.clone(),
-            None => format!("{ORIGIN_START}{}", hex::encode(random_bytes::<16>()?)),
-        };
-        let mut inventory = Inventory::empty(origin);
-        self.entries(0, keys).await?.iter().for_each(|entry| inventory.frontier.push(entry.hash));
+        let mut inventory = Inventory::empty(String::new());
+        self.entries(0, keys).await?.iter().for_each(|entry| inventory.follow(entry));
         Ok(inventory)
+    }
+
+    /// The origin of a log that begins.
+    fn new_origin(&self) -> Result<String> {
+        match &self.origin {
+            Some(origin) => Ok(origin.clone()),
+            None => Ok(format!("{ORIGIN_START}{}", hex::encode(random_bytes::<16>()?))),
+        }
     }
 
     /// Puts the entry at the first free place; `None` when all of it is known already.
     async fn place(&self, record: &Record, signer: &dyn Signer, keys: &[VerifyingKey], inventory: &mut Inventory) -> Result<Option<u64>> {
         for attempt in 0..ATTEMPTS {
-            let Some(entry) = missing(record, inventory) else { return Ok(None) };
+            let Some(mut entry) = missing(record, inventory) else { return Ok(None) };
+            if entry.log.is_empty() {
+                entry.log = self.new_origin()?;
+            }
             let leaf = Bytes::from(entry.sign(signer).await?);
             let index = inventory.frontier.size();
             let put = self.store.put_opts(&self.entry_path(index), leaf.clone().into(), PutMode::Create.into()).await;
@@ -115,10 +125,11 @@ impl Log {
             match found {
                 Some(found) if found == leaf => {
                     inventory.frontier.push(tree::leaf_hash(&leaf));
+                    inventory.log.clone_from(&entry.log);
                     inventory.apply(index, &entry);
                     return Ok(Some(index));
                 }
-                Some(_) => self.entries(index, keys).await?.iter().for_each(|entry| inventory.take_in(entry)),
+                Some(_) => self.entries(index, keys).await?.iter().for_each(|entry| inventory.follow(entry)),
                 None => {
                     let [jitter] = random_bytes::<1>()?;
                     tokio::time::sleep(Duration::from_millis(u64::from(jitter) << attempt.min(4))).await;

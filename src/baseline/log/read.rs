@@ -200,12 +200,7 @@ impl Log {
         };
         let signed = inventory.checkpoint();
         let tail = self.entries(signed.size, &keys.entries).await?;
-        for entry in &tail {
-            if let Some(signed) = entry.signed.as_ref().filter(|_| inventory.log.is_empty()) {
-                inventory.log.clone_from(&signed.entry.log);
-            }
-            inventory.take_in(entry);
-        }
+        tail.iter().for_each(|entry| inventory.follow(entry));
         Ok((!inventory.log.is_empty()).then_some(Newest { inventory, signed, expires_ms, tail }))
     }
 

@@ -10,6 +10,7 @@ use crate::clock::Clock as _;
 use crate::digest::Digest;
 use crate::id::LakeId;
 use crate::key::Signer;
+use crate::lake::testing::{FaultStore, FaultyRegion};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -371,6 +372,33 @@ async fn a_table_outside_of_a_lake_has_a_log_of_its_own() {
     let names = world.repository().names().await.unwrap();
     world.store.delete(&world.repository().baseline_path(&names[1])).await.unwrap();
     assert_found(&world.audit().await, Verdict::RolledBack, &["lists baseline 2"]);
+}
+
+/// Two find no log, and both begin one: whose entry is the first has named it, and the other's stands behind it, of the same log.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_two_begin_at_once_is_one_log() {
+    let signers = [1, 2].map(|i| PrivateKey::from_seed(&[i; 32]));
+    let keys = LogKeys::of(&Trust::new(signers.iter().map(PrivateKey::public), TrustLevel::Given).unwrap());
+    let faults = FaultyRegion::default();
+    // Every request takes as long as every other: both look, and then both write.
+    faults.slow_ms(10);
+    let log = Log::new(Arc::new(FaultStore::new(Arc::new(InMemory::new()), faults.clone())), Path::default());
+    let append = |i: u8, signer: PrivateKey| {
+        let (log, keys, table) = (log.clone(), keys.clone(), format!("memory:///{i}"));
+        let logged = LoggedBaseline { table, path: i.to_string(), number: 1, digest: Digest([i; 32]), restart: false };
+        let record = Record { baselines: vec![logged], now_ms: NOW_MS, ..Record::default() };
+        async move { log.append(&record, &signer, &keys).await.unwrap() }
+    };
+    let [one, other] = signers;
+    let (one, other) = tokio::join!(append(1, one), append(2, other));
+    let places: BTreeSet<_> = [one.index, other.index].into();
+    assert_eq!(places, [Some(0), Some(1)].into());
+    assert_eq!(one.inventory.log, other.inventory.log, "one origin");
+    let entries = log.entries(0, &keys.entries).await.unwrap();
+    let origins: BTreeSet<String> = entries.iter().map(|e| e.signed.as_ref().unwrap().entry.log.clone()).collect();
+    assert_eq!((entries.len(), origins.len()), (2, 1));
+    let newest = log.newest(&keys).await.unwrap().unwrap();
+    assert_eq!(newest.inventory.tables.len(), 2);
 }
 
 /// Sealers of different tables, all at once, by keys of their own: every entry is there, and one history of it.
