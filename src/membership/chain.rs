@@ -86,6 +86,16 @@ impl Change {
     /// An attempt that was stopped when nobody but the new region had the configuration after `record` found it fresh already.
     pub(super) async fn check_fresh(&self, record: &LakeRecord) -> Result<()> {
         let Some(Newcomer { region, record: newcomer }) = &self.newcomer else { return Ok(()) };
+        let mut keys = region.list(&Path::default(), None);
+        let mut left = None;
+        while let Some(meta) = keys.try_next().await? {
+            if meta.location != layout::id_key() {
+                left = Some(meta.location);
+                break;
+            }
+        }
+        let Some(left) = left else { return Ok(()) };
+        // Looked for after the list: what a broken-off attempt sent may arrive late, and must not be met by the list alone.
         let next = layout::configuration_key(record.number.saturating_add(1));
         if let Some(bytes) = region.get(&next, CONFIGURATION_LIMIT_BYTES).await?
             && let Ok(decided) = LakeRecord::open(&bytes, &self.config.root_key)
@@ -94,14 +104,8 @@ impl Change {
         {
             return Ok(());
         }
-        let mut keys = region.list(&Path::default(), None);
-        while let Some(meta) = keys.try_next().await? {
-            if meta.location != layout::id_key() {
-                let what = "the location holds what is left of a region that was replaced or retired; empty it, or name another";
-                return Err(Error::new(ErrorKind::InvalidInput, what).with("region", &self.name).with("object", meta.location));
-            }
-        }
-        Ok(())
+        let what = "the location holds what is left of a region that was replaced or retired; empty it, or name another";
+        Err(Error::new(ErrorKind::InvalidInput, what).with("region", &self.name).with("object", left))
     }
 
     /// The configuration after `record`, with the regions that `change` makes of its own; it is given the new number.
