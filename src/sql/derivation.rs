@@ -11,7 +11,7 @@ use datafusion::catalog::{SchemaProvider, Session, TableFunctionArgs, TableFunct
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
@@ -277,20 +277,13 @@ impl Replay<'_> {
             ),
             (Some(_), _) => (
                 Verdict::Differs,
-                match scope {
-                    Scope::Added => {
-                        format!(
-                            "the statement gives {} row(s), the commit added {}; they are not the same",
-                            comparison.derived, comparison.found
-                        )
-                    }
-                    Scope::Table => {
-                        format!(
-                            "the statement leaves {} row(s), the commit left {}; they are not the same",
-                            comparison.derived, comparison.found
-                        )
-                    }
-                },
+                format!(
+                    "the statement {} {} row(s), the commit {} {}; they are not the same",
+                    scope.verb(),
+                    comparison.derived,
+                    found.became,
+                    comparison.found
+                ),
             ),
         };
         Ok(())
@@ -298,8 +291,9 @@ impl Replay<'_> {
 
     fn query(&self, planned: LogicalPlan) -> Result<Planned> {
         let unsupported = |what: &'static str| Error::new(ErrorKind::Unsupported, what);
+        let is_rewrite = dml::is_rewrite(&planned);
         match planned {
-            LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Delete | WriteOp::Update) => {
+            LogicalPlan::Dml(dml) if is_rewrite => {
                 let query = dml::remaining(&dml)?
                     .ok_or_else(|| unsupported("the recorded condition is more than one on the table's own columns"))?;
                 Ok(Planned { query, input: dml.input.as_ref().clone(), scope: Scope::Table })

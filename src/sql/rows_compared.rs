@@ -91,7 +91,7 @@ pub(super) struct Found {
     location: Location,
     schema: SchemaRef,
     /// What became of these rows in the commit.
-    became: &'static str,
+    pub(super) became: &'static str,
     files: Vec<FoundFile>,
 }
 
