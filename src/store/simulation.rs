@@ -262,12 +262,14 @@ struct Client<'a> {
     stopped: Arc<AtomicBool>,
     /// The tag that was last seen of each key.
     seen: BTreeMap<usize, String>,
+    /// Why the last read or list was not answered.
+    failure: String,
 }
 
 impl<'a> Client<'a> {
     async fn new(world: &'a World, number: usize) -> Self {
         let (store, stopped) = world.open(number, true).await;
-        Self { world, number, store, stopped, seen: BTreeMap::new() }
+        Self { world, number, store, stopped, seen: BTreeMap::new(), failure: String::new() }
     }
 
     async fn live(mut self, calls: u64) {
@@ -344,7 +346,7 @@ impl<'a> Client<'a> {
         let key = self.key();
         if percent(25) {
             let (store, stopped) = self.world.open(self.number, false).await;
-            let mut reader = Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new() };
+            let mut reader = Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new(), failure: String::new() };
             reader.read(key).await;
         } else {
             self.read(key).await;
@@ -372,8 +374,9 @@ impl<'a> Client<'a> {
                 }
             }
             Err(object_store::Error::NotFound { .. }) => None,
-            Err(_) => {
+            Err(error) => {
                 self.world.report.lock().failed += 1;
+                self.failure = error.to_string();
                 return false;
             }
         };
@@ -389,9 +392,13 @@ impl<'a> Client<'a> {
     /// Lists all; whether it was answered. What a list shows of each key is what a read of the key may have shown.
     async fn list(&mut self) -> bool {
         let begin = self.world.tick();
-        let Ok(listed) = self.store.list(Some(&Path::from("table"))).try_collect::<Vec<_>>().await else {
-            self.world.report.lock().failed += 1;
-            return false;
+        let listed = match self.store.list(Some(&Path::from("table"))).try_collect::<Vec<_>>().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.world.report.lock().failed += 1;
+                self.failure = error.to_string();
+                return false;
+            }
         };
         let end = self.world.tick();
         if !listed.is_sorted_by(|a, b| a.location < b.location) || listed.iter().any(|meta| !KEYS.contains(&meta.location.as_ref())) {
@@ -467,11 +474,11 @@ async fn clients(world: &World) {
     let mut last = Client::new(world, CLIENTS).await;
     for (key, path) in KEYS.iter().enumerate() {
         if !last.read(key).await {
-            world.blame(format!("{path} cannot be read though nothing fails any more"));
+            world.blame(format!("{path} cannot be read though nothing fails any more: {}", last.failure));
         }
     }
     if !last.list().await {
-        world.blame("nothing can be listed though nothing fails any more".into());
+        world.blame(format!("nothing can be listed though nothing fails any more: {}", last.failure));
     }
     sleep(Duration::from_secs(30)).await;
     for key in 0..KEYS.len() {

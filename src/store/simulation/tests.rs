@@ -144,5 +144,5 @@ fn as_many_histories_as_asked_for() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
     let (first, count) = (number("LAKESEAL_SIMULATE_FIRST", 0), number("LAKESEAL_SIMULATE_COUNT", 1000));
     run_all(lake_of, first, count);
-    run_all(changing, first, count.div_ceil(10));
+    run_all(changing, first, number("LAKESEAL_SIMULATE_CHANGING", count.div_ceil(10)));
 }
