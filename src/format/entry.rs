@@ -71,12 +71,16 @@ pub enum EntryBody {
     Stub(Digest),
     /// The slot was decided for this value, and the region was told so afterwards. Nothing follows it.
     Learned(Bytes),
+    /// Nothing was or will be decided at a ballot below this one, and the region, which came later than others' entries, was told so. It has
+    /// promised the ballot too.
+    Undecided(Ballot),
 }
 
 const PROMISE: u8 = 0;
 const ACCEPT: u8 = 1;
 const STUB: u8 = 2;
 const LEARNED: u8 = 3;
+const UNDECIDED: u8 = 4;
 
 /// Bytes of a stub of a path of `path_bytes` bytes. No vote is as short, for a manifest is longer than a digest.
 pub const fn stub_len(path_bytes: usize) -> usize {
@@ -104,6 +108,7 @@ impl EntryBody {
             Self::Accept(ballot, value) => (ACCEPT, *ballot, value),
             Self::Stub(digest) => (STUB, Ballot::FAST, &digest.0),
             Self::Learned(value) => (LEARNED, Ballot::FAST, value),
+            Self::Undecided(ballot) => (UNDECIDED, *ballot, &[]),
         };
         if place.path.len() > PATH_LIMIT_BYTES || value.len() > VALUE_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::InvalidInput, "a path or manifest is too long for a register")
@@ -131,7 +136,8 @@ impl EntryBody {
     }
 
     /// As [`EntryBody::open`], for an entry that was made under any configuration from `since`, when its region began to vote, to that
-    /// of `place`; one that says what was decided (learned, stub) may be older. Returns that configuration's number as well.
+    /// of `place`; one that says what was decided (learned, stub) may be older, and one that says that nothing was is as old as the
+    /// region's part in the lake, which may be one less. Returns that configuration's number as well.
     ///
     /// # Errors
     /// As [`EntryBody::open`]; [`ErrorKind::Unavailable`], and only then, for an entry of a *later* configuration: who reads it does not
@@ -179,11 +185,18 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) 
         let what = "the lake's regions have changed since it was opened: open it again";
         return Err(Error::new(ErrorKind::Unavailable, what).with("configuration", configuration).with("opened", place.configuration));
     }
-    if configuration < since && !matches!(kind, LEARNED | STUB) {
+    let is_too_old = match kind {
+        LEARNED | STUB => false,
+        // A region in another's place is told before it votes; what was told to the one before it says nothing of itself.
+        UNDECIDED => configuration.saturating_add(1) < since,
+        _ => configuration < since,
+    };
+    if is_too_old {
         return Err(unauthentic("a register entry is older than its region's part in the lake").with("configuration", configuration));
     }
     let body = match kind {
         PROMISE if !ballot.is_fast() && value.is_empty() => Ok(EntryBody::Promise(ballot)),
+        UNDECIDED if !ballot.is_fast() && value.is_empty() => Ok(EntryBody::Undecided(ballot)),
         ACCEPT if !ballot.is_fast() || ballot == Ballot::FAST => {
             Ok(EntryBody::Accept(ballot, bytes.slice(value_end - value.len()..value_end)))
         }

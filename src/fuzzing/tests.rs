@@ -25,8 +25,8 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "register_entry" => {
             let value = manifest().encode().unwrap();
             let ballot = Ballot { round: 5, proposer: ProposerId([6; 8]) };
-            let later = EntryBody::Promise(ballot);
-            [EntryBody::Accept(Ballot::FAST, value.clone().into()), EntryBody::Stub(Digest::of(&value)), later]
+            let vote = EntryBody::Accept(Ballot::FAST, value.clone().into());
+            [vote, EntryBody::Stub(Digest::of(&value)), EntryBody::Promise(ballot), EntryBody::Undecided(ballot)]
                 .iter()
                 .map(|body| body.seal(&PLACE, &key()).unwrap())
                 .collect()

@@ -29,7 +29,8 @@ pub struct ReplacePlan {
     pub fenced: bool,
     /// The file to rewrite, if any, as soon as the new region has its place.
     pub config_path: Option<PathBuf>,
-    /// How long after the first configuration the second is decided at the earliest: the lease of clients and a quarter of it.
+    /// How long after the first configuration the second is decided at the earliest, and how long after the second what was written
+    /// meanwhile is handed over: the lease of clients and a quarter of it.
     /// Less is safe only when nobody else has the lake open.
     pub wait: Duration,
 }
@@ -106,6 +107,9 @@ pub async fn replace(
         let regions = change.publish(&lake).await?;
         progress.step(&MembershipStep::Published { number: lake.record.number, regions });
     }
+    // Clients of the configuration before ask the new region for no vote: what they write until their leases end is handed over, else it would
+    // have no say there.
+    wait(Instant::now(), plan.wait, progress).await;
     let late = sweep::sweep(&lake, Part::Told(index), progress).await?;
     progress.step(&MembershipStep::Swept(late.clone()));
     failpoint!("membership.after-late-sweep");

@@ -71,8 +71,8 @@ struct Work {
     path: Path,
     slot: u64,
     marker: Option<Marker>,
-    /// The region lists an entry of its own of it: it was told, or has voted itself.
-    known: bool,
+    /// The region lists an entry of its own of it: perhaps it was told, or has voted itself.
+    listed: bool,
     /// The first slot of its register: names are counted by it.
     is_newest: bool,
 }
@@ -88,27 +88,28 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
     let works = registers_of_all.map_ok(|register| {
         let path = register.path;
         let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
-            let known = match part {
+            let listed = match part {
                 Part::Told(index) => slot.in_region(index).is_some_and(|region| region.entries > 0),
                 Part::Leaving(_) => false,
             };
-            Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, known, is_newest: at == 0 })
+            Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, listed, is_newest: at == 0 })
         });
         futures::stream::iter(works)
     });
     let mut outcomes = works
         .try_flatten()
         .map(|work: Result<Work>| {
-            let store = &store;
+            let (store, registers) = (&store, &registers);
             async move {
                 let work = work?;
-                let handed = if work.known {
-                    Ok(HandedOver::Already)
-                } else {
-                    match part {
-                        Part::Told(index) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
-                        Part::Leaving(_) => store.take_over(&work.path, work.slot).await,
-                    }
+                let handed = match part {
+                    Part::Told(index) if work.listed => match registers.has_its_say(&work.path, work.slot, index).await {
+                        Ok(true) => Ok(HandedOver::Already),
+                        Ok(false) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
+                        Err(error) => Err(error),
+                    },
+                    Part::Told(index) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
+                    Part::Leaving(_) => store.take_over(&work.path, work.slot).await,
                 };
                 Ok::<_, Error>((work.is_newest, handed))
             }

@@ -220,5 +220,6 @@ fn record(body: &EntryBody) -> Record<Digest> {
         EntryBody::Accept(ballot, value) => Record::Accept(*ballot, Digest::of(value)),
         EntryBody::Stub(digest) => Record::Stub(*digest),
         EntryBody::Learned(value) => Record::Learned(Digest::of(value)),
+        EntryBody::Undecided(ballot) => Record::Undecided(*ballot),
     }
 }

@@ -52,6 +52,9 @@ pub enum Record<V> {
     Stub(V),
     /// This value was decided, and the acceptor was told so afterwards. Only ever the last record.
     Learned(V),
+    /// Nothing was decided below this ballot and nothing can be, and the acceptor, which took another's place or came later, was told
+    /// so. It promises the ballot.
+    Undecided(Ballot),
 }
 
 /// Everything an acceptor said about a slot, in order.
@@ -110,7 +113,7 @@ impl<V: Copy + Eq> Log<V> {
     pub fn votes(&self) -> impl Iterator<Item = (Ballot, V)> {
         self.records.iter().filter_map(|record| match record {
             Record::Accept(ballot, value) => Some((*ballot, *value)),
-            Record::Promise(_) | Record::Stub(_) | Record::Learned(_) => None,
+            Record::Promise(_) | Record::Stub(_) | Record::Learned(_) | Record::Undecided(_) => None,
         })
     }
 
@@ -135,6 +138,11 @@ impl<V: Copy + Eq> Log<V> {
         self.collected().is_some() || self.learned().is_some()
     }
 
+    /// Whether the acceptor was told that nothing was decided before it came.
+    pub fn knows_undecided(&self) -> bool {
+        self.records.iter().any(|record| matches!(record, Record::Undecided(_)))
+    }
+
     /// Where `record` stands in the log, if it does.
     pub fn position(&self, record: &Record<V>) -> Option<usize> {
         self.records.iter().position(|other| other == record)
@@ -152,7 +160,7 @@ impl<V: Copy + Eq> Log<V> {
     /// Whether a correct proposer may append `record` now.
     ///
     /// A promise must raise the ballot. A vote must not be below the promise, nor repeat a ballot. The fast vote and the stub come first or
-    /// never. Nothing follows a stub or a learned value, which itself may follow anything else.
+    /// never. Nothing follows a stub or a learned value, which itself may follow anything else. That nothing was decided is told once.
     pub fn allows(&self, record: &Record<V>) -> bool {
         match record {
             _ if self.is_closed() => false,
@@ -161,6 +169,7 @@ impl<V: Copy + Eq> Log<V> {
             Record::Accept(ballot, _) => *ballot >= self.promised && self.accepted().is_none_or(|(last, _)| last < *ballot),
             Record::Stub(_) => self.is_empty(),
             Record::Learned(_) => true,
+            Record::Undecided(_) => !self.knows_undecided(),
         }
     }
 
@@ -186,7 +195,7 @@ impl<V: Copy + Eq> Log<V> {
 
     fn add(&mut self, record: Record<V>, made: u64) {
         self.made.push(made);
-        if let Record::Promise(ballot) | Record::Accept(ballot, _) = record {
+        if let Record::Promise(ballot) | Record::Accept(ballot, _) | Record::Undecided(ballot) = record {
             self.promised = self.promised.max(ballot);
         }
         self.records.push(record);
@@ -231,9 +240,15 @@ pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
 ///
 /// The one before may have voted at this slot, unseen by the one that is there now, whose silence or vote therefore proves nothing. Any
 /// decision that the vote of the one before helped to has so many other votes that each quorum with the new one in it meets one of them.
+/// An acceptor that was told that nothing was decided counts again, as one that was always there, did not vote, and promised that ballot.
 fn counted<'a, V: Copy + Eq>(seen: &[&'a Log<V>]) -> Vec<&'a Log<V>> {
+    seen.iter().copied().filter(|log| counts(log, seen)).collect()
+}
+
+/// Whether `log` is one of those that count, in a slot of which `seen` are all the logs that are known.
+pub fn counts<V: Copy + Eq>(log: &Log<V>, seen: &[&Log<V>]) -> bool {
     let oldest = seen.iter().flat_map(|log| &log.made).min();
-    seen.iter().copied().filter(|log| log.is_closed() || oldest.is_none_or(|oldest| log.since <= *oldest)).collect()
+    log.is_closed() || log.knows_undecided() || oldest.is_none_or(|oldest| log.since <= *oldest)
 }
 
 fn needed(rules: &Rules, ballot: Ballot) -> usize {

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::acceptor::{Acceptor, Appended, SlotName};
-use super::core::{Ballot, Choice, Log, Rules, Standing, choose, next_round, standing};
+use super::core::{Ballot, Choice, Log, Rules, Standing, choose, counts, next_round, standing};
 use super::patience::Patience;
 use super::tasks::Tasks;
-use super::{Decided, collected};
+use super::{Closed, Decided, collected};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::EntryBody;
@@ -30,8 +30,8 @@ const BACKOFF_LIMIT: Duration = Duration::from_millis(800);
 enum Ended {
     /// The slot is decided.
     Decided(Digest),
-    /// A quorum promised and nobody voted: nothing to complete, and nothing was decided when the attempt began.
-    Empty,
+    /// A quorum promised this ballot and nobody of them had voted: nothing to complete, and nothing below it can be decided.
+    Empty(Ballot),
     /// A higher ballot is at work.
     Contended,
     /// Fewer than a quorum answered.
@@ -80,14 +80,30 @@ impl Proposer {
             return self.decided(digest);
         }
         match self.classic().await? {
-            Some(decided) => Ok(decided),
-            None => Err(Error::new(ErrorKind::Internal, "a proposer found nothing to propose")),
+            Closed::Decided(decided) => Ok(decided),
+            Closed::Undecided(_) => Err(Error::new(ErrorKind::Internal, "a proposer found nothing to propose")),
         }
     }
 
-    /// Completes what others began. `None` when a quorum promised and nobody had voted: nothing was decided when this began.
-    pub(super) async fn resolve(mut self) -> Result<Option<Decided>> {
-        self.classic().await
+    /// Completes what others began, or closes the slot to it.
+    pub(super) async fn resolve(mut self) -> Result<Closed> {
+        let closed = self.classic().await?;
+        if let Closed::Undecided(ballot) = closed {
+            self.tell_undecided(ballot);
+        }
+        Ok(closed)
+    }
+
+    /// Lets regions take part that came later than an entry of this slot: without a decision, nobody else would ever tell them.
+    fn tell_undecided(&self, ballot: Ballot) {
+        let logs = self.logs();
+        for acceptor in self.acceptors.iter().filter(|acceptor| !counts(acceptor.log(), &logs)) {
+            let (mut acceptor, writer) = (acceptor.clone(), Arc::clone(&self.writer));
+            self.tasks.spawn(async move {
+                // Whoever cannot be told now stays down for the slot, as before.
+                let _ = acceptor.append(&EntryBody::Undecided(ballot), &writer).await;
+            });
+        }
     }
 
     /// Exactly one create of entry 0 a region, when all is well.
@@ -114,12 +130,12 @@ impl Proposer {
         Ok(None)
     }
 
-    async fn classic(&mut self) -> Result<Option<Decided>> {
+    async fn classic(&mut self) -> Result<Closed> {
         let (mut contended, mut unreachable) = (0, 0);
         loop {
             match self.classic_attempt().await? {
-                Ended::Decided(digest) => return self.decided(digest).map(Some),
-                Ended::Empty => return Ok(None),
+                Ended::Decided(digest) => return self.decided(digest).map(Closed::Decided),
+                Ended::Empty(ballot) => return Ok(Closed::Undecided(ballot)),
                 Ended::Contended => contended += 1,
                 Ended::Unreachable => unreachable += 1,
             }
@@ -130,7 +146,7 @@ impl Proposer {
             // Another proposer may be done by now: look before disturbing it.
             self.look().await;
             if let Some(digest) = self.certain()? {
-                return self.decided(digest).map(Some);
+                return self.decided(digest).map(Closed::Decided);
             }
         }
     }
@@ -173,7 +189,7 @@ impl Proposer {
         let value = match (choice, &self.own) {
             (Choice::Bound(digest), _) | (Choice::Free(Some(digest)), None) => self.value(&digest)?,
             (Choice::Free(_), Some(own)) => own.clone(),
-            (Choice::Free(None), None) => return Ok(Ended::Empty),
+            (Choice::Free(None), None) => return Ok(Ended::Empty(ballot)),
         };
         self.vote(ballot, value).await
     }

@@ -35,7 +35,7 @@ pub use teach::{Inspected, Taught, is_unreadable};
 pub use walk::{SlotInRegion, WalkedRegister, WalkedSlot};
 
 use self::acceptor::SlotName;
-use self::core::Rules;
+use self::core::{Ballot, Rules};
 use self::driver::Proposer;
 use self::tasks::Tasks;
 use crate::digest::Digest;
@@ -57,6 +57,15 @@ pub struct Decided {
     pub value: Bytes,
     /// Plain BLAKE3 of the value.
     pub digest: Digest,
+}
+
+/// How a slot was closed: nothing that was begun before can still be completed unseen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// It is decided.
+    Decided(Decided),
+    /// Nothing was decided, and nothing can be at a ballot below this one, which a quorum has promised.
+    Undecided(Ballot),
 }
 
 /// How a proposal ended.
@@ -120,14 +129,15 @@ impl Registers {
         self.believed(self.find_at(path, slot)).await
     }
 
-    /// As [`Registers::at`], but leaves no ballot behind that may still be completed: `None` means that no proposal made so far, by
-    /// whomever and however late its votes arrive, is decided without being seen by every quorum that answered here.
+    /// As [`Registers::at`], but leaves no ballot behind that may still be completed: *undecided* means that no proposal made so far, by
+    /// whomever and however late its votes arrive, is decided without being seen by every quorum that answered here. Regions that
+    /// came later than an entry of the slot are told, so that they count in it from then on.
     ///
     /// Cost: as [`Registers::at`], and a classic ballot where nothing is decided.
     ///
     /// # Errors
     /// As [`Registers::at`]; [`ErrorKind::Unavailable`] without a writer's key where nothing is decided.
-    pub async fn close(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+    pub async fn close(&self, path: &Path, slot: Slot) -> Result<Closed> {
         self.believed(self.find_closed(path, slot)).await
     }
 

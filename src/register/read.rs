@@ -10,7 +10,7 @@ use super::acceptor::{Acceptor, SlotName};
 use super::core::{Log, Standing, standing};
 use super::driver::Proposer;
 use super::patience::Patience;
-use super::{Decided, Registers, Slot, blame, collected};
+use super::{Closed, Decided, Registers, Slot, blame, collected};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::SignedMarker;
@@ -86,11 +86,11 @@ impl Registers {
 
     /// As [`Self::find_at`], but a slot that was not decided is taken away from whoever began to write there: a quorum promises that
     /// no ballot so far can be completed any more. Or what they began is completed.
-    pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+    pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Closed> {
         layout::register_folder(path)?;
         let mut reading = Reading::new(self.slot_name(path, slot));
         match self.read_on(&mut reading).await? {
-            Outcome::Decided(decided) => Ok(Some(decided)),
+            Outcome::Decided(decided) => Ok(Closed::Decided(decided)),
             Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
         }
     }
@@ -167,7 +167,10 @@ impl Registers {
         match outcome {
             Outcome::Decided(decided) => Ok(Some(decided)),
             Outcome::Undecided => Ok(None),
-            Outcome::Open => self.resolve(reading).await,
+            Outcome::Open => match self.resolve(reading).await? {
+                Closed::Decided(decided) => Ok(Some(decided)),
+                Closed::Undecided(_) => Ok(None),
+            },
         }
     }
 
@@ -200,7 +203,7 @@ impl Registers {
         Ok(reading.judge(self, false)?.unwrap_or(Outcome::Open))
     }
 
-    async fn resolve(&self, reading: Reading) -> Result<Option<Decided>> {
+    async fn resolve(&self, reading: Reading) -> Result<Closed> {
         let Some(writer) = self.writer.clone() else {
             return Err(reading.unavailable(
                 "a version is neither decided nor undecided by the regions that answer, and resolving it takes a writer's key",
@@ -209,21 +212,21 @@ impl Registers {
         let known = reading.acceptors.into_iter().enumerate();
         let name = Arc::clone(&reading.name);
         let proposer = Proposer::new(Arc::clone(&name), self.rules, writer, self.tasks.clone(), None).knowing(known);
-        let decided = proposer.resolve().await.map_err(|error| match error.kind() {
+        let closed = proposer.resolve().await.map_err(|error| match error.kind() {
             // A reader has written nothing of its own.
             ErrorKind::OutcomeUnknown => {
                 Error::new(ErrorKind::Unavailable, "a version that a stopped writer left open could not be resolved").caused_by(error)
             }
             _ => error,
         })?;
-        if let Some(decided) = &decided
+        if let Closed::Decided(decided) = &closed
             && let Some(marker) = self.describe.and_then(|describe| describe(decided))
             // A marker is believed by everybody, for ever: it is not made of what stale regions say.
             && self.regions.confirm().await.is_ok()
         {
             self.start_marking(&name.path, decided.slot, &marker);
         }
-        Ok(decided)
+        Ok(closed)
     }
 }
 

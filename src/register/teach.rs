@@ -1,17 +1,23 @@
-//! Telling one region what is decided, and looking at what it holds.
+//! Telling one region what is decided, or that nothing is, and looking at what it holds.
 //!
 //! **Why teaching is safe.** A learned value is a statement of fact, not a vote: it is written only for a slot whose decision was proven, so
 //! whoever believes it believes what is true for ever. It is appended like every entry, behind all that was read, by create-if-absent. It
 //! closes the log: the region takes part in no further ballot of the slot, so no promise that it made can be broken by it, and a vote
 //! that it should still have cast can only have been for the same value, since nothing else can be decided any more. An entry that cannot be read is
 //! never passed over: what it says is not known, and the region stays down for the slot.
+//!
+//! **Why it is safe to tell that nothing is decided.** It is written when a quorum has promised a ballot and none of them had voted. Whatever was
+//! begun below that ballot has too few regions left to vote for it, were the vote of the region before this one hidden, so that
+//! its own silence below the ballot hides nothing; above it, it votes like any other (`docs/decisions/0011-membership.md`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use object_store::path::Path;
 
 use super::acceptor::{Acceptor, Appended};
+use super::core::{Ballot, Log, counts};
 use super::{Decided, Registers, Slot};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +48,16 @@ pub struct Inspected {
     pub learned: bool,
     /// The log begins with a collector's stub.
     pub collected: bool,
+    /// All that the region said.
+    pub log: Log<Digest>,
+}
+
+impl Inspected {
+    /// Whether the region has a say in the slot, of which `logs` are all the logs that are known: it does not where it came later than an
+    /// entry of another and was told nothing.
+    pub fn counts(&self, logs: &[&Log<Digest>]) -> bool {
+        counts(&self.log, logs)
+    }
 }
 
 impl Registers {
@@ -84,6 +100,44 @@ impl Registers {
             .with("region", acceptor.region().name()))
     }
 
+    /// Tells `region`, which came later than an entry of the slot, that nothing was decided below `ballot` and nothing can be: what
+    /// [`Registers::close`] said. Whoever tells anything else forks the name.
+    ///
+    /// Cost: the reading of the region's log, and one create.
+    ///
+    /// # Errors
+    /// Whatever the region failed with; [`ErrorKind::Permission`] without a writer's key.
+    pub async fn teach_undecided(&self, path: &Path, slot: Slot, ballot: Ballot, region: u8) -> Result<()> {
+        let writer = self.writer_key(path)?;
+        let mut acceptor = self.acceptor(path, slot, region)?;
+        acceptor.read(0).await?;
+        failpoint!("teach.before-entry");
+        // Refused where it was told before, or says what is decided.
+        acceptor.append(&EntryBody::Undecided(ballot), &writer).await?;
+        failpoint!("teach.after-entry");
+        Ok(())
+    }
+
+    /// Whether `region` was told what is decided at a slot, or has voted there itself with a vote that counts.
+    ///
+    /// Cost: one GET when it was told, else the logs of all regions. Where another cannot be read, it is not known whether the vote counts: `false`.
+    ///
+    /// # Errors
+    /// Whatever the region failed with.
+    pub async fn has_its_say(&self, path: &Path, slot: Slot, region: u8) -> Result<bool> {
+        let mut acceptor = self.acceptor(path, slot, region)?;
+        acceptor.read(0).await?;
+        if acceptor.log().is_closed() || acceptor.log().accepted().is_none() {
+            return Ok(acceptor.log().is_closed());
+        }
+        let name = self.slot_name(path, slot);
+        let others = self.regions.regions().iter().filter(|other| other.index() != region);
+        let mut others: Vec<_> = others.map(|other| Acceptor::new(Arc::clone(&name), Arc::clone(other))).collect();
+        let all_read = join_all(others.iter_mut().map(|other| other.read(1))).await.iter().all(std::result::Result::is_ok);
+        let logs: Vec<_> = others.iter().map(Acceptor::log).chain([acceptor.log()]).collect();
+        Ok(all_read && counts(acceptor.log(), &logs))
+    }
+
     /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided.
     ///
     /// # Errors
@@ -114,6 +168,7 @@ impl Registers {
             value: acceptor.value(value).cloned(),
             learned: log.learned() == Some(*value),
             collected: log.collected().is_some(),
+            log: log.clone(),
         })
     }
 

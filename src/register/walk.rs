@@ -70,6 +70,11 @@ impl WalkedSlot {
     pub fn in_region(&self, index: u8) -> Option<&SlotInRegion> {
         self.regions.iter().find(|region| region.region == index)
     }
+
+    /// When an entry was last written, by the regions' own clocks, in milliseconds since 1970-01-01T00:00:00Z.
+    pub fn modified_ms(&self) -> Option<i64> {
+        self.regions.iter().filter_map(|region| region.entries_modified_ms).max()
+    }
 }
 
 /// All slots of a register in one region's list, newest first.

@@ -24,6 +24,9 @@ use crate::register::{Decided, WalkedSlot, is_collected, is_unreadable};
 
 const SAMPLE_TAG: &str = "lakeseal 2026 scrub sample v1";
 
+/// Why a region's vote is as good as none.
+pub(super) const CAME_LATER: &str = "the region came later than an entry of this version, and was not told what is decided";
+
 /// What is wrong with a piece of a version in a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -284,28 +287,39 @@ impl Inner {
         let looks = self.regions.regions().iter().map(|region| async move {
             let index = region.index();
             if let Some(reason) = region.down_reason() {
-                return (index, Err((Fault::Unreachable, reason.to_owned())), false);
+                return (index, Err((Fault::Unreachable, reason.to_owned())), false, None);
             }
             if unreachable.contains(&index) {
-                return (index, Err((Fault::Unreachable, "the region's list failed".to_owned())), false);
+                return (index, Err((Fault::Unreachable, "the region's list failed".to_owned())), false, None);
             }
             let listed = slot.in_region(index).copied();
             let marked = listed.is_some_and(|listed| listed.marked);
             let entries = listed.map_or(0, |listed| listed.entries);
+            let mut seen = None;
             let held = match (entries, read) {
                 (0, _) => Err((Fault::Absent, "the region lists no entry".to_owned())),
                 (_, false) => Ok(()),
                 (_, true) => match self.registers.inspect(path, slot.slot, &digest, index, entries).await {
-                    Ok(inspected) if inspected.value.is_some() => Ok(()),
-                    Ok(_) => Err((Fault::Absent, "the region's log does not hold the decided value".to_owned())),
+                    Ok(inspected) => {
+                        let held = inspected.value.is_some();
+                        seen = Some(inspected);
+                        if held { Ok(()) } else { Err((Fault::Absent, "the region's log does not hold the decided value".to_owned())) }
+                    }
                     Err(error) if is_unreadable(&error) => Err((Fault::Unreadable, error.to_string())),
                     Err(error) => Err((Fault::Unreachable, error.to_string())),
                 },
             };
-            (index, held, marked)
+            (index, held, marked, seen)
         });
         let mut copies = 0_i64;
-        for (index, held, marked) in join_all(looks).await {
+        let looked = join_all(looks).await;
+        let logs: Vec<_> = looked.iter().filter_map(|(.., seen)| seen.as_ref()).map(|seen| &seen.log).collect();
+        for (index, held, marked, seen) in &looked {
+            let (index, marked) = (*index, *marked);
+            let held = match (held, seen) {
+                (Ok(()), Some(seen)) if !seen.counts(&logs) => Err((Fault::Absent, CAME_LATER.to_owned())),
+                (held, _) => held.clone(),
+            };
             let tally = census.tally(index);
             tally.entries_expected += 1;
             let reachable = !matches!(held, Err((Fault::Unreachable, _)));

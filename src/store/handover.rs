@@ -17,7 +17,7 @@ use crate::failpoint::failpoint;
 use crate::format::entry::Marker;
 use crate::format::manifest::{Content, Sharded};
 use crate::region::layout;
-use crate::register::{Decided, Taught, is_collected};
+use crate::register::{Closed, Decided, Taught, is_collected};
 
 /// How a slot was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum HandedOver {
         /// Shards that cannot be rebuilt, because too few others are intact: they were lost before.
         lost: u64,
     },
-    /// Nothing was decided there, and nothing that was begun can be.
+    /// Nothing was decided there, and nothing that was begun can be; the region knows.
     Undecided,
     /// The version was collected: the region has its marker, if there is one.
     Collected,
@@ -77,8 +77,11 @@ impl ErasureStore {
             return Ok(HandedOver::Already);
         }
         let decided = match inner.registers.close(path, slot).await {
-            Ok(Some(decided)) => decided,
-            Ok(None) => return Ok(HandedOver::Undecided),
+            Ok(Closed::Decided(decided)) => decided,
+            Ok(Closed::Undecided(ballot)) => {
+                inner.registers.teach_undecided(path, slot, ballot, index).await?;
+                return Ok(HandedOver::Undecided);
+            }
             Err(error) if is_collected(&error) => {
                 if let Some(marker) = marker {
                     inner.registers.mark_region(path, slot, marker, index).await?;
@@ -117,8 +120,8 @@ impl ErasureStore {
     pub async fn take_over(&self, path: &Path, slot: u64) -> Result<HandedOver> {
         let inner = &self.inner;
         let decided = match inner.registers.close(path, slot).await {
-            Ok(Some(decided)) => Some(decided),
-            Ok(None) => return Ok(HandedOver::Undecided),
+            Ok(Closed::Decided(decided)) => Some(decided),
+            Ok(Closed::Undecided(_)) => return Ok(HandedOver::Undecided),
             Err(error) if is_collected(&error) => None,
             Err(error) => return Err(error),
         };

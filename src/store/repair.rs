@@ -147,7 +147,7 @@ impl Inner {
     async fn read_entry_back(&self, path: &Path, census: &mut Census, flaw: &Flaw) -> Outcome {
         let decided = &census.version.decided;
         match self.registers.inspect(path, decided.slot, &decided.digest, flaw.region, 1).await {
-            Ok(inspected) if inspected.value.is_some() => {
+            Ok(inspected) if inspected.value.is_some() && inspected.log.is_closed() => {
                 census.tally(flaw.region).entries_repaired += 1;
                 Outcome::Repaired
             }

@@ -14,7 +14,7 @@ use super::scrub_report::{Defect, RegionReport, ScrubReport};
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::ObjectKind;
-use crate::register::WalkedRegister;
+use crate::register::{WalkedRegister, is_collected};
 
 /// What a scrub does.
 #[derive(Debug, Clone)]
@@ -102,6 +102,8 @@ impl ErasureStore {
     /// Regions that cannot be asked are reported, and neither repaired nor written to; what they hold is *unreachable*, not *absent*. A piece
     /// counts as repaired once it was read back from its region. Writers may go on meanwhile.
     ///
+    /// With repair, slots in which a writer stopped are completed or closed.
+    ///
     /// Behind the last name come the lake's own registers (its configurations, and what uploads were bound to), unless a prefix is given.
     ///
     /// Cost: a walk of all names (one LIST a region), for each version one GET and one LIST for each region with shards, and what is verified. Memory:
@@ -152,8 +154,17 @@ struct Damaged {
     slot: u64,
 }
 
+/// What was found in one slot.
+struct Looked {
+    slot: u64,
+    modified_ms: Option<i64>,
+    found: Result<Found>,
+}
+
 #[derive(Default)]
 struct Plan {
+    /// Slots in which a writer stopped.
+    open: Vec<(Path, u64)>,
     /// The greatest margin on top, so that it gives way to worse ones.
     worst: BinaryHeap<Damaged>,
     overflow: u64,
@@ -221,12 +232,15 @@ impl Scrub<'_> {
         Ok(plan)
     }
 
-    fn take(&mut self, plan: &mut Plan, path: &Path, found: Vec<(u64, Result<Found>)>, first: bool) {
-        for (slot, found) in found {
+    fn take(&mut self, plan: &mut Plan, path: &Path, found: Vec<Looked>, first: bool) {
+        for Looked { slot, modified_ms, found } in found {
             let census = match found {
                 Ok(Found::Retained(census)) => census,
                 Ok(Found::Open) => {
                     self.report.open_slots += u64::from(first);
+                    if first && self.options.repair && self.is_settled(modified_ms) && plan.open.len() < self.options.repairs_limit {
+                        plan.open.push((path.clone(), slot));
+                    }
                     continue;
                 }
                 Ok(Found::Collected) => {
@@ -295,8 +309,24 @@ impl Scrub<'_> {
         self.report.regions.get_mut(at)
     }
 
+    /// Whether what was last written at this time is there or was never sent.
+    pub(super) fn is_settled(&self, modified_ms: Option<i64>) -> bool {
+        modified_ms.is_none_or(|modified| self.inner.clock.now_ms().saturating_sub(modified) >= self.depth.settle_ms)
+    }
+
+    /// Completes what a writer began in a slot, or closes the slot to it: regions that came since have no say in it before.
+    pub(super) async fn close(&mut self, path: &Path, slot: u64) {
+        match self.inner.registers.close(path, slot).await {
+            Err(error) if !is_collected(&error) => self.find(path, slot, &error, Outcome::NotRepaired(error.to_string())),
+            _ => {}
+        }
+    }
+
     /// Repairs what was planned, the worst margin first.
     async fn repair(&mut self, plan: Plan) {
+        for (path, slot) in plan.open {
+            self.close(&path, slot).await;
+        }
         let order = plan.worst.into_sorted_vec();
         let total = order.len() as u64;
         let (inner, depth, pace) = (self.inner, self.depth.clone(), self.pace);
@@ -392,11 +422,12 @@ impl Scrub<'_> {
 }
 
 /// The census of all slots of one name, newest first.
-async fn look(inner: &Arc<Inner>, register: WalkedRegister, depth: &Depth, pace: &Pace) -> (Path, Vec<(u64, Result<Found>)>) {
+async fn look(inner: &Arc<Inner>, register: WalkedRegister, depth: &Depth, pace: &Pace) -> (Path, Vec<Looked>) {
     let WalkedRegister { path, slots, unreachable } = register;
     let mut found = Vec::with_capacity(slots.len());
     for slot in &slots {
-        found.push((slot.slot, inner.census(&path, slot, &unreachable, depth, pace).await));
+        let census = inner.census(&path, slot, &unreachable, depth, pace).await;
+        found.push(Looked { slot: slot.slot, modified_ms: slot.modified_ms(), found: census });
     }
     (path, found)
 }

@@ -4,7 +4,7 @@ use futures::TryStreamExt as _;
 use futures::future::join_all;
 use object_store::path::Path;
 
-use super::census::{Fault, Flaw, Piece};
+use super::census::{CAME_LATER, Fault, Flaw, Piece};
 use super::repair::Outcome;
 use super::scrub::Scrub;
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ impl Scrub<'_> {
             Ok(Some(decided)) => decided,
             Ok(None) => {
                 self.report.open_slots += 1;
+                if self.options.repair && self.is_settled(slot.modified_ms()) {
+                    self.close(path, slot.slot).await;
+                }
                 return;
             }
             Err(error) if is_collected(&error) => return,
@@ -80,11 +83,10 @@ impl Scrub<'_> {
 
     async fn own_flaws(&self, register: &WalkedRegister, slot: &WalkedSlot, decided: &Decided) -> Vec<Flaw> {
         let inner = self.inner;
-        let age = slot.regions.iter().filter_map(|region| region.entries_modified_ms).max();
-        let settled = age.is_none_or(|age| inner.clock.now_ms().saturating_sub(age) >= self.depth.settle_ms);
+        let settled = self.is_settled(slot.modified_ms());
         let looks = inner.regions.regions().iter().map(|region| async move {
             let index = region.index();
-            let flaw = |fault, detail: String| Some(Flaw { region: index, piece: Piece::Entry, fault, detail });
+            let flaw = |fault, detail: String| Err(Flaw { region: index, piece: Piece::Entry, fault, detail });
             if let Some(reason) = region.down_reason() {
                 return flaw(Fault::Unreachable, reason.to_owned());
             }
@@ -93,13 +95,20 @@ impl Scrub<'_> {
             }
             let listed = slot.in_region(index).map_or(0, |listed| listed.entries);
             match inner.registers.inspect(&register.path, slot.slot, &decided.digest, index, listed).await {
-                Ok(inspected) if inspected.value.is_some() || inspected.collected || !settled => None,
+                Ok(inspected) if inspected.value.is_some() || inspected.collected || !settled => Ok((index, inspected)),
                 Ok(_) => flaw(Fault::Absent, "the region's log does not hold what is decided".to_owned()),
                 Err(error) if is_unreadable(&error) => flaw(Fault::Unreadable, error.to_string()),
                 Err(error) => flaw(Fault::Unreachable, error.to_string()),
             }
         });
-        join_all(looks).await.into_iter().flatten().collect()
+        let looked = join_all(looks).await;
+        let logs: Vec<_> = looked.iter().flatten().map(|(_, inspected)| &inspected.log).collect();
+        let late = |index| Flaw { region: index, piece: Piece::Entry, fault: Fault::Absent, detail: CAME_LATER.to_owned() };
+        let flaws = looked.iter().map(|look| match look {
+            Ok((index, inspected)) => (settled && !inspected.counts(&logs)).then(|| late(*index)),
+            Err(flaw) => Some(flaw.clone()),
+        });
+        flaws.flatten().collect()
     }
 
     async fn tell(&self, path: &Path, decided: &Decided, region: u8) -> Result<()> {
@@ -107,9 +116,9 @@ impl Scrub<'_> {
         if let Taught::CannotRead(why) = registers.teach(path, decided, region).await? {
             return Err(Error::new(crate::error::ErrorKind::Corrupt, why));
         }
-        match registers.inspect(path, decided.slot, &decided.digest, region, 1).await?.value {
-            Some(_) => Ok(()),
-            None => Err(Error::new(crate::error::ErrorKind::Corrupt, "the region was told, and does not show it")),
+        match registers.inspect(path, decided.slot, &decided.digest, region, 1).await? {
+            inspected if inspected.log.is_closed() => Ok(()),
+            _ => Err(Error::new(crate::error::ErrorKind::Corrupt, "the region was told, and does not show it")),
         }
     }
 }

@@ -17,7 +17,8 @@ fn keys(all: &[PublicKey]) -> EntryKeys<'_> {
 
 #[test]
 fn every_kind_reads_back() {
-    for body in [EntryBody::Promise(ballot()), EntryBody::Accept(ballot(), Bytes::from_static(b"manifest"))] {
+    let vote = EntryBody::Accept(ballot(), Bytes::from_static(b"manifest"));
+    for body in [EntryBody::Promise(ballot()), vote, EntryBody::Undecided(ballot())] {
         let bytes = Bytes::from(body.seal(&PLACE, &key()).unwrap());
         assert_eq!(EntryBody::open(&bytes, &PLACE, keys(&[key().public()])).unwrap(), body);
     }
@@ -113,6 +114,22 @@ fn stubs_are_signed_by_collectors_and_all_else_by_writers() {
             }
         }
     }
+}
+
+#[test]
+fn only_facts_are_older_than_the_regions_part_in_the_lake() {
+    let place = EntryPlace { seq: 0, ..PLACE };
+    let later = EntryPlace { configuration: 9, ..place };
+    let oldest = |body: EntryBody| {
+        let bytes = Bytes::from(body.seal(&place, &key()).unwrap());
+        (0..=9).rev().find(|since| EntryBody::open_since(&bytes, &later, *since, keys(&[key().public()])).is_ok()).unwrap()
+    };
+    // Made under configuration 3.
+    assert_eq!(oldest(EntryBody::Promise(ballot())), 3);
+    assert_eq!(oldest(EntryBody::Accept(Ballot::FAST, Bytes::from_static(b"x"))), 3);
+    assert_eq!(oldest(EntryBody::Undecided(ballot())), 4, "a region that takes another's place is told one configuration before it votes");
+    assert_eq!(oldest(EntryBody::Learned(Bytes::from_static(b"x"))), 9);
+    assert_eq!(oldest(EntryBody::Stub(Digest::of(b"x"))), 9);
 }
 
 fn marker() -> Marker {

@@ -1,6 +1,8 @@
 //! A lake is given one region more.
 
 use super::*;
+use crate::id::ProposerId;
+use crate::store::ScrubOptions;
 
 impl Fixture {
     pub(super) fn add_plan(&self, name: &str, location: String) -> AddPlan {
@@ -170,4 +172,93 @@ async fn an_outage_that_hides_an_addition_is_an_outage() {
     wrong.regions.iter_mut().zip(&added.regions).take(3).for_each(|(region, known)| region.url.clone_from(&known.url));
     let error = open(&wrong, options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
+
+impl Fixture {
+    /// An entry of `body` at one region, by a writer of configuration 0 who did nothing more.
+    async fn leave(&self, path: &Path, region: usize, body: &EntryBody) {
+        let lake = self.lake(&self.config).await;
+        let index = u8::try_from(region).unwrap();
+        let place = EntryPlace { lake: self.config.id, configuration: 0, region: index, path: path.as_ref(), slot: 0, seq: 0 };
+        let entry = body.seal(&place, &self.keys.writer).unwrap();
+        let key = layout::entry_key(path, 0, 0).unwrap();
+        lake.region_set.region(index).unwrap().create(&key, entry.into()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_a_stopped_writer_left_without_a_vote_stands_in_the_way_of_no_change() {
+    let mut fixture = Fixture::new(2, 1, 3, |_| fresh()).await;
+    fixture.fill().await;
+    let path = Path::from("t/stopped");
+    let ballot = Ballot { round: 1, proposer: ProposerId([7; 8]) };
+    fixture.leave(&path, 0, &EntryBody::Promise(ballot)).await;
+    // The first entry is older than whoever comes: of the three that voted then one is left in the end, and none of two majorities.
+    fixture.config = fixture.replace(&fixture.plan(2, fresh())).await.unwrap().config;
+    fixture.config = fixture.replace(&fixture.plan(1, fresh())).await.unwrap().config;
+    fixture.config = fixture.add(&fixture.add_plan("r3", fresh())).await.unwrap().config;
+    fixture.config = fixture.replace(&fixture.plan(0, fresh())).await.unwrap().config;
+    let name = fixture.config.regions[1].name.clone();
+    fixture.config = retire(&fixture.config, &RetirePlan::new(name), &fixture.keys, Arc::new(SystemClock), &()).await.unwrap().config;
+    for down in 0..3 {
+        let store = store_of(&fixture.lake(&fixture.without(&[down])).await).await;
+        let gone = store.get(&path).await.unwrap_err();
+        assert!(matches!(gone, object_store::Error::NotFound { .. }), "{gone}");
+    }
+    let store = store_of(&fixture.lake(&fixture.without(&[2])).await).await;
+    store.put_opts(&path, bytes(1, 9_000).into(), PutMode::Create.into()).await.unwrap();
+    store.quiesce().await;
+    fixture.objects.insert(path, bytes(1, 9_000));
+    fixture.check(&fixture.config).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_region_whose_vote_is_not_counted_is_told_by_a_scrub() {
+    for votes in [false, true] {
+        let mut fixture = Fixture::new(2, 1, 3, |_| fresh()).await;
+        let path = Path::from("t/late");
+        let before = Fixture {
+            dir: tempfile::tempdir().unwrap(),
+            config: fixture.config.clone(),
+            keys: fixture.keys.clone(),
+            objects: BTreeMap::new(),
+        };
+        fixture.config = fixture.replace(&fixture.plan(2, fresh())).await.unwrap().config;
+        // A request of before arrives when all is done.
+        before.leave(&path, 0, &EntryBody::Promise(Ballot { round: 1, proposer: ProposerId([7; 8]) })).await;
+        if votes {
+            let store = store_of(&fixture.lake(&fixture.config).await).await;
+            store.put(&path, bytes(1, 9_000).into()).await.unwrap();
+            store.quiesce().await;
+            fixture.objects.insert(path.clone(), bytes(1, 9_000));
+        }
+        let options = ScrubOptions { verify: true, settle: Duration::ZERO, ..ScrubOptions::default() };
+        let store = store_of(&fixture.lake(&fixture.config).await).await;
+        let found = store.scrub(&options, &()).await.unwrap();
+        assert_eq!(found.findings_total, u64::from(votes), "{:?}", found.findings);
+        assert_eq!(found.open_slots, u64::from(!votes));
+        let mended = store.scrub(&ScrubOptions { repair: true, ..options }, &()).await.unwrap();
+        assert_eq!((mended.unrepaired_versions, mended.repaired_versions), (0, u64::from(votes)), "{:?}", mended.findings);
+        store.quiesce().await;
+        // Now it counts: of three, each of the others may be gone, marker or no marker.
+        let lake = fixture.lake(&fixture.config).await;
+        for region in lake.region_set.regions() {
+            let keys: Vec<_> = region.list(&layout::register_folder(&path).unwrap(), None).try_collect().await.unwrap();
+            for key in keys.into_iter().map(|meta| meta.location) {
+                if let Some(layout::RegisterItem::Marker(_)) = layout::parse_register_key(&key).map(|name| name.item) {
+                    region.delete(&key).await.unwrap();
+                }
+            }
+        }
+        for down in [0, 1] {
+            let store = store_of(&fixture.lake(&fixture.without(&[down])).await).await;
+            match store.get(&path).await {
+                Ok(got) => assert!(votes && got.bytes().await.unwrap() == bytes(1, 9_000)),
+                Err(error) => assert!(!votes && matches!(error, object_store::Error::NotFound { .. }), "{error}"),
+            }
+            store.quiesce().await;
+        }
+        let store = store_of(&fixture.lake(&fixture.without(&[1])).await).await;
+        assert!(store.put_opts(&path, bytes(2, 10).into(), PutMode::Create.into()).await.is_ok() != votes);
+    }
 }

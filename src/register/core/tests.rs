@@ -198,6 +198,92 @@ mod replaced {
         assert_eq!(standing(&rules, &[&told, &vote, &Log::default()]), Standing::Decided(OLD));
     }
 
+    fn bits(set: usize) -> usize {
+        set.count_ones() as usize
+    }
+
+    fn subsets(n: usize) -> std::ops::Range<usize> {
+        0..1 << n
+    }
+
+    /// Whether late votes of before can decide something with the hidden one, when `promised` of the others promised a ballot without
+    /// having voted: those of them that are honest vote for nothing below it any more.
+    fn can_be_decided_late(rules: &Rules, promised: usize) -> bool {
+        subsets(rules.regions - 1).filter(|liars| bits(*liars) <= rules.liars).any(|liars| {
+            let late = !(promised & !liars) & ((1 << (rules.regions - 1)) - 1);
+            bits(late) + 1 >= rules.fast.min(rules.classic)
+        })
+    }
+
+    #[test]
+    fn nothing_is_decided_late_where_a_quorum_of_the_others_promised_and_had_not_voted() {
+        for rules in all_rules() {
+            for promised in subsets(rules.regions - 1).filter(|promised| bits(*promised) >= rules.classic) {
+                assert!(!can_be_decided_late(&rules, promised), "{rules:?} {promised:b}");
+            }
+        }
+        // A mutant: the new one is told when one promise fewer is there.
+        let caught = all_rules().filter(|rules| {
+            subsets(rules.regions - 1).filter(|promised| bits(*promised) + 1 == rules.classic).any(|promised| can_be_decided_late(rules, promised))
+        });
+        assert!(caught.count() >= 5);
+    }
+
+    #[test]
+    fn who_was_told_that_nothing_is_decided_counts_and_what_is_decided_with_it_binds_every_quorum() {
+        let told = |since: u64| {
+            let mut log = Log::voting_since(since);
+            log.push_made(Record::Undecided(ballot(1)), SINCE - 1).unwrap();
+            log
+        };
+        let vote = |mut log: Log<u8>| {
+            log.push_made(Record::Promise(ballot(2)), SINCE).unwrap();
+            log.push_made(Record::Accept(ballot(2), OLD), SINCE).unwrap();
+            log
+        };
+        let late = made(&[(Record::Accept(Ballot::FAST, NEW), BEFORE)]);
+        let mut quorums = 0;
+        for rules in all_rules().filter(|rules| rules.regions <= 5) {
+            let n = rules.regions;
+            for promised in subsets(n - 1).filter(|promised| bits(*promised) == rules.classic) {
+                // Two of the others were replaced one after the other, or only one: each was told.
+                for since in [SINCE, BEFORE] {
+                    let mut before = others(n, promised, &made(&[(Record::Promise(ballot(1)), 1)]), &late);
+                    if let Some(other) = before.iter_mut().find(|log| since > BEFORE && log.promised() == ballot(1)) {
+                        *other = told(since);
+                    }
+                    before.push(told(SINCE));
+                    for voters in subsets(n).filter(|voters| bits(*voters) >= rules.classic) {
+                        let voted = |at: usize| voters & (1 << at) != 0;
+                        let logs: Vec<Log<u8>> =
+                            before.iter().enumerate().map(|(at, log)| if voted(at) { vote(log.clone()) } else { log.clone() }).collect();
+                        for forgotten in subsets(n).filter(|forgotten| bits(*forgotten) <= rules.liars) {
+                            for quorum in subsets(n).filter(|quorum| bits(*quorum) >= rules.classic) {
+                                let shown = (0..n).filter(|at| quorum & (1 << at) != 0);
+                                let seen: Vec<&Log<u8>> =
+                                    shown.map(|at| if forgotten & (1 << at) != 0 { &before[at] } else { &logs[at] }).collect();
+                                assert!(seen.iter().all(|log| counts(log, &seen)), "{rules:?}");
+                                assert!(!goes_wrong(&rules, &seen), "{rules:?} {promised:b} {voters:b} {quorum:b}");
+                                quorums += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(quorums > 1000);
+    }
+
+    #[test]
+    fn that_nothing_is_decided_is_told_once_and_promises_its_ballot() {
+        let mut told = log(&[Record::Accept(Ballot::FAST, OLD), Record::Undecided(ballot(2))]);
+        assert!(!told.allows(&Record::Undecided(ballot(3))) && !told.allows(&Record::Accept(ballot(1), NEW)));
+        assert!(told.allows(&Record::Promise(ballot(3))) && told.allows(&Record::Accept(ballot(2), NEW)));
+        told.push(Record::Learned(OLD)).unwrap();
+        assert!(!log(&[Record::Learned(OLD)]).allows(&Record::Undecided(ballot(1))));
+        assert_eq!(told.votes().count(), 1);
+    }
+
     #[test]
     fn two_values_with_a_hidden_vote_each_at_one_position_are_not_both_decided_by_the_fast_ballot() {
         for rules in all_rules() {
