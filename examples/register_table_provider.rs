@@ -94,7 +94,7 @@ async fn replace_one_byte(flights: &Location, trust: &Trust, column: &str) -> Re
     let missing = || Error::new(ErrorKind::Internal, "the baseline lacks the column that is to be damaged").with("column", column);
     let sealed = repository.newest_baseline(trust).await?.ok_or_else(missing)?;
     let (key, file) = sealed.files.first_key_value().ok_or_else(missing)?;
-    let chunks = file.row_groups.iter().flat_map(|group| &group.columns).filter(|chunk| chunk.name == column);
+    let chunks = file.row_groups.get()?.iter().flat_map(|group| &group.columns).filter(|chunk| chunk.name == column);
     let range = chunks.last().ok_or_else(missing)?.bytes.clone();
 
     let path = flights.root().clone().join(key.path.as_str());

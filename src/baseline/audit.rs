@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
+use tokio::task::JoinSet;
 
 use super::compare::{self, LogComparison, Place};
 use super::compare_attested::{AttestedBy, Writers};
@@ -23,7 +24,7 @@ use super::verdict::{AuditReport, Finding, Verdict};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, TableKind, TableSchema, TableSnapshot};
+use crate::table::{self, CheckpointDisagreement, TableKind, TableSchema, TableSnapshot};
 
 /// How an audit is done.
 #[derive(Debug, Clone)]
@@ -58,6 +59,18 @@ pub struct Auditor {
     clock: SharedClock,
     options: AuditOptions,
     log: Log,
+}
+
+/// What a log says, and which of its checkpoints contradict its commits.
+type LogRead = Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)>;
+
+fn version_of(snapshot: &TableSnapshot) -> Option<u64> {
+    (snapshot.kind == TableKind::Delta).then_some(snapshot.version)
+}
+
+async fn joined(mut loads: JoinSet<LogRead>) -> LogRead {
+    let failed = || Error::new(ErrorKind::Internal, "reading the log was not completed");
+    loads.join_next().await.ok_or_else(failed)?.map_err(|e| failed().caused_by(e))?
 }
 
 impl Auditor {
@@ -105,15 +118,17 @@ impl Auditor {
     }
 
     async fn fill(&self, report: &mut AuditReport, progress: &dyn Progress) -> Result<u64> {
-        let snapshot = table::load(&**self.repository.store(), self.repository.root(), None).await;
-        if let Ok(snapshot) = &snapshot {
-            report.version = (snapshot.kind == TableKind::Delta).then_some(snapshot.version);
-        }
+        // The log is read while the evidence is: neither needs the other before they are compared.
+        let mut loads = JoinSet::new();
+        let (store, root) = (Arc::clone(self.repository.store()), self.repository.root().clone());
+        loads.spawn(async move { table::load_checked(&*store, &root).await });
         let newest = self.newest(report).await?;
         let logged = self.consult(newest.as_ref().map(|newest| &newest.summary), report).await;
         let Some(newest) = newest else {
             // Without a baseline, a table that cannot be read is the caller's mistake rather than a finding.
-            return snapshot.map(|_| 0);
+            let (snapshot, _) = joined(loads).await?;
+            report.version = version_of(&snapshot);
+            return Ok(0);
         };
         report.baseline = Some(newest.summary.clone());
         self.check_chain(&newest, logged, report).await;
@@ -121,17 +136,24 @@ impl Auditor {
             Ok(sealed) => sealed,
             Err(e) => {
                 report.findings.push(Finding::new(Verdict::Undetermined, format!("the baseline's evidence cannot be used: {e}")));
+                report.version = joined(loads).await.ok().and_then(|(snapshot, _)| version_of(&snapshot));
                 return Ok(0);
             }
         };
-        let snapshot = match snapshot {
-            Ok(snapshot) => snapshot,
+        let mut read = joined(loads).await;
+        // What was read before a commit that was sealed meanwhile would look rolled back.
+        if read.as_ref().is_ok_and(|(snapshot, _)| snapshot.kind == TableKind::Delta && snapshot.version < sealed.statement.state.version) {
+            read = table::load_checked(&**self.repository.store(), self.repository.root()).await;
+        }
+        let (snapshot, checkpoints) = match read {
+            Ok(read) => read,
             Err(e) => {
                 report.findings.push(unreadable(&e));
                 return Ok(0);
             }
         };
-        self.compare(&snapshot, &sealed, report, progress).await
+        report.version = version_of(&snapshot);
+        self.compare(&snapshot, checkpoints, &sealed, report, progress).await
     }
 
     /// The newest trusted baseline; a finding when there is none.
@@ -210,6 +232,7 @@ impl Auditor {
     async fn compare(
         &self,
         snapshot: &TableSnapshot,
+        checkpoints: Result<Vec<CheckpointDisagreement>>,
         sealed: &SealedTable,
         report: &mut AuditReport,
         progress: &dyn Progress,
@@ -243,8 +266,8 @@ impl Auditor {
             }
         };
         if snapshot.kind == TableKind::Delta {
-            match compare::compare_checkpoints(&place, snapshot.version).await {
-                Ok(found) => comparison.findings.extend(found),
+            match checkpoints {
+                Ok(found) => comparison.findings.extend(compare::checkpoint_findings(found)),
                 Err(e) => comparison.findings.push(unreadable(&e)),
             }
         }
@@ -270,7 +293,7 @@ impl Auditor {
         let schema = comparison.at_sealed.as_ref().map_or_else(|| snapshot.schema.clone(), |at| at.schema.clone());
         let observer = observer(&self.repository, &schema, sealed.row_key, true);
         progress.begin("auditing", sealed.baseline.files, sealed.baseline.bytes);
-        let files: Vec<&SealedFile> = sealed.files.values().collect();
+        let files: Vec<&SealedFile> = sealed.files.values().map(Arc::as_ref).collect();
         let reads = stream::iter(files).map(|file| async move {
             let state = match self.options.incremental && observer.is_sealed_version(file).await {
                 true => FileState::Intact,

@@ -77,6 +77,38 @@ pub(super) fn normal(value: &Value) -> Value {
     }
 }
 
+/// Whether `normal` is the normal form of `value`, which is not made for that.
+pub(super) fn is_normal_of(normal: &Value, value: &Value) -> bool {
+    match (normal, value) {
+        (Value::Object(normal), Value::Object(members)) => {
+            let mut kept = members.iter().filter(|(_, member)| !is_left_out(member));
+            let same = kept.by_ref().all(|(name, member)| normal.get(name).is_some_and(|normal| is_normal_of(normal, member)));
+            same && members.values().filter(|member| !is_left_out(member)).count() == normal.len()
+        }
+        (Value::Array(normal), Value::Array(items)) => {
+            normal.len() == items.len() && normal.iter().zip(items).all(|(normal, item)| is_normal_of(normal, item))
+        }
+        (Value::Object(_) | Value::Array(_), _) | (_, Value::Object(_) | Value::Array(_)) => false,
+        (normal, scalar) => normal == scalar,
+    }
+}
+
+/// As [`is_normal_of`], of values that may be absent, which is the same as null.
+pub(super) fn is_normal_option(normal: Option<&Value>, value: Option<&Value>) -> bool {
+    match (normal, value.filter(|value| !value.is_null())) {
+        (Some(normal), Some(value)) => is_normal_of(normal, value),
+        (normal, value) => normal.is_none() && value.is_none(),
+    }
+}
+
+/// Whether the normal form of a member is one that is left out.
+pub(super) fn is_left_out(member: &Value) -> bool {
+    match member {
+        Value::Object(members) => members.values().all(is_left_out),
+        other => is_empty(other),
+    }
+}
+
 /// Whether a member of this value is left out of the normal form.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
@@ -109,6 +141,32 @@ mod tests {
     fn members_are_sorted_and_strings_escaped_as_documented() {
         let value = json!({"b": [1, 2.5, null, true], "a": {"z": "\u{1}\n\"é", "": -0.0}});
         assert_eq!(text(&value), "{\"a\":{\"\":-0.0,\"z\":\"\\u0001\\n\\\"é\"},\"b\":[1,2.5,null,true]}");
+    }
+
+    #[test]
+    fn a_normal_form_is_known_without_being_made() {
+        let leaves = [json!(null), json!(1), json!(1.5), json!("x"), json!({}), json!([]), json!([{}]), json!([null])];
+        let mut all: Vec<Value> = leaves.to_vec();
+        for a in &leaves {
+            all.push(json!([a]));
+            for b in &leaves {
+                all.extend([json!({"a": a, "b": b}), json!({"b": a, "c": {"a": b}}), json!({"a": {"b": {"c": a}}, "b": b}), json!([a, b])]);
+            }
+        }
+        let mut equal = 0;
+        for one in &all {
+            for other in &all {
+                let same = normal(one) == normal(other);
+                assert_eq!(is_normal_of(&normal(one), other), same, "{one} {other}");
+                equal += usize::from(same && one != other);
+            }
+        }
+        assert!(equal > 100);
+        assert!(
+            is_normal_option(None, Some(&json!(null)))
+                && !is_normal_option(None, Some(&json!({})))
+                && !is_normal_option(Some(&json!(1)), None)
+        );
     }
 
     #[test]

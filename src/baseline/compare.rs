@@ -20,7 +20,7 @@ use super::verdict::{AFTER_BASELINE, Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::key::KeyId;
-use crate::table::{self, FileKey, LiveFile, LogMemory, TableKind, TableSchema, TableSnapshot};
+use crate::table::{self, CheckpointDisagreement, FileKey, LiveFile, LogMemory, Stats, TableKind, TableSchema, TableSnapshot};
 
 /// Where and when a table is compared.
 #[derive(Debug, Clone, Copy)]
@@ -44,13 +44,30 @@ pub(super) fn normal_live(kind: TableKind, live: &LiveFile) -> LiveFile {
     let non_empty = |value: &Value| Some(canonical::normal(value)).filter(|value| !value.is_null());
     LiveFile {
         partition_values: live.partition_values.iter().map(|(k, v)| (k.clone(), v.clone().filter(|v| !v.is_empty()))).collect(),
-        stats: live.stats.as_ref().and_then(non_empty),
+        stats: live.stats.as_deref().and_then(non_empty).map(Stats::from),
         deletion_vector: live.deletion_vector.as_ref().and_then(non_empty),
         other: live.other.iter().map(|(k, v)| (k.clone(), canonical::normal(v))).filter(|(_, v)| !canonical::is_empty(v)).collect(),
         // The time of a folder's object is the store's affair: copying the folder changes it.
         modification_time_ms: if kind == TableKind::Delta { live.modification_time_ms } else { 0 },
         ..live.clone()
     }
+}
+
+/// Whether `found` in that form is `sealed`, which nearly every file is. In the very log that was sealed, statistics are what they were.
+pub(super) fn is_as_sealed(kind: TableKind, sealed: &LiveFile, found: &LiveFile, same_log: bool) -> bool {
+    let others = found.other.iter().filter(|(_, value)| !canonical::is_left_out(value));
+    sealed.size == found.size
+        && (kind != TableKind::Delta || sealed.modification_time_ms == found.modification_time_ms)
+        && partition_values(sealed).eq(partition_values(found))
+        && canonical::is_normal_option(sealed.deletion_vector.as_ref(), found.deletion_vector.as_ref())
+        && (same_log || canonical::is_normal_option(sealed.stats.as_deref(), found.stats.as_deref()))
+        && others.clone().count() == sealed.other.len()
+        && others.clone().all(|(name, value)| sealed.other.get(name).is_some_and(|sealed| canonical::is_normal_of(sealed, value)))
+}
+
+/// Partition values in that form.
+fn partition_values(file: &LiveFile) -> impl Iterator<Item = (&String, Option<&String>)> {
+    file.partition_values.iter().map(|(name, value)| (name, value.as_ref().filter(|value| !value.is_empty())))
 }
 
 /// What is wrong with the baseline itself, at this place and time.
@@ -228,11 +245,13 @@ fn differing_head(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<&'stati
 fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
     let sealed_version = sealed.statement.state.version;
     let later = snapshot.version > sealed_version;
+    let same_log = is_sealed_log(snapshot, sealed);
     // Beyond a checkpoint after the baseline, the log may no longer say which commit did what.
     let forgotten = snapshot.checkpoint.is_some_and(|checkpoint| checkpoint > sealed_version);
     let mut found = Vec::new();
     for (key, file) in &sealed.files {
         match snapshot.files.get(key) {
+            Some(live) if is_as_sealed(snapshot.kind, &file.live, live, same_log) => {}
             Some(live) => found.extend(compare_live(snapshot.kind, &snapshot.schema, &file.live, live)),
             None if later && (forgotten || snapshot.tombstones.contains_key(key)) => {}
             None => found.push(gone(snapshot, key)),
@@ -259,6 +278,19 @@ fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding>
     found
 }
 
+/// Whether a snapshot comes of the very commits that were sealed, all from 0 on and no other: it is the same state, told by the same bytes.
+pub fn is_sealed_log(snapshot: &TableSnapshot, sealed: &SealedTable) -> bool {
+    let sealed_version = sealed.statement.state.version;
+    snapshot.kind == TableKind::Delta
+        && snapshot.version == sealed_version
+        && snapshot.checkpoint.is_none()
+        && snapshot.commits.len() == sealed.commits.len()
+        && snapshot.commits.iter().zip(0..=sealed_version).all(|(commit, version)| {
+            commit.version == version && sealed.commits.get(&version).is_some_and(|known| known.digest == commit.digest)
+        })
+        && snapshot.commits.last().is_some_and(|last| last.version == sealed_version)
+}
+
 fn gone(snapshot: &TableSnapshot, key: &FileKey) -> Finding {
     let detail = match snapshot.kind {
         TableKind::Delta => "the sealed file is no longer live, and no commit after the baseline removes it",
@@ -274,7 +306,24 @@ pub fn describes_the_same(sealed: &SealedTable, file: &SealedFile, live: &LiveFi
 
 /// Whether the log states the sealed statistics of a file, to the last digit. [`describes_the_same`] passes other spellings of a bound, too.
 pub fn states_the_same(file: &SealedFile, live: &LiveFile) -> bool {
-    live.stats.as_ref().map(canonical::normal).filter(|stats| !stats.is_null()) == file.live.stats
+    canonical::is_normal_option(file.live.stats.as_deref(), live.stats.as_deref())
+}
+
+/// What a log says besides files, at the version that was sealed.
+#[derive(Debug, Clone)]
+pub struct SealedHead {
+    /// The `protocol` action.
+    pub protocol: Value,
+    /// The `metaData` action.
+    pub metadata: Value,
+    /// Columns of the table.
+    pub schema: TableSchema,
+}
+
+impl SealedHead {
+    fn of(snapshot: &TableSnapshot) -> Self {
+        Self { protocol: snapshot.protocol.clone(), metadata: snapshot.metadata.clone(), schema: snapshot.schema.clone() }
+    }
 }
 
 /// The whole comparison of a table's log with a baseline.
@@ -282,8 +331,8 @@ pub fn states_the_same(file: &SealedFile, live: &LiveFile) -> bool {
 pub struct LogComparison {
     /// What differs.
     pub findings: Vec<Finding>,
-    /// The table at the sealed version, when the log still knows it.
-    pub at_sealed: Option<TableSnapshot>,
+    /// What the log says besides files at the sealed version, when it still knows it.
+    pub at_sealed: Option<SealedHead>,
     pub(super) later: Option<Vec<LaterCommit>>,
     /// The commits after the baseline that a writer attested, by Delta version, with the writer's key.
     pub attested: BTreeMap<u64, KeyId>,
@@ -302,7 +351,7 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
     findings.extend(compare_state(snapshot, sealed));
     let mut comparison = LogComparison { findings, at_sealed: None, later: Some(Vec::new()), attested: AttestedBy::new() };
     if snapshot.version == stated.version {
-        comparison.at_sealed = Some(snapshot.clone());
+        comparison.at_sealed = Some(SealedHead::of(snapshot));
     } else if snapshot.kind == TableKind::Delta && snapshot.version > stated.version {
         comparison.at_sealed = at_sealed(place, snapshot, sealed, &mut comparison.findings).await?;
         comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
@@ -329,12 +378,12 @@ async fn at_sealed(
     snapshot: &TableSnapshot,
     sealed: &SealedTable,
     findings: &mut Vec<Finding>,
-) -> Result<Option<TableSnapshot>> {
+) -> Result<Option<SealedHead>> {
     let version = sealed.statement.state.version;
     match load_at(place, version).await? {
         Ok(at) => {
             findings.extend(compare_state(&at, sealed));
-            Ok(Some(at))
+            Ok(Some(SealedHead::of(&at)))
         }
         // The log was cleaned up behind a later checkpoint, as retention has it.
         Err(_) if snapshot.checkpoint.is_some_and(|at| at > version) => Ok(None),
@@ -356,7 +405,12 @@ pub(super) async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<Ta
 /// Holds checkpoints against the commits. Cost: reads all commits and checkpoints once.
 pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Result<Vec<Finding>> {
     let disagreements = table::check_checkpoints_again(place.store, place.root, version, place.memory).await?;
-    Ok(disagreements
+    Ok(checkpoint_findings(disagreements))
+}
+
+/// What is wrong with checkpoints that contradict the commits.
+pub(super) fn checkpoint_findings(disagreements: Vec<CheckpointDisagreement>) -> Vec<Finding> {
+    disagreements
         .into_iter()
         .map(|d| {
             let name = d.checkpoint.filename().unwrap_or_default();
@@ -364,5 +418,5 @@ pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Resu
                 .file(format!("_delta_log/{name}"))
                 .commit(d.version)
         })
-        .collect())
+        .collect()
 }

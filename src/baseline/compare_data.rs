@@ -120,10 +120,10 @@ impl Observer<'_> {
         if size == sealed.live.size && in_place.footer_intact && !in_place.chunks.is_empty() {
             return Ok(in_place.findings(sealed, CHANGED_IN_PLACE));
         }
-        let stated = LiveFile { size, stats: None, ..sealed.live.clone() };
+        let stated = LiveFile { size, stats: None, ..LiveFile::clone(&sealed.live) };
         let observer = Observer { rows: sealed.rows_encoding.is_some(), ..*self };
         match observer.observe(&stated, &|_| {}).await {
-            Ok(found) => Ok(compare_fingerprints(sealed, &found.file)),
+            Ok(found) => compare_fingerprints(sealed, &found.file),
             Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
                 let size_note =
                     if size == sealed.live.size { String::new() } else { format!(" (sealed {} bytes, found {size})", sealed.live.size) };
@@ -153,7 +153,7 @@ impl Observer<'_> {
         };
         let mut moved = Moved { footer_intact: true, chunks: Vec::new() };
         let mut last = 0;
-        for group in &sealed.row_groups {
+        for group in sealed.row_groups.get()? {
             for column in &group.columns {
                 last = last.max(column.bytes.end);
                 if column.bytes.end - column.bytes.start > CHUNK_LIMIT_BYTES || column.bytes.end > sealed.live.size {
@@ -208,25 +208,26 @@ pub(super) async fn digest_object(store: &dyn ObjectStore, location: &Path, prog
 }
 
 /// Names what differs between two fingerprints of files whose bytes are known to differ.
-fn compare_fingerprints(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding> {
+fn compare_fingerprints(sealed: &SealedFile, found: &SealedFile) -> Result<Vec<Finding>> {
     let path = &sealed.live.key.path;
+    let (known, groups) = (sealed.row_groups.get()?, found.row_groups.get()?);
     let mut findings = Vec::new();
-    if sealed.row_groups.len() != found.row_groups.len() {
+    if known.len() != groups.len() {
         findings.push(Finding::new(
             Verdict::Modified,
             format!(
                 "the file was written anew: sealed {} row groups with {} rows, found {} with {}",
-                sealed.row_groups.len(),
+                known.len(),
                 sealed.rows,
-                found.row_groups.len(),
+                groups.len(),
                 found.rows
             ),
         ));
-        findings.extend(strange_row_groups(sealed, found));
+        findings.extend(strange_row_groups(known, groups));
     }
     let mut encoded_anew = 0_usize;
-    let aligned = sealed.row_groups.len() == found.row_groups.len();
-    for (before, after) in sealed.row_groups.iter().zip(&found.row_groups).filter(|_| aligned) {
+    let aligned = known.len() == groups.len();
+    for (before, after) in known.iter().zip(groups).filter(|_| aligned) {
         encoded_anew += compare_row_group(before, after, sealed.rows_encoding.is_some(), &mut findings);
     }
     if findings.is_empty() {
@@ -242,13 +243,13 @@ fn compare_fingerprints(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding>
             )
         });
     }
-    findings.into_iter().map(|finding| finding.file(path)).collect()
+    Ok(findings.into_iter().map(|finding| finding.file(path)).collect())
 }
 
 /// Row groups of the found file whose rows are in no sealed row group.
-fn strange_row_groups(sealed: &SealedFile, found: &SealedFile) -> Vec<Finding> {
-    let known = |group: &SealedRowGroup| sealed.row_groups.iter().any(|before| before.sum.is_some() && before.sum == group.sum);
-    let strange = found.row_groups.iter().filter(|group| !known(group));
+fn strange_row_groups(sealed: &[SealedRowGroup], found: &[SealedRowGroup]) -> Vec<Finding> {
+    let known = |group: &SealedRowGroup| sealed.iter().any(|before| before.sum.is_some() && before.sum == group.sum);
+    let strange = found.iter().filter(|group| !known(group));
     strange.map(|group| Finding::new(Verdict::Modified, "its rows are those of no sealed row group").row_group(group.ordinal)).collect()
 }
 

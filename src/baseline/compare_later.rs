@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::canonical;
-use super::compare::{Place, load_at, normal_live};
+use super::compare::{Place, SealedHead, load_at, normal_live};
 use super::compare_restated::{compare_live, head_changes};
 use super::later::{LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
@@ -136,7 +136,7 @@ fn compare_claim(commit: &LaterCommit, sealed: &SealedTable, live: &BTreeMap<&Fi
 }
 
 /// What later commits change besides files: properties (retention among them), columns and what they are read from, the protocol.
-pub(super) fn compare_later_heads(at_sealed: Option<&TableSnapshot>, later: &[LaterCommit]) -> Vec<Finding> {
+pub(super) fn compare_later_heads(at_sealed: Option<&SealedHead>, later: &[LaterCommit]) -> Vec<Finding> {
     let Some(at_sealed) = at_sealed else { return Vec::new() };
     let (mut metadata, mut protocol) = (&at_sealed.metadata, &at_sealed.protocol);
     let mut found = Vec::new();

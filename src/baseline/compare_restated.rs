@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::canonical;
-use super::compare::normal_live;
+use super::compare::{is_as_sealed, normal_live};
 use super::sealed::SealedTable;
 use super::verdict::{Finding, Verdict};
 use crate::fingerprint::{is_as_wide, leaves, same_bound, same_partition_value};
@@ -31,6 +31,9 @@ impl Differences<'_> {
 
 /// Holds every sealed member of an `add` action against the found one.
 pub(super) fn compare_live(kind: TableKind, schema: &TableSchema, sealed: &LiveFile, found: &LiveFile) -> Vec<Finding> {
+    if is_as_sealed(kind, sealed, found, false) {
+        return Vec::new();
+    }
     let found = &normal_live(kind, found);
     let verdict = if kind == TableKind::Delta { Verdict::Forged } else { Verdict::Modified };
     let mut differences = Differences { verdict, schema, found: Vec::new() };
@@ -51,7 +54,7 @@ pub(super) fn compare_live(kind: TableKind, schema: &TableSchema, sealed: &LiveF
         && found.stats != sealed.stats
     {
         let same = |_: &str, path: &str, sealed: &Value, found: &Value, schema: &TableSchema| same_bound(sealed, found, path, schema);
-        compare_stats(sealed.stats.as_ref().unwrap_or(&Value::Null), stats, &mut differences, same);
+        compare_stats(sealed.stats.as_deref().unwrap_or(&Value::Null), stats, &mut differences, same);
     }
     differences.of(sealed)
 }

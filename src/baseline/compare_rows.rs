@@ -1,6 +1,7 @@
 //! Comparison of what later commits removed and added, row for row: proves compactions, shows false ones, and counts what others did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::compare::LogComparison;
 use super::compare_attested::attested_suffix;
@@ -31,16 +32,20 @@ pub(super) async fn compare_rewrites(
     comparison: &mut LogComparison,
     progress: &(dyn Fn(u64) + Sync),
 ) {
+    if comparison.later.as_ref().is_none_or(Vec::is_empty) {
+        return;
+    }
     let Some(later) = comparison.later.take() else { return };
     let mut sums: BTreeMap<FileKey, FileSum> = BTreeMap::new();
-    let mut live: BTreeMap<FileKey, LiveFile> = sealed.files.values().map(|file| (file.live.key.clone(), file.live.clone())).collect();
+    let mut live: BTreeMap<FileKey, Arc<LiveFile>> =
+        sealed.files.values().map(|file| (file.live.key.clone(), Arc::clone(&file.live))).collect();
     let mut schema_changed = false;
     for commit in &later {
         schema_changed |= commit.metadata.is_some() || commit.protocol.is_some();
         // To add a live file once more says something else of it: its rows are the same.
         let is_live = |key: &FileKey| live.contains_key(key) && !commit.removes.contains(key);
         let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(|file| file.live()).collect();
-        let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key).cloned()).collect();
+        let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key)).map(|file| LiveFile::clone(file)).collect();
         if commit.claims_same_data && !commit.removes.is_empty() && !added.is_empty() {
             let later = removed.iter().filter(|file| !sealed.files.contains_key(&file.key));
             for file in added.iter().chain(later) {
@@ -59,7 +64,7 @@ pub(super) async fn compare_rewrites(
             comparison.findings.iter_mut().filter(|finding| is_plain(finding, commit)).for_each(|finding| note(finding, &counted));
         }
         commit.removes.iter().for_each(|key| drop(live.remove(key)));
-        live.extend(commit.adds.iter().map(|file| (file.key.clone(), file.live())));
+        live.extend(commit.adds.iter().map(|file| (file.key.clone(), Arc::new(file.live()))));
     }
     comparison.later = Some(later);
 }
@@ -101,7 +106,7 @@ fn judge(
     };
     let mut removed = MultisetHash::new();
     for key in &commit.removes {
-        let sum = match (sums.get(key), sealed.files.get(key).map(live_sum)) {
+        let sum = match (sums.get(key), sealed.files.get(key).map(|file| live_sum(file))) {
             (Some(FileSum::Known(sum)), _) => (**sum).clone(),
             (Some(FileSum::Unproven(why)), _) => return unproven(why),
             (None, Some(Some(sum))) => sum,

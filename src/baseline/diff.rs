@@ -1,6 +1,7 @@
 //! What a baseline changes against the one before it: for people who are about to sign, and for bounds on sealing that nobody watches.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -88,24 +89,24 @@ impl BaselineDiff {
     pub(super) fn between(
         before: Option<&SealedTable>,
         snapshot: &TableSnapshot,
-        files: &BTreeMap<FileKey, SealedFile>,
+        files: &BTreeMap<FileKey, Arc<SealedFile>>,
         commits: &BTreeMap<u64, SealedCommit>,
     ) -> Self {
         let none = BTreeMap::new();
         let old = before.map_or(&none, |sealed| &sealed.files);
-        let differs = |file: &&SealedFile, others: &BTreeMap<FileKey, SealedFile>| {
+        let differs = |file: &&SealedFile, others: &BTreeMap<FileKey, Arc<SealedFile>>| {
             // A path that is there on both sides with another deletion vector is the same file.
             others.get(&file.live.key).is_none_or(|other| other.digest != file.digest) && twin(file, others).is_none()
         };
-        let added: Vec<&SealedFile> = files.values().filter(|file| differs(file, old)).collect();
-        let removed: Vec<&SealedFile> = old.values().filter(|file| differs(file, files)).collect();
+        let added: Vec<&SealedFile> = files.values().map(Arc::as_ref).filter(|file| differs(file, old)).collect();
+        let removed: Vec<&SealedFile> = old.values().map(Arc::as_ref).filter(|file| differs(file, files)).collect();
         let mut diff = Self {
             from: before.map(|sealed| sealed.baseline.number),
             versions: (before.and_then(|sealed| sealed.baseline.version), (snapshot.kind == TableKind::Delta).then_some(snapshot.version)),
             added: Amount::of(added.iter().copied()),
             removed: Amount::of(removed.iter().copied()),
             same_rows: !added.is_empty() && !removed.is_empty() && sum(&added).is_some_and(|sum_added| sum(&removed) == Some(sum_added)),
-            rows: (old.values().map(live_rows).sum(), files.values().map(live_rows).sum()),
+            rows: (old.values().map(|file| live_rows(file)).sum(), files.values().map(|file| live_rows(file)).sum()),
             ..Self::default()
         };
         for file in files.values().filter(|file| !old.contains_key(&file.live.key)) {
@@ -243,10 +244,10 @@ fn printable(text: &str) -> String {
 }
 
 /// The file of the same path and bytes among `others`, whichever deletion vector it has.
-fn twin<'a>(file: &SealedFile, others: &'a BTreeMap<FileKey, SealedFile>) -> Option<&'a SealedFile> {
+fn twin<'a>(file: &SealedFile, others: &'a BTreeMap<FileKey, Arc<SealedFile>>) -> Option<&'a SealedFile> {
     let path = &file.live.key.path;
     let from = FileKey { path: path.clone(), deletion_vector: None };
-    others.range(from..).take_while(|(key, _)| key.path == *path).map(|(_, other)| other).find(|other| other.digest == file.digest)
+    others.range(from..).take_while(|(key, _)| key.path == *path).map(|(_, other)| &**other).find(|other| other.digest == file.digest)
 }
 
 fn sum(files: &[&SealedFile]) -> Option<(Option<u16>, Digest)> {

@@ -54,13 +54,14 @@ pub use attestation::{
 pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
 pub use compare::{
-    LogComparison, Place, compare_log, compare_state, compare_statement, compare_term, describes_the_same, is_sealed_location,
-    states_the_same,
+    LogComparison, Place, SealedHead, compare_log, compare_state, compare_statement, compare_term, describes_the_same, is_sealed_location,
+    is_sealed_log, states_the_same,
 };
 pub use compare_attested::Writers;
 pub use compare_data::{compare_file, compare_moved};
 pub use compare_expectations::{Violation, compare_expectations};
 pub use diff::{Amount, BaselineDiff, Bounds};
+pub(crate) use evidence::RowGroupsByFile;
 pub use evidence::{Expectation, Profiles};
 pub use inventory::{Inventory, InventoryRow};
 pub use later::{Exchange, exchanges};
@@ -75,7 +76,7 @@ pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};
 pub use rewrites::Rewrites;
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
-pub use sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
+pub use sealed::{RowGroups, SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};
 pub use standing::Standing;
 pub use statement::{

@@ -1,12 +1,13 @@
 //! From a live file to what evidence says of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
-use super::sealed::{SealedColumn, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
+use super::sealed::{RowGroups, SealedColumn, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{FileContext, FileFingerprint, ROW_ENCODING, RowGroupFingerprint, StatisticsLie, check_statistics, fingerprint};
@@ -70,7 +71,7 @@ impl Observer<'_> {
             ..deletions
         });
         SealedFile {
-            live: LiveFile { added_in: None, ..live.clone() },
+            live: Arc::new(LiveFile { added_in: None, ..live.clone() }),
             version: found.version,
             digest: found.digest,
             sha256: found.sha256,
@@ -79,7 +80,7 @@ impl Observer<'_> {
             rows_encoding: self.rows.then_some(ROW_ENCODING),
             deleted,
             inline_blocks: None,
-            row_groups: found.row_groups.into_iter().map(|group| row_group(group, self.rows)).collect(),
+            row_groups: RowGroups::known(found.row_groups.into_iter().map(|group| row_group(group, self.rows)).collect()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! brings them back. `docs/format/purge.md` is its document.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
@@ -101,7 +102,7 @@ impl Purge {
             if snapshot.files.keys().any(|key| key.path == *path) {
                 return refuse("the file is live: remove it, or delete its rows, in an ordinary commit first", path);
             }
-            let same = |other: &&SealedFile| other.digest == file.digest && !paths.contains(&other.live.key.path);
+            let same = |other: &&Arc<SealedFile>| other.digest == file.digest && !paths.contains(&other.live.key.path);
             if let Some(other) = sealed.files.values().find(same) {
                 return refuse("another sealed file has the same bytes: name it as well", path)
                     .map_err(|e| e.with("other", &other.live.key.path));

@@ -9,9 +9,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
-use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles};
+use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles, RowGroupsByFile};
 use super::memory::{CheckedChain, FollowedChain};
-use super::sealed::{SealedFile, SealedTable};
+use super::sealed::{RowGroups, SealedFile, SealedTable};
 use super::standing::{Judge, Standing};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
@@ -210,25 +210,59 @@ impl Repository {
     ///
     /// Cost: one GET per piece of evidence, at most 64 for statements of this version; memory for the state.
     pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        let table = self.readable_table(baseline).await?;
+        let table = self.table_of(baseline, true).await?;
         state::check(&table)?;
         Ok(table)
     }
 
-    /// As [`Self::sealed_table`], without computing the roots of the state anew: each piece of evidence has the digest that was signed. Whoever
-    /// signed evidence that does not come to the roots beside it is found by every audit, seal, countersignature and proof.
+    /// As [`Self::sealed_table`], without row groups ([`Self::with_row_groups`] reads them), and without computing the roots of the state anew:
+    /// each piece of evidence has the digest that was signed. Whoever signed evidence that does not come to the roots beside it is found by
+    /// every audit, seal, countersignature and proof.
     pub(crate) async fn readable_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
+        self.table_of(baseline, false).await
+    }
+
+    /// The row groups that evidence tells of, by file. Cost: one GET per piece of their evidence; memory for all of them.
+    pub(crate) async fn row_groups(&self, statement: &Statement) -> Result<RowGroupsByFile> {
+        let pieces: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| piece.kind == EvidenceKind::RowGroups).copied().collect();
+        let reads = stream::iter(pieces).map(|reference| async move {
+            let bytes = self.evidence_bytes(&reference).await?;
+            Ok::<_, Error>((reference, bytes))
+        });
+        let mut loaded = reads.buffered(CONCURRENCY);
+        let mut all = RowGroupsByFile::new();
+        while let Some((reference, bytes)) = loaded.try_next().await? {
+            evidence::add_row_groups(&mut all, bytes).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
+        }
+        Ok(all)
+    }
+
+    /// A table with its row groups, whether they were read before or not. Cost: that of [`Self::row_groups`] where they were not.
+    pub(crate) async fn with_row_groups(&self, table: &SealedTable) -> Result<SealedTable> {
+        let mut table = table.clone();
+        if table.files.values().all(|file| file.row_groups.as_read().is_some()) {
+            return Ok(table);
+        }
+        let mut all = self.row_groups(&table.statement).await?;
+        for (key, file) in &mut table.files {
+            Arc::make_mut(file).row_groups = RowGroups::known(all.remove(key).unwrap_or_default());
+        }
+        Ok(table)
+    }
+
+    async fn table_of(&self, baseline: TrustedBaseline, with_row_groups: bool) -> Result<SealedTable> {
         let TrustedBaseline { statement, summary } = baseline;
         if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {
             return Err(Error::new(ErrorKind::Corrupt, "a baseline names too much evidence").with("baseline", summary.number));
         }
-        let state: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| piece.kind.is_state()).copied().collect();
+        let wanted = |kind: EvidenceKind| kind.is_state() && (with_row_groups || kind != EvidenceKind::RowGroups);
+        let state: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| wanted(piece.kind)).copied().collect();
         let reads = stream::iter(state).map(|reference| async move {
             let bytes = self.evidence_bytes(&reference).await?;
             Ok::<_, Error>((reference, bytes))
         });
         let mut loaded = reads.buffered(CONCURRENCY);
-        let mut found = evidence::State::default();
+        let mut found = evidence::State::new(with_row_groups);
         while let Some((reference, bytes)) = loaded.try_next().await? {
             found.apply(&reference, bytes, &self.root).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
         }

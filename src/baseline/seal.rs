@@ -183,7 +183,7 @@ impl Ground {
 /// The files of the new baseline.
 pub(super) struct Sealing {
     pub(super) changes: BTreeMap<String, SealedObject>,
-    pub(super) files: BTreeMap<FileKey, SealedFile>,
+    pub(super) files: BTreeMap<FileKey, Arc<SealedFile>>,
     added: BTreeSet<FileKey>,
     profiles: Profiles,
     pub(super) bytes_read: u64,
@@ -323,7 +323,7 @@ impl Sealer {
     pub(super) async fn diff(
         &self,
         ground: &Ground,
-        files: &BTreeMap<FileKey, SealedFile>,
+        files: &BTreeMap<FileKey, Arc<SealedFile>>,
         commits: &BTreeMap<u64, SealedCommit>,
     ) -> Result<BaselineDiff> {
         let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
@@ -441,7 +441,7 @@ impl Sealer {
         let sizes: BTreeMap<Path, u64> =
             self.repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
         let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
-        let finding = |file: &SealedFile| {
+        let finding = |file: &Arc<SealedFile>| {
             let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
             let verdict = match found {
                 Some(size) if *size == file.live.size => return None,
@@ -457,7 +457,8 @@ impl Sealer {
     async fn changed_data(&self, snapshot: &TableSnapshot, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
         let observer = audit::observer(&self.repository, &snapshot.schema, sealed.row_key, true);
         progress.begin("checking sealed files", sealed.baseline.files, sealed.baseline.bytes);
-        let files: Vec<&SealedFile> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
+        let files: Vec<&SealedFile> =
+            sealed.files.values().map(Arc::as_ref).filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
         let reads = stream::iter(files).map(|file| async move {
             let state = observer.compare(file, &|bytes| progress.bytes(bytes)).await;
             progress.file(&file.live.key.path);
@@ -531,9 +532,9 @@ impl Sealer {
         let added = observed.iter().map(|(file, _)| file.live.key.clone()).collect();
         let mut profiles = Profiles::new();
         for (file, groups) in observed {
-            let places = file.row_groups.iter().map(|group| (file.live.key.clone(), group.ordinal));
+            let places = file.row_groups.get()?.iter().map(|group| (file.live.key.clone(), group.ordinal));
             profiles.extend(places.zip(groups).filter(|(_, columns)| !columns.is_empty()));
-            files.insert(file.live.key.clone(), file);
+            files.insert(file.live.key.clone(), Arc::new(file));
         }
         Ok(Sealing { changes, files, added, profiles, bytes_read: bytes_read.into_inner() })
     }
@@ -551,7 +552,7 @@ impl Sealer {
         }
         let inline_blocks = self.repository.keep_blocks(&observed.blocks).await?;
         let live = LiveFile { added_in: None, ..normal_live(kind, live) };
-        Ok((SealedFile { live, inline_blocks, ..observed.file }, observed.profiles))
+        Ok((SealedFile { live: Arc::new(live), inline_blocks, ..observed.file }, observed.profiles))
     }
 
     /// Stores evidence and forms the statement. Also says how many sealed files are no longer live.
@@ -566,7 +567,12 @@ impl Sealer {
         let covered = |version: &u64| base.is_some_and(|sealed| sealed.commits.contains_key(version));
         let commits = memory.commits.iter().filter(|(version, _)| !covered(version));
         let delta = Delta {
-            added: sealing.files.iter().filter(|(key, _)| base.is_none() || sealing.added.contains(*key)).map(|(_, file)| file).collect(),
+            added: sealing
+                .files
+                .iter()
+                .filter(|(key, _)| base.is_none() || sealing.added.contains(*key))
+                .map(|(_, file)| &**file)
+                .collect(),
             removed: gone,
             tombstones,
             commits: commits.map(|(version, commit)| (*version, commit)).collect(),

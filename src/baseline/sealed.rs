@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::statement::{BaselineSummary, Statement};
 use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, LiveFile};
 
 /// A table as a baseline seals it: the statement, and the state that its evidence proves.
@@ -18,7 +20,7 @@ pub struct SealedTable {
     /// The statement in short, with its digest and signers.
     pub baseline: BaselineSummary,
     /// The live files at the sealed version.
-    pub files: BTreeMap<FileKey, SealedFile>,
+    pub files: BTreeMap<FileKey, Arc<SealedFile>>,
     /// The commits that were there when the table was sealed, by Delta version.
     pub commits: BTreeMap<u64, SealedCommit>,
     /// Files known to have been removed before the baseline, with the deletion time in milliseconds.
@@ -31,7 +33,7 @@ pub struct SealedTable {
 
 impl SealedTable {
     /// The sealed file at a canonical path, whichever deletion vector it has.
-    pub fn file_at(&self, path: &str) -> Option<&SealedFile> {
+    pub fn file_at(&self, path: &str) -> Option<&Arc<SealedFile>> {
         let from = FileKey { path: path.to_owned(), deletion_vector: None };
         self.files.range(from..).next().filter(|(key, _)| key.path == path).map(|(_, file)| file)
     }
@@ -52,7 +54,7 @@ pub struct SealedCommit {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SealedFile {
     /// What the log said of it. `added_in` is not sealed and absent; in a folder of Parquet `modification_time_ms` is 0.
-    pub live: LiveFile,
+    pub live: Arc<LiveFile>,
     /// The version that the store gave the object when it was sealed, where the store has versions.
     pub version: Option<String>,
     /// Plain BLAKE3 of the file.
@@ -70,7 +72,41 @@ pub struct SealedFile {
     /// The block list, when it is small; else it lies in `_seal/blocks/<digest>`.
     pub inline_blocks: Option<Bytes>,
     /// The row groups, in order.
-    pub row_groups: Vec<SealedRowGroup>,
+    pub row_groups: RowGroups,
+}
+
+/// The row groups of a sealed file, where their evidence was read: nine tenths of all evidence, of which a query that finds everything as it
+/// was sealed needs nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowGroups(Option<Vec<SealedRowGroup>>);
+
+impl RowGroups {
+    /// Row groups that are known, in order.
+    pub const fn known(groups: Vec<SealedRowGroup>) -> Self {
+        Self(Some(groups))
+    }
+
+    pub(super) const fn unread() -> Self {
+        Self(None)
+    }
+
+    /// The row groups.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] where their evidence was not read, which happens to no table that this crate hands out.
+    pub fn get(&self) -> Result<&[SealedRowGroup]> {
+        let unread = || Error::new(ErrorKind::Internal, "the evidence of row groups was not read");
+        self.0.as_deref().ok_or_else(unread)
+    }
+
+    /// The row groups, where they were read.
+    pub fn as_read(&self) -> Option<&[SealedRowGroup]> {
+        self.0.as_deref()
+    }
+
+    pub(super) fn push(&mut self, group: SealedRowGroup) {
+        self.0.get_or_insert_default().push(group);
+    }
 }
 
 /// A deletion vector as sealed.

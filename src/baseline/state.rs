@@ -1,6 +1,8 @@
 //! The digests of a state: Merkle roots, accumulator, totals. `docs/format/baseline.md` says the same in words.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,6 +13,8 @@ use crate::digest::{Digest, InclusionProof, MerkleTree, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{FileKey, TableKind, TableSnapshot};
 
+/// Fewer files are not worth a thread.
+const FILES_A_THREAD: usize = 2048;
 const LEAF_TAG: &str = "lakeseal 2026 state leaf v1";
 const COMMIT_TAG: &str = "lakeseal 2026 commit accumulator v1";
 
@@ -18,7 +22,7 @@ const COMMIT_TAG: &str = "lakeseal 2026 commit accumulator v1";
 pub(super) fn live_sum(file: &SealedFile) -> Option<MultisetHash> {
     file.rows_encoding?;
     let mut sum = MultisetHash::new();
-    for group in &file.row_groups {
+    for group in file.row_groups.as_read()? {
         sum.add(&MultisetHash::from_bytes(group.sum.as_ref()?).ok()?);
     }
     if let Some(deleted) = &file.deleted {
@@ -55,7 +59,7 @@ fn file_value(file: &SealedFile) -> Value {
             "partition_values": live.partition_values,
             "path": live.key.path,
             "raw_path": live.raw_path,
-            "row_groups": file.row_groups.iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
+            "row_groups": file.row_groups.as_read().unwrap_or_default().iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
             "rows": file.rows,
             "sha256": hex::encode(file.sha256),
             "size": live.size,
@@ -70,8 +74,8 @@ fn file_leaf(file: &SealedFile) -> Vec<u8> {
 /// What the live files' root says of one of them, and the path to the root; `None` when no live file has this key.
 pub(super) fn prove_file(table: &SealedTable, key: &FileKey) -> Result<Option<(Value, InclusionProof)>> {
     let Some(index) = table.files.keys().position(|other| other == key) else { return Ok(None) };
-    let tree = MerkleTree::new(&table.files.values().map(file_leaf).collect::<Vec<_>>())?;
-    Ok(table.files.get(key).map(file_value).zip(tree.prove(index)))
+    let tree = MerkleTree::new(&leaves(&table.files))?;
+    Ok(table.files.get(key).map(|file| file_value(file)).zip(tree.prove(index)))
 }
 
 /// Whether `value` is what the live files' root says of a file.
@@ -85,8 +89,25 @@ fn tombstone_leaf(key: &FileKey) -> Vec<u8> {
     leaf(key, &Value::Null)
 }
 
-fn files_root(files: &BTreeMap<FileKey, SealedFile>) -> Result<Digest> {
-    merkle(&files.values().map(file_leaf).collect::<Vec<_>>())
+fn files_root(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Result<Digest> {
+    merkle(&leaves(files))
+}
+
+/// The leaves of all files, in order, made by all processors where there are many.
+fn leaves(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Vec<Vec<u8>> {
+    let all: Vec<&SealedFile> = files.values().map(Arc::as_ref).collect();
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(all.len().div_ceil(FILES_A_THREAD)).max(1);
+    let of = |files: &[&SealedFile]| files.iter().map(|file| file_leaf(file)).collect::<Vec<_>>();
+    let mut parts = all.chunks(all.len().div_ceil(threads).max(1));
+    let Some(own) = parts.next() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| (part, scope.spawn(|| of(part)))).collect();
+        let mut leaves = of(own);
+        for (part, other) in others {
+            leaves.extend(other.join().unwrap_or_else(|_| of(part)));
+        }
+        leaves
+    })
 }
 
 fn tombstones_root(removed: &BTreeMap<FileKey, Option<i64>>) -> Result<Digest> {
@@ -102,7 +123,7 @@ fn commits_root(commits: &BTreeMap<u64, SealedCommit>) -> CommitsRoot {
     root
 }
 
-fn totals(files: &BTreeMap<FileKey, SealedFile>) -> Totals {
+fn totals(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Totals {
     files.values().fold(Totals::default(), |sum, file| Totals {
         files: sum.files.saturating_add(1),
         rows: sum.rows.saturating_add(file.rows.saturating_sub(file.deleted.as_ref().map_or(0, |d| d.rows))),
@@ -111,7 +132,7 @@ fn totals(files: &BTreeMap<FileKey, SealedFile>) -> Totals {
 }
 
 /// The encoding is that of all live files; where they differ there is no sum.
-fn rows_sum(files: &BTreeMap<FileKey, SealedFile>) -> Option<(u16, Digest)> {
+fn rows_sum(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Option<(u16, Digest)> {
     let encoding = files.values().next()?.rows_encoding?;
     let mut total = MultisetHash::new();
     for file in files.values() {
@@ -151,7 +172,7 @@ pub(super) fn head_digests(snapshot: &TableSnapshot) -> HeadDigests {
 /// The root of a state.
 pub(super) fn root(
     snapshot: &TableSnapshot,
-    files: &BTreeMap<FileKey, SealedFile>,
+    files: &BTreeMap<FileKey, Arc<SealedFile>>,
     removed: &BTreeMap<FileKey, Option<i64>>,
     commits: &BTreeMap<u64, SealedCommit>,
 ) -> Result<StateRoot> {

@@ -79,7 +79,7 @@ impl<'a> Differ<'a> {
     pub async fn run(&self, sink: &mut dyn Sink) -> Result<DiffSummary> {
         let mut summary = DiffSummary::default();
         let kept: Vec<(&SealedFile, &LiveFile)> =
-            self.sealed.files.iter().filter_map(|(key, file)| Some((file, self.snapshot.files.get(key)?))).collect();
+            self.sealed.files.iter().filter_map(|(key, file)| Some((&**file, &**self.snapshot.files.get(key)?))).collect();
         let looked_at: Vec<_> = stream::iter(kept)
             .map(|(file, live)| async move { (file, live, self.state(file, live).await) })
             .buffered(CONCURRENCY)
@@ -118,8 +118,8 @@ impl<'a> Differ<'a> {
         let (store, root) = (&**self.repository.store(), self.repository.root());
         let exchanges = exchanges(store, root, self.snapshot, self.sealed.statement.state.version).await?;
         for component in components(&removed, &added, exchanges.as_deref()) {
-            let sealed: Vec<&SealedFile> = component.removed.iter().filter_map(|key| self.sealed.files.get(key)).collect();
-            let found: Vec<&LiveFile> = component.added.iter().filter_map(|key| self.snapshot.files.get(key)).collect();
+            let sealed: Vec<&SealedFile> = component.removed.iter().filter_map(|key| self.sealed.files.get(key)).map(Arc::as_ref).collect();
+            let found: Vec<&LiveFile> = component.added.iter().filter_map(|key| self.snapshot.files.get(key)).map(Arc::as_ref).collect();
             if !self.compare_pool(&sealed, &found, sink).await? {
                 return Ok(DiffSummary { stopped: true, ..summary });
             }

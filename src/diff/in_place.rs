@@ -69,7 +69,7 @@ impl Comparison<'_> {
             return Ok((differing, false));
         };
         let mut ranges: Vec<Hashed<'_>> = Vec::new();
-        for (at, group) in self.file.row_groups.iter().enumerate() {
+        for (at, group) in self.file.row_groups.get()?.iter().enumerate() {
             ranges.extend(group.columns.iter().map(|column| (column.bytes.clone(), column.digest, Some((at, column.name.as_str())))));
         }
         let last = ranges.iter().map(|(range, ..)| range.end).max().unwrap_or_default();

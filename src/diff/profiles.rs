@@ -58,7 +58,7 @@ impl Differ<'_> {
         let mut found = TableProfiles::default();
         let mut missing = 0_u64;
         for (key, file) in &self.sealed.files {
-            for group in &file.row_groups {
+            for group in file.row_groups.get()? {
                 match stored.get(&(key.clone(), group.ordinal)) {
                     Some(columns) => found.add(columns)?,
                     None if group.rows > 0 => missing += 1,
@@ -110,7 +110,7 @@ impl Differ<'_> {
             return self.new_file(live, Some(stored), found).await;
         }
         let mut side: Option<Side> = None;
-        for group in &file.row_groups {
+        for group in file.row_groups.get()? {
             let at = usize::try_from(group.ordinal).unwrap_or(usize::MAX);
             let known = stored.get(&(file.live.key.clone(), group.ordinal)).filter(|_| !changed.contains(&at));
             if let Some(known) = known {

@@ -23,7 +23,7 @@ pub fn check_statistics(file: &LiveFile, fingerprint: &FileFingerprint, schema: 
             lies.push(lie("", "cardinality", stated, found));
         }
     }
-    let Some(Value::Object(stats)) = &file.stats else { return lies };
+    let Some(Value::Object(stats)) = file.stats.as_deref() else { return lies };
     if let Some(stated) = stats.get("numRecords").filter(|stated| !stated.is_null() && stated.as_u64() != Some(fingerprint.rows)) {
         lies.push(lie("", "numRecords", stated, fingerprint.rows));
     }

@@ -207,7 +207,7 @@ fn live(stats: &str) -> LiveFile {
         location: None,
         size: 0,
         partition_values: BTreeMap::new(),
-        stats: Some(serde_json::from_str(stats).unwrap()),
+        stats: Some(table::Stats::of_text(stats)),
         deletion_vector: None,
         other: BTreeMap::new(),
         modification_time_ms: 0,

@@ -250,7 +250,11 @@ fn baseline_columns(baselines: &[TrustedBaseline]) -> Vec<ArrayRef> {
 fn row_group_columns(sealed: &SealedTable) -> Vec<ArrayRef> {
     let all = || {
         sealed.files.iter().flat_map(|(key, file)| {
-            file.row_groups.iter().flat_map(move |group| group.columns.iter().map(move |column| (key, group, column)))
+            file.row_groups
+                .as_read()
+                .unwrap_or_default()
+                .iter()
+                .flat_map(move |group| group.columns.iter().map(move |column| (key, group, column)))
         })
     };
     let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -1,6 +1,7 @@
 //! What commits after the baseline may not steer: statistics that nobody has held against the data, and rewrites that nobody has proven.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
@@ -10,13 +11,13 @@ use crate::baseline::{self, LogComparison, Rewrites, SealedTable};
 use crate::delta::Location;
 use crate::error::Result;
 use crate::fingerprint::row_count;
-use crate::table::{FileKey, TableKind, TableSnapshot};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// Sealed files of rewrites that are looked for. Where there are more of them, what the rewrites added is read, as unsealed as it is.
 const LOOKED_FOR: usize = 4096;
 const CONCURRENCY: usize = 32;
 
-/// Takes out of the snapshot what must not steer a plan; says whether anything was. Engines are then to be shown the snapshot, not the log.
+/// The snapshot without what must not steer a plan; `None` when there is nothing of that in it. Engines are to be shown what is left, not the log.
 ///
 /// Files that no baseline covers lose their statistics: engines count and prune by the files' own footers instead, which come with the rows
 /// that they are about. Sealed files get the sealed ones wherever the log spells them in another way, or a second time. Files that a commit put in the place of sealed ones, saying that no row changed, give way to the sealed ones while
@@ -27,13 +28,34 @@ pub(super) async fn distrust(
     location: &Location,
     sealed: &SealedTable,
     comparison: &LogComparison,
-    snapshot: &mut TableSnapshot,
+    snapshot: &TableSnapshot,
     notes: &mut Vec<String>,
-) -> Result<bool> {
+) -> Result<Option<TableSnapshot>> {
     if snapshot.kind != TableKind::Delta {
-        return Ok(false);
+        return Ok(None);
     }
     let rewrites = rewrites(location, sealed, comparison, snapshot).await?;
+    // What a comparison passes as another spelling of a bound may still be too narrow by a rounding.
+    let states_the_same = |key: &FileKey, live: &LiveFile| {
+        sealed.files.get(key).is_some_and(|file| baseline::states_the_same(file, live)) && !snapshot.typed.contains_key(key)
+    };
+    // In the very log that was sealed, statistics are what they were.
+    let in_doubt = if baseline::is_sealed_log(snapshot, sealed) { None } else { Some(&snapshot.files) };
+    let distrusted: Vec<FileKey> = in_doubt
+        .into_iter()
+        .flatten()
+        .filter(|(key, live)| live.stats.is_some() && !states_the_same(key, live))
+        .map(|(key, _)| key.clone())
+        .collect();
+    if rewrites.commits.is_empty() && distrusted.is_empty() {
+        return Ok(None);
+    }
+    let mut snapshot = snapshot.clone();
+    for key in distrusted {
+        if let Some(live) = snapshot.files.get_mut(&key) {
+            Arc::make_mut(live).stats = sealed.files.get(&key).and_then(|file| file.live.stats.clone());
+        }
+    }
     for key in &rewrites.added {
         snapshot.files.remove(key);
     }
@@ -47,20 +69,10 @@ pub(super) async fn distrust(
             rewrites.kept.len()
         ));
     }
-    let mut changed = !rewrites.commits.is_empty();
-    for (key, live) in &mut snapshot.files {
-        let file = sealed.files.get(key);
-        // What a comparison passes as another spelling of a bound may still be too narrow by a rounding.
-        let same = file.is_some_and(|file| baseline::states_the_same(file, live) && !snapshot.typed.contains_key(key));
-        if live.stats.is_some() && !same {
-            live.stats = file.and_then(|file| file.live.stats.clone());
-            changed = true;
-        }
+    if is_mapped(&snapshot) {
+        state_counts(location, sealed, &mut snapshot).await;
     }
-    if is_mapped(snapshot) {
-        state_counts(location, sealed, snapshot).await;
-    }
-    Ok(changed)
+    Ok(Some(snapshot))
 }
 
 /// Whether columns are stored under other names than they have. deltalake cannot count the rows of such a file where nothing states them.
@@ -81,7 +93,7 @@ async fn state_counts(location: &Location, sealed: &SealedTable, snapshot: &mut 
     let counts: Vec<_> = reads.buffer_unordered(CONCURRENCY).collect().await;
     for (key, rows) in counts {
         if let (Ok(rows), Some(live)) = (rows, snapshot.files.get_mut(&key)) {
-            live.stats = Some(json!({"numRecords": rows}));
+            Arc::make_mut(live).stats = Some(json!({"numRecords": rows}).into());
         }
     }
 }

@@ -88,12 +88,11 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         tell(location, number, &findings, &view);
     }
     let (mut edited, mut stored) = (resolved, None);
-    if let (Some(comparison), false) = (&comparison, resolved) {
-        let told = snapshot.clone();
-        if later::distrust(location, &sealed, comparison, &mut snapshot, &mut notes).await? {
-            edited = true;
-            stored = Some(told);
-        }
+    if let (Some(comparison), false) = (&comparison, resolved)
+        && let Some(believed) = later::distrust(location, &sealed, comparison, &snapshot, &mut notes).await?
+    {
+        edited = true;
+        stored = Some(std::mem::replace(&mut snapshot, believed));
     }
     let mut lost_files = 0;
     if options.verify == VerifyMode::Quarantine {
@@ -120,7 +119,8 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
     let mut findings = Vec::new();
     if let Some(sealed) = &sealed {
         let comparison = compare(location, options, &snapshot, sealed).await?;
-        if later::distrust(location, sealed, &comparison, &mut snapshot, &mut notes).await? {
+        if let Some(believed) = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await? {
+            snapshot = believed;
             view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
         }
         findings = comparison.findings;
@@ -317,6 +317,11 @@ async fn place_in_files(location: &Location, snapshot: &TableSnapshot, sealed: &
     let mut named: Vec<String> = findings.iter().filter(|f| f.verdict.is_mismatch()).filter_map(|f| f.file.clone()).collect();
     named.sort();
     named.dedup();
+    if named.is_empty() {
+        return;
+    }
+    // Without row groups, what differs is named as the log has it.
+    let Ok(sealed) = repository.with_row_groups(sealed).await else { return };
     for file in named.iter().filter_map(|name| sealed.file_at(name)).take(PLACED_FILES) {
         findings.extend(baseline::compare_file(&repository, &snapshot.schema, sealed.row_key, file).await);
     }
@@ -419,12 +424,16 @@ fn tell(location: &Location, number: u64, findings: &[Finding], view: &View) {
     }
 }
 
+type ExaminedFile = (Arc<SealedFile>, Examined);
+
 /// Leaves out what is damaged of the sealed files: row groups, or whole files. Says how many of these.
 ///
 /// Cost: every live sealed file is read once, before the first row is released: all answers must leave out the same rows.
 async fn leave_out(location: &Location, sealed: &SealedTable, snapshot: &mut TableSnapshot, view: &mut View) -> Result<usize> {
+    let repository = Repository::new(view.seals.clone().unwrap_or_else(|| location.store().clone()), location.root().clone());
+    let sealed = repository.with_row_groups(sealed).await.map_err(|e| e.with("table", location.name()))?;
     let files = sealed.files.iter().filter(|(key, _)| snapshot.files.contains_key(*key));
-    let reads: Vec<BoxFuture<'static, Result<(SealedFile, Examined)>>> = files
+    let reads: Vec<BoxFuture<'static, Result<ExaminedFile>>> = files
         .map(|(_, file)| {
             let (store, file) = (location.store().clone(), file.clone());
             async move {
@@ -447,9 +456,10 @@ async fn leave_out(location: &Location, sealed: &SealedTable, snapshot: &mut Tab
             }
             Examined::Trimmed(trimmed) => {
                 if let Some(live) = snapshot.files.get_mut(key) {
+                    let live = Arc::make_mut(live);
                     live.size = trimmed.size();
                     // Bounds would still hold, but nulls would not: only the count is known.
-                    live.stats = Some(serde_json::json!({"numRecords": trimmed.rows}));
+                    live.stats = Some(serde_json::json!({"numRecords": trimmed.rows}).into());
                 }
                 let places = trimmed.places.clone();
                 view.trimmed.insert(key.clone(), trimmed);

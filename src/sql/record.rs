@@ -233,7 +233,7 @@ fn merge(known: &mut Input, more: Input) {
 
 impl Scan {
     async fn input(&self) -> Input {
-        let read = self.store.read_files();
+        let read = self.store.read_files().await;
         let mut footers = 0;
         let mut files = Vec::new();
         for file in &read {

@@ -346,7 +346,8 @@ impl<'a> Client<'a> {
         let key = self.key();
         if percent(25) {
             let (store, stopped) = self.world.open(self.number, false).await;
-            let mut reader = Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new(), failure: String::new() };
+            let mut reader =
+                Client { world: self.world, number: self.number, store, stopped, seen: BTreeMap::new(), failure: String::new() };
             reader.read(key).await;
         } else {
             self.read(key).await;

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
-use super::load::{apply_commit, read_commits};
+use super::load::{LogReader, apply_commit, read_commits};
 use super::log::{CHECKPOINT_LIMIT_BYTES, CheckpointName, LOG_FOLDER, LogListing, read_object};
 use super::memory::LogMemory;
 use super::replay::{CommitScope, Replay};
@@ -22,6 +22,9 @@ const SIDECAR_FOLDER: &str = "_sidecars";
 const BATCH_ROWS: usize = 1024;
 /// A checkpoint that names more sidecars than this is refused.
 const SIDECARS_LIMIT: usize = 100_000;
+
+/// What the commits up to a version come to.
+pub(super) type Replayed = (u64, Replay, LogReader);
 
 type LogObjects = BTreeMap<Path, (Digest, u64)>;
 
@@ -145,25 +148,38 @@ pub(crate) async fn check_checkpoints_again(
     memory: Option<&LogMemory>,
 ) -> Result<Vec<CheckpointDisagreement>> {
     let listing = LogListing::read(store, root).await?;
+    check_listed(store, root, &listing, version, memory).await.map(|(found, _)| found)
+}
+
+/// As [`check_checkpoints_again`], of the log as it was listed; what its commits come to up to the last checkpoint is handed on.
+pub(super) async fn check_listed(
+    store: &dyn ObjectStore,
+    root: &Path,
+    listing: &LogListing,
+    version: u64,
+    memory: Option<&LogMemory>,
+) -> Result<(Vec<CheckpointDisagreement>, Option<Replayed>)> {
     let mut found = Vec::new();
-    let Some(last) = listing.checkpoints.range(..=version).next_back().map(|(last, _)| *last) else { return Ok(found) };
+    let Some(last) = listing.checkpoints.range(..=version).next_back().map(|(last, _)| *last) else { return Ok((found, None)) };
     if !listing.has_commits(0, last) {
-        return Ok(found);
+        return Ok((found, None));
     }
     if let Some(memory) = memory {
-        memory.forget_changed(&listing);
+        memory.forget_changed(listing);
     }
-    let is_new = |checkpoint: &CheckpointName| memory.is_none_or(|memory| !memory.agreed(&listing, checkpoint));
+    let is_new = |checkpoint: &CheckpointName| memory.is_none_or(|memory| !memory.agreed(listing, checkpoint));
     let new = listing.checkpoints.range(..=version).find(|(_, all)| all.iter().any(is_new)).map(|(at, _)| *at);
-    let Some(first) = new else { return Ok(found) };
-    let resumed = first.checked_sub(1).and_then(|before| memory?.resume(&listing, before));
-    let (mut state, unread) = match resumed {
-        Some((at, state, _)) => (state, at.saturating_add(1)),
-        None => (Replay::new(root.clone()), 0),
+    let Some(first) = new else { return Ok((found, None)) };
+    let resumed = first.checked_sub(1).and_then(|before| memory?.resume(listing, before));
+    let (mut state, mut log, unread) = match resumed {
+        Some((at, state, log)) => (state, log, at.saturating_add(1)),
+        None => (Replay::new(root.clone()), LogReader::default(), 0),
     };
-    let mut commits = read_commits(store, &listing, unread..=last);
-    while let Some((number, _, bytes)) = commits.try_next().await? {
-        apply_commit(&mut state, &bytes, &mut CommitScope::of(Some(number))).map_err(|e| e.with("commit", number))?;
+    let mut commits = read_commits(store, listing, unread..=last);
+    while let Some((number, location, bytes)) = commits.try_next().await? {
+        let mut scope = CommitScope::of(Some(number));
+        apply_commit(&mut state, &bytes, &mut scope).map_err(|e| e.with("commit", number))?;
+        log.note(number, location, &bytes, scope);
         for checkpoint in listing.checkpoints.get(&number).into_iter().flatten().filter(|checkpoint| is_new(checkpoint)) {
             let location = checkpoint.parts.first().cloned().unwrap_or_default();
             let mut disagree = |detail| found.push(CheckpointDisagreement { version: number, checkpoint: location.clone(), detail });
@@ -173,7 +189,7 @@ pub(crate) async fn check_checkpoints_again(
                     let differences = differences(&state, &other);
                     // Sidecars are not listed, so that nobody says whether they are unchanged.
                     if let (Some(memory), true) = (memory, differences.is_empty() && read.len() == checkpoint.parts.len()) {
-                        memory.agree(&listing, checkpoint);
+                        memory.agree(listing, checkpoint);
                     }
                     differences.into_iter().for_each(&mut disagree);
                 }
@@ -182,7 +198,8 @@ pub(crate) async fn check_checkpoints_again(
             }
         }
     }
-    Ok(found)
+    drop(commits);
+    Ok((found, Some((last, state, log))))
 }
 
 fn differences(commits: &Replay, checkpoint: &Replay) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! A folder of Parquet as a table: all its `*.parquet` objects, with partition values from `key=value` folders.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
@@ -23,7 +24,7 @@ pub(super) async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u
     while let Some(meta) = objects.try_next().await? {
         anything = true;
         if let Some(file) = live_file(root, &meta) {
-            files.insert(file.key.clone(), file);
+            files.insert(file.key.clone(), Arc::new(file));
         }
         if files.len() > FILES_LIMIT {
             return Err(Error::new(ErrorKind::Unsupported, "the folder has too many files").with("limit", FILES_LIMIT));
@@ -98,7 +99,7 @@ fn partition_value(folder: &str) -> Option<(String, Option<String>)> {
 }
 
 /// The partition columns of a folder of Parquet, in the order of its folders.
-pub(crate) fn partition_columns_of(files: &BTreeMap<FileKey, LiveFile>) -> Vec<String> {
+pub(crate) fn partition_columns_of(files: &BTreeMap<FileKey, Arc<LiveFile>>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for file in files.values() {
         for folder in file.key.path.split('/') {

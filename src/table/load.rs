@@ -9,10 +9,11 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 
+use super::checkpoint::{self, CheckpointDisagreement, Replayed};
 use super::log::{COMMIT_LIMIT_BYTES, CheckpointName, LogListing, read_object};
 use super::memory::LogMemory;
 use super::replay::{CommitScope, Replay, raw_key_of_add};
-use super::{Commit, TableKind, TableSchema, TableSnapshot, checkpoint, folder};
+use super::{Commit, TableKind, TableSchema, TableSnapshot, folder};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -54,9 +55,24 @@ pub(crate) async fn load_again(
                     .with("version", wanted)
                     .with("newest", newest));
             }
-            load_delta(store, root, &listing, wanted, memory).await.map_err(|e| e.with("table", root))
+            load_delta(store, root, &listing, wanted, memory, None).await.map_err(|e| e.with("table", root))
         }
     }
+}
+
+/// As [`load`] of the newest version, with [`super::check_checkpoints`] up to it: both by one listing and one replay of the commits.
+///
+/// # Errors
+/// Those of [`load`]; within, those of [`super::check_checkpoints`].
+pub(crate) async fn load_checked(store: &dyn ObjectStore, root: &Path) -> Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)> {
+    let listing = LogListing::read(store, root).await?;
+    let Some(newest) = listing.newest() else { return Ok((folder::load(store, root, None).await?, Ok(Vec::new()))) };
+    let (checked, replayed) = match checkpoint::check_listed(store, root, &listing, newest, None).await {
+        Ok((found, replayed)) => (Ok(found), replayed),
+        Err(error) => (Err(error), None),
+    };
+    let snapshot = load_delta(store, root, &listing, newest, None, replayed).await;
+    Ok((snapshot.map_err(|e| e.with("table", root))?, checked))
 }
 
 async fn load_delta(
@@ -65,12 +81,14 @@ async fn load_delta(
     listing: &LogListing,
     version: u64,
     memory: Option<&LogMemory>,
+    replayed: Option<Replayed>,
 ) -> Result<TableSnapshot> {
     let start = starting_point(listing, version)?;
     // What a checkpoint says is never remembered.
     let memory = memory.filter(|_| start.is_none());
     let (mut log, mut replay, mut unread) = (LogReader::default(), Replay::new(root.clone()), 0);
-    if let Some((at, known, read)) = memory.and_then(|memory| memory.resume(listing, version)) {
+    let replayed = replayed.filter(|(at, ..)| start.is_none() && *at <= version);
+    if let Some((at, known, read)) = replayed.or_else(|| memory.and_then(|memory| memory.resume(listing, version))) {
         (log, replay, unread) = (read, known, at.saturating_add(1));
     }
     if let Some(checkpoint) = start {
@@ -164,7 +182,7 @@ pub(super) struct LogReader {
 }
 
 impl LogReader {
-    fn note(&mut self, version: u64, location: Path, bytes: &[u8], scope: CommitScope) {
+    pub(super) fn note(&mut self, version: u64, location: Path, bytes: &[u8], scope: CommitScope) {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
         self.objects.insert(location, (digest, size));
         self.commits.push(Commit { version, digest, size, operation: scope.operation, timestamp_ms: scope.timestamp_ms });

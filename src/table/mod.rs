@@ -12,9 +12,11 @@ mod memory;
 mod path;
 mod replay;
 mod schema;
+mod stats;
 mod written;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use object_store::path::Path;
 use serde_json::Value;
@@ -52,8 +54,8 @@ pub struct LiveFile {
     pub size: u64,
     /// Partition values by *physical* column name, as the log's text; `None` is null.
     pub partition_values: BTreeMap<String, Option<String>>,
-    /// The statistics' JSON text, as stated.
-    pub stats: Option<Value>,
+    /// The statistics, as stated.
+    pub stats: Option<Stats>,
     /// The deletion vector's descriptor, as stated.
     pub deletion_vector: Option<Value>,
     /// Every other member of the `add` action that steers a reader (baseRowId, defaultRowCommitVersion, clusteringProvider, tags).
@@ -117,7 +119,7 @@ pub struct TableSnapshot {
     /// `txn` actions: last version by appId.
     pub transactions: BTreeMap<String, i64>,
     /// Live files.
-    pub files: BTreeMap<FileKey, LiveFile>,
+    pub files: BTreeMap<FileKey, Arc<LiveFile>>,
     /// Change-data files of the commits that are still there, by canonical path.
     pub changes: BTreeMap<String, ChangeFile>,
     /// What a checkpoint says of live files a second time.
@@ -142,11 +144,12 @@ pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub(crate) use folder::partition_columns_of;
 pub(crate) use json::parse as parse_json;
 pub use load::load;
-pub(crate) use load::load_again;
+pub(crate) use load::{load_again, load_checked};
 pub(crate) use log::{commit_path, commit_versions, parse_commit_path, read_commit, read_object};
 pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
+pub use stats::Stats;
 pub use written::{add_action, written_as_commit};
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Actions folded into a state, one after the other, as the Delta protocol says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use object_store::path::Path;
 use serde_json::{Map, Value};
 
-use super::{ChangeFile, FileKey, LiveFile, TypedAdd, canonical_path};
+use super::{ChangeFile, FileKey, LiveFile, Stats, TypedAdd, canonical_path};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Members of `add` that have a field of their own in [`LiveFile`], repeat one, or speak only of the commit.
@@ -37,7 +38,7 @@ pub(super) struct Replay {
     pub(super) changes: BTreeMap<String, ChangeFile>,
     /// What a checkpoint repeats in typed form, for files whose text form is there too.
     pub(super) typed: BTreeMap<FileKey, TypedAdd>,
-    live: BTreeMap<RawKey, LiveFile>,
+    live: BTreeMap<RawKey, Arc<LiveFile>>,
     spellings: BTreeMap<FileKey, BTreeSet<RawKey>>,
     /// Spellings of removed files that nobody removed by that spelling: readers that compare spellings still see them.
     leftover: BTreeMap<FileKey, BTreeSet<RawKey>>,
@@ -121,7 +122,7 @@ impl Replay {
         self.tombstones.remove(&key);
         self.no_leftover(&key, &raw);
         self.spellings.entry(key).or_default().insert(raw.clone());
-        self.live.insert(raw, file);
+        self.live.insert(raw, Arc::new(file));
         Ok(())
     }
 
@@ -169,12 +170,12 @@ impl Replay {
     }
 
     /// The live files by name, and the names that are wrong: alive twice, or spelled or ordered so that readers disagree.
-    pub(super) fn files(&self) -> (BTreeMap<FileKey, LiveFile>, Vec<FileKey>) {
+    pub(super) fn files(&self) -> (BTreeMap<FileKey, Arc<LiveFile>>, Vec<FileKey>) {
         let mut wrong = self.ambiguous.clone();
         wrong.extend(self.leftover.keys().cloned());
-        let mut files: BTreeMap<FileKey, LiveFile> = BTreeMap::new();
+        let mut files: BTreeMap<FileKey, Arc<LiveFile>> = BTreeMap::new();
         for file in self.live.values() {
-            if files.insert(file.key.clone(), file.clone()).is_some() {
+            if files.insert(file.key.clone(), Arc::clone(file)).is_some() {
                 wrong.insert(file.key.clone());
             }
         }
@@ -190,7 +191,7 @@ impl Replay {
     }
 
     /// Files with different names that one object holds: stores encode some characters of names.
-    fn colliding(&self, files: &BTreeMap<FileKey, LiveFile>) -> Vec<FileKey> {
+    fn colliding(&self, files: &BTreeMap<FileKey, Arc<LiveFile>>) -> Vec<FileKey> {
         let mut by_object: BTreeMap<&str, Vec<&FileKey>> = BTreeMap::new();
         for (key, file) in files {
             let stored = file.location.as_ref().and_then(|location| location.as_ref().strip_prefix(self.root.as_ref()));
@@ -209,7 +210,9 @@ impl Replay {
     /// Says of files that came from a checkpoint which commit added them.
     pub(super) fn note_origins(&mut self, added: &BTreeMap<(String, Option<String>), u64>) {
         for (raw, file) in &mut self.live {
-            file.added_in = file.added_in.or_else(|| added.get(raw).copied());
+            if file.added_in.is_none() && added.contains_key(raw) {
+                Arc::make_mut(file).added_in = added.get(raw).copied();
+            }
         }
     }
 }
@@ -247,7 +250,7 @@ fn live_file(root: &Path, mut body: Map<String, Value>, added_in: Option<u64>) -
         raw_path,
         size,
         partition_values,
-        stats: stats.map(parsed_stats),
+        stats: stats.map(stated_stats),
         deletion_vector: descriptor,
         other: other.collect(),
         modification_time_ms,
@@ -267,15 +270,9 @@ fn partition_values(body: &Map<String, Value>) -> Result<BTreeMap<String, Option
         .collect()
 }
 
-/// Statistics come as JSON text in commits, and as a struct in some checkpoints; text that is no JSON object is kept as text.
-fn parsed_stats(stats: Value) -> Value {
-    match &stats {
-        Value::String(text) => match super::json::parse(text.as_bytes()) {
-            Ok(value @ Value::Object(_)) => value,
-            _ => stats,
-        },
-        _ => nulls_stripped(stats),
-    }
+/// Statistics come as JSON text in commits, and as a struct in some checkpoints.
+fn stated_stats(stats: Value) -> Stats {
+    Stats::from(if stats.is_string() { stats } else { nulls_stripped(stats) })
 }
 
 fn nulls_stripped(value: Value) -> Value {

@@ -61,7 +61,8 @@ impl Damage {
 /// The places of a file that the bytes `bad` (a range in it) belong to, by the sealed byte ranges of its column chunks.
 pub(super) fn places_of(file: &SealedFile, bad: &std::ops::Range<u64>) -> Vec<(Option<u32>, Option<String>)> {
     let overlaps = |range: &std::ops::Range<u64>| range.start < bad.end && bad.start < range.end;
-    file.row_groups
+    let groups = file.row_groups.as_read().unwrap_or_default();
+    groups
         .iter()
         .filter(|group| overlaps(&group.bytes))
         .flat_map(|group| {

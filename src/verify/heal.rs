@@ -133,7 +133,7 @@ impl Shared {
             let Ok(bytes) = result.bytes().await else { continue };
             let fits = bytes.len() as u64 == span.end - span.start;
             if fits && (object.size == 0 || blocks.first_bad_block(first, &bytes).is_none()) {
-                self.tell_healed(object, span, copy);
+                self.tell_healed(object, span, copy).await;
                 return Ok(Some(bytes));
             }
         }
@@ -150,9 +150,9 @@ impl Shared {
         Ok(None)
     }
 
-    fn tell_healed(&self, object: &Object, span: &Range<u64>, copy: &CopyAt) {
+    async fn tell_healed(&self, object: &Object, span: &Range<u64>, copy: &CopyAt) {
         let places = match &object.content {
-            Content::Sealed(file) => places_of(file.as_ref(), span),
+            Content::Sealed(file) => places_of(self.evidence.whole(&self.repository, file).await.as_ref(), span),
             _ => Vec::new(),
         };
         let damage = self.damage(object, places, "the live bytes are not the sealed ones, or are gone");

@@ -14,6 +14,7 @@
 //! Listings are sorted and cost nothing, for the objects are known. Everything is read-only.
 
 mod damage;
+mod evidence;
 mod heal;
 mod incident;
 mod objects;
@@ -51,6 +52,7 @@ pub use reads::{Extent, ReadFile};
 pub use seals::FirstSeals;
 pub use state::sealed_state;
 
+use self::evidence::Evidence;
 use self::objects::{Object, Objects};
 use self::reads::ReadLog;
 use crate::baseline::{Repository, SealedTable};
@@ -110,6 +112,7 @@ pub(crate) struct Shared {
     reads: ReadLog,
     schema: TableSchema,
     row_key: [u8; 32],
+    evidence: Evidence,
     /// The number of the query that reads now; 0 before the first.
     query: AtomicU64,
     /// Whether the store may be one that retains versions.
@@ -161,6 +164,7 @@ impl VerifiedStore {
             reads: ReadLog::default(),
             schema: snapshot.schema.clone(),
             row_key: sealed.map_or([0; 32], |sealed| sealed.row_key),
+            evidence: Evidence::of(sealed),
             query: AtomicU64::new(0),
             retains: AtomicBool::new(true),
         };
@@ -183,8 +187,19 @@ impl VerifiedStore {
     }
 
     /// What was read since [`Self::begin_read_log`], by all readers of this store.
-    pub fn read_files(&self) -> Vec<ReadFile> {
-        self.shared.reads.files()
+    ///
+    /// Cost: once, the evidence of row groups, if a sealed file was read.
+    pub async fn read_files(&self) -> Vec<ReadFile> {
+        let shared = &self.shared;
+        let mut files = Vec::new();
+        for noted in shared.reads.noted() {
+            let sealed = match &noted.sealed {
+                Some(file) => Some(shared.evidence.whole(&shared.repository, file).await),
+                None => None,
+            };
+            files.push(noted.read_file(sealed.as_deref()));
+        }
+        files
     }
 
     fn matching(&self, prefix: Option<&Path>, offset: Option<&Path>) -> Vec<ObjectMeta> {

@@ -154,7 +154,7 @@ impl Objects {
                 objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content)?;
                 continue;
             }
-            let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::new(file.clone())));
+            let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::clone(file)));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
             objects.add(root, path.clone(), size, live.modification_time_ms, content)?;
             let same_vector = sealed_file.filter(|file| file.live.key == *key);

@@ -71,7 +71,7 @@ pub async fn examine(store: &dyn ObjectStore, file: &SealedFile) -> Result<Exami
         Err(object_store::Error::NotFound { .. }) => return Ok(Examined::Lost("the sealed file is gone".to_owned())),
         Err(error) => return Err(error.into()),
     };
-    let mut pass = Pass::new(file);
+    let mut pass = Pass::new(file)?;
     while let Some(bytes) = stream.try_next().await? {
         pass.update(&bytes);
     }
@@ -102,7 +102,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(file: &'a SealedFile) -> Self {
+    fn new(file: &'a SealedFile) -> Result<Self> {
         let of_group = |group: &'a crate::baseline::SealedRowGroup| {
             group.columns.iter().map(move |column| Chunk {
                 bytes: column.bytes.clone(),
@@ -111,10 +111,10 @@ impl<'a> Pass<'a> {
                 hasher: blake3::Hasher::new(),
             })
         };
-        let mut chunks: Vec<Chunk<'a>> = file.row_groups.iter().flat_map(of_group).collect();
+        let mut chunks: Vec<Chunk<'a>> = file.row_groups.get()?.iter().flat_map(of_group).collect();
         chunks.sort_by_key(|chunk| chunk.bytes.start);
         let tail_from = chunks.iter().map(|chunk| chunk.bytes.end).max().unwrap_or_default();
-        Self { blocks: BlockHasher::new(), chunks, open: 0, tail_from, tail: BytesMut::new(), at: 0 }
+        Ok(Self { blocks: BlockHasher::new(), chunks, open: 0, tail_from, tail: BytesMut::new(), at: 0 })
     }
 
     fn update(&mut self, bytes: &[u8]) {
@@ -156,10 +156,11 @@ impl<'a> Pass<'a> {
             return lost("bytes between its column chunks are not the sealed ones");
         }
         let skipped: BTreeSet<u32> = places.iter().filter_map(|(group, _)| *group).collect();
-        if skipped.len() == file.row_groups.len() {
+        let groups = file.row_groups.get()?;
+        if skipped.len() == groups.len() {
             return lost("none of its row groups is as sealed");
         }
-        let rows = file.row_groups.iter().filter(|group| !skipped.contains(&group.ordinal)).map(|group| group.rows).sum();
+        let rows = groups.iter().filter(|group| !skipped.contains(&group.ordinal)).map(|group| group.rows).sum();
         let Some((stored, footer)) = trimmed_footer(&self.tail, &skipped)? else { return lost("its footer cannot be read") };
         let cut = file.live.size - stored as u64;
         Ok(Examined::Trimmed(Trimmed { blocks: Arc::new(blocks), cut, footer, rows, skipped, places }))

@@ -193,7 +193,8 @@ impl Shared {
             },
             (OnDifference::Deliver, Content::Sealed(file), Some(bytes)) if bytes.len() as u64 == span.end - span.start => {
                 let bad = bad_blocks(blocks, span, &bytes);
-                let places = bad.iter().flat_map(|bad| places_of(file.as_ref(), bad)).collect();
+                let file = self.evidence.whole(&self.repository, file).await;
+                let places = bad.iter().flat_map(|bad| places_of(&file, bad)).collect();
                 let damage = self.damage(object, places, "the bytes are not the sealed ones, and were delivered as they are");
                 self.recorder.count_delivered(bad.len() as u64);
                 self.view.reports.add(Incident { action: Action::Delivered, damage, source: None });
@@ -264,9 +265,13 @@ impl Shared {
         let damage = object
             .damage
             .get_or_init(|| async {
-                let found = match &object.content {
-                    Content::Sealed(file) => compare_file(&self.repository, &self.schema, self.row_key, file).await,
-                    _ => Vec::new(),
+                let sealed = match &object.content {
+                    Content::Sealed(file) => Some(self.evidence.whole(&self.repository, file).await),
+                    _ => None,
+                };
+                let found = match sealed.as_ref().filter(|file| file.row_groups.as_read().is_some()) {
+                    Some(file) => compare_file(&self.repository, &self.schema, self.row_key, file).await,
+                    None => Vec::new(),
                 };
                 let mut places: Vec<_> = found.iter().map(|finding| (finding.row_group, finding.column.clone())).collect();
                 places.retain(|place| place.0.is_some());
@@ -274,8 +279,8 @@ impl Shared {
                 if let Some(first) = found.first() {
                     detail = format!("a file differs from what was sealed: {}", first.detail);
                 }
-                if let (true, Content::Sealed(file), Some(bad)) = (places.is_empty(), &object.content, &bad) {
-                    places = places_of(file.as_ref(), bad);
+                if let (true, Some(file), Some(bad)) = (places.is_empty(), &sealed, &bad) {
+                    places = places_of(file, bad);
                 }
                 if matches!(object.content, Content::Pinned(_)) {
                     detail = "an object changed after it was read and compared".to_owned();

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use object_store::path::Path;
 use parking_lot::Mutex;
 
 use super::objects::{Content, Object};
+use crate::baseline::{SealedFile, SealedRowGroup};
 use crate::digest::Digest;
 
-/// So many separate ranges of an unsealed file are told apart; with more, it counts as read whole.
+/// So many separate ranges of a file are told apart; with more, it counts as read whole.
 const RANGES_LIMIT: usize = 4096;
 
 /// A file that was read.
@@ -38,14 +40,38 @@ pub enum Extent {
 
 /// Notes reads, once it is begun.
 #[derive(Debug, Default)]
-pub(super) struct ReadLog(Mutex<Option<BTreeMap<Path, ReadFile>>>);
+pub(super) struct ReadLog(Mutex<Option<BTreeMap<Path, Noted>>>);
+
+/// The bytes of a file that were read.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    pub(super) file: ReadFile,
+    pub(super) sealed: Option<Arc<SealedFile>>,
+    pub(super) ranges: Vec<Range<u64>>,
+}
+
+impl Noted {
+    /// The file, with what was read of it told by the row groups of `sealed`, where these are known.
+    pub(super) fn read_file(self, sealed: Option<&SealedFile>) -> ReadFile {
+        let Self { file, ranges, .. } = self;
+        let extent = match sealed.and_then(|sealed| sealed.row_groups.as_read()) {
+            Some(groups) => {
+                let is_read =
+                    |group: &&SealedRowGroup| ranges.iter().any(|read| group.bytes.start < read.end && read.start < group.bytes.end);
+                Extent::RowGroups(groups.iter().filter(is_read).map(|group| group.ordinal).collect())
+            }
+            None => Extent::Bytes(ranges),
+        };
+        ReadFile { extent, ..file }
+    }
+}
 
 impl ReadLog {
     pub(super) fn begin(&self) {
         self.0.lock().get_or_insert_default();
     }
 
-    pub(super) fn files(&self) -> Vec<ReadFile> {
+    pub(super) fn noted(&self) -> Vec<Noted> {
         self.0.lock().iter().flat_map(|files| files.values().cloned()).collect()
     }
 
@@ -56,25 +82,22 @@ impl ReadLog {
         }
         let mut log = self.0.lock();
         let Some(files) = log.as_mut() else { return };
-        let file = files.entry(object.path.clone()).or_insert_with(|| ReadFile {
-            location: object.path.clone(),
-            path: object.shown.clone(),
-            size: object.size,
-            digest: object.digest(),
-            extent: match object.content {
-                Content::Sealed(_) => Extent::RowGroups(BTreeSet::new()),
-                _ => Extent::Bytes(Vec::new()),
+        let noted = files.entry(object.path.clone()).or_insert_with(|| Noted {
+            file: ReadFile {
+                location: object.path.clone(),
+                path: object.shown.clone(),
+                size: object.size,
+                digest: object.digest(),
+                extent: Extent::Bytes(Vec::new()),
             },
+            sealed: match &object.content {
+                Content::Sealed(sealed) => Some(Arc::clone(sealed)),
+                _ => None,
+            },
+            ranges: Vec::new(),
         });
         for range in ranges.iter().filter(|range| range.start < range.end && range.end < object.size) {
-            match (&mut file.extent, &object.content) {
-                (Extent::RowGroups(read), Content::Sealed(sealed)) => {
-                    let touched = sealed.row_groups.iter().filter(|group| group.bytes.start < range.end && range.start < group.bytes.end);
-                    read.extend(touched.map(|group| group.ordinal));
-                }
-                (Extent::Bytes(read), _) => add(read, range, object.size),
-                _ => {}
-            }
+            add(&mut noted.ranges, range, object.size);
         }
     }
 }

@@ -8,11 +8,12 @@ mod read;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
 
-use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedRowGroup, SealedTable};
+use super::sealed::{RowGroups, SealedCommit, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::FileKey;
@@ -55,7 +56,7 @@ impl Delta<'_> {
         if !(self.added.is_empty() && self.removed.is_empty() && self.tombstones.is_empty()) {
             out.push((EvidenceKind::Files, write::encode(EvidenceKind::Files, &write::files(self)?, row_key)?));
         }
-        if self.added.iter().any(|file| !file.row_groups.is_empty()) {
+        if self.added.iter().any(|file| file.row_groups.as_read().is_none_or(|groups| !groups.is_empty())) {
             out.push((EvidenceKind::RowGroups, write::encode(EvidenceKind::RowGroups, &write::row_groups(&self.added)?, row_key)?));
         }
         if !self.commits.is_empty() {
@@ -68,10 +69,35 @@ impl Delta<'_> {
     }
 }
 
+/// Row groups by file, as evidence alone tells them: those of the file's last sealing, live or not.
+pub(crate) type RowGroupsByFile = BTreeMap<FileKey, Vec<SealedRowGroup>>;
+
+/// Adds the row groups of one piece of evidence, in the order in which the statement names them.
+pub(super) fn add_row_groups(all: &mut RowGroupsByFile, bytes: Bytes) -> Result<()> {
+    for batch in read::Evidence::open(bytes, EvidenceKind::RowGroups)?.batches {
+        for (key, group) in read::row_groups(&batch)? {
+            let groups = all.entry(key.clone()).or_default();
+            if group.ordinal == 0 {
+                groups.clear();
+            }
+            if usize::try_from(group.ordinal).ok() != Some(groups.len()) {
+                return Err(out_of_order(&key));
+            }
+            groups.push(group);
+        }
+    }
+    Ok(())
+}
+
+fn out_of_order(key: &FileKey) -> Error {
+    corrupt("has row groups out of order").with("file", &key.path)
+}
+
 /// The state that evidence comes to, piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    files: BTreeMap<FileKey, SealedFile>,
+    with_row_groups: bool,
+    files: BTreeMap<FileKey, Arc<SealedFile>>,
     commits: BTreeMap<u64, SealedCommit>,
     removed: BTreeMap<FileKey, Option<i64>>,
     changes: BTreeMap<String, SealedObject>,
@@ -79,6 +105,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Nothing yet. Without row groups, those of every file are unread.
+    pub(super) fn new(with_row_groups: bool) -> Self {
+        Self { with_row_groups, ..Self::default() }
+    }
+
     /// Applies one piece of evidence, in the order in which the statement names them.
     pub(super) fn apply(&mut self, reference: &EvidenceRef, bytes: Bytes, root: &Path) -> Result<()> {
         let evidence = read::Evidence::open(bytes, reference.kind)?;
@@ -104,9 +135,12 @@ impl State {
 
     fn change(&mut self, change: read::Change) {
         match change {
-            read::Change::Add(file) => {
+            read::Change::Add(mut file) => {
                 self.removed.remove(&file.live.key);
-                self.files.insert(file.live.key.clone(), *file);
+                if self.with_row_groups {
+                    Arc::make_mut(&mut file).row_groups = RowGroups::known(Vec::new());
+                }
+                self.files.insert(file.live.key.clone(), file);
             }
             read::Change::Remove(key) => {
                 self.files.remove(&key);
@@ -121,10 +155,10 @@ impl State {
     fn add_row_group(&mut self, key: &FileKey, group: SealedRowGroup) -> Result<()> {
         let file =
             self.files.get_mut(key).ok_or_else(|| corrupt("speaks of a row group of a file that is not sealed").with("file", &key.path))?;
-        if usize::try_from(group.ordinal).ok() != Some(file.row_groups.len()) {
-            return Err(corrupt("has row groups out of order").with("file", &key.path));
+        if usize::try_from(group.ordinal).ok() != file.row_groups.as_read().map(<[_]>::len) {
+            return Err(out_of_order(key));
         }
-        file.row_groups.push(group);
+        Arc::make_mut(file).row_groups.push(group);
         Ok(())
     }
 

@@ -1,17 +1,19 @@
 //! From Parquet to sealed files. The bytes' digest is verified before they come here.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
 use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
-use super::super::sealed::{SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
+use super::super::sealed::{RowGroups, SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
 use super::super::statement::EvidenceKind;
 use super::columns::Columns;
 use super::{FORMAT, META_FORMAT, META_KIND, META_ROW_KEY, corrupt};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{CanonicalPath, FileKey, LiveFile};
+use crate::table::{CanonicalPath, FileKey, LiveFile, Stats};
 
 /// A piece of evidence, decoded.
 pub(super) struct Evidence {
@@ -21,7 +23,7 @@ pub(super) struct Evidence {
 
 /// A row of the evidence of files.
 pub(super) enum Change {
-    Add(Box<SealedFile>),
+    Add(Arc<SealedFile>),
     Remove(FileKey),
     Tombstone(FileKey, Option<i64>),
 }
@@ -68,7 +70,7 @@ pub(super) fn key(columns: &impl Columns, row: usize) -> Result<FileKey> {
 pub(super) fn files(batch: &RecordBatch, root: &Path) -> Result<Vec<Change>> {
     (0..batch.num_rows())
         .map(|row| match batch.text("op", row)? {
-            Some("add") => Ok(Change::Add(Box::new(file(batch, row, root)?))),
+            Some("add") => Ok(Change::Add(Arc::new(file(batch, row, root)?))),
             Some("remove") => Ok(Change::Remove(key(batch, row)?)),
             Some("tombstone") => Ok(Change::Tombstone(key(batch, row)?, batch.i64("time_ms", row)?)),
             _ => Err(corrupt("has an unknown operation")),
@@ -90,7 +92,7 @@ fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
         size: required(batch, "size", batch.u64("size", row))?,
         partition_values: serde_json::from_value(from_json("partition_values", batch.json("partition_values", row)?)?)
             .map_err(malformed("partition_values"))?,
-        stats: batch.json("stats", row)?,
+        stats: stats(batch, row)?,
         deletion_vector: batch.json("deletion_vector", row)?,
         other: serde_json::from_value(from_json("other", batch.json("other", row)?)?).map_err(malformed("other"))?,
         modification_time_ms: required(batch, "time_ms", batch.i64("time_ms", row))?,
@@ -99,7 +101,7 @@ fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
     // Evidence of earlier versions has no such column.
     let version = if Columns::column(batch, "version").is_some() { batch.text("version", row)?.map(str::to_owned) } else { None };
     Ok(SealedFile {
-        live,
+        live: Arc::new(live),
         version,
         digest: required(batch, "digest", batch.digest("digest", row))?,
         sha256: required(batch, "sha256", batch.digest("sha256", row))?.0,
@@ -108,8 +110,16 @@ fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
         rows_encoding: batch.u16("rows_encoding", row)?,
         deleted: deletions(batch, row)?,
         inline_blocks: batch.binary("blocks", row)?.map(Bytes::copy_from_slice),
-        row_groups: Vec::new(),
+        row_groups: RowGroups::unread(),
     })
+}
+
+/// Statistics are nearly always an object, which is parsed when somebody looks into it.
+fn stats(batch: &RecordBatch, row: usize) -> Result<Option<Stats>> {
+    match batch.text("stats", row)? {
+        Some(text) if text.starts_with('{') => Ok(Some(Stats::of_text(text))),
+        _ => Ok(batch.json("stats", row)?.map(Stats::from)),
+    }
 }
 
 fn deletions(batch: &RecordBatch, row: usize) -> Result<Option<SealedDeletions>> {

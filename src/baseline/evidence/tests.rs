@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::super::sealed::{SealedColumn, SealedDeletions, SealedObject};
@@ -29,18 +31,18 @@ fn file(path: &str, vector: Option<&str>) -> SealedFile {
         columns: vec![column("a"), column("b.list.element")],
     };
     SealedFile {
-        live: LiveFile {
+        live: Arc::new(LiveFile {
             key: key(path, vector),
             raw_path: path.into(),
             location: Some(Path::from("t").join(path)),
             size: 1000,
             partition_values: [("day".to_owned(), Some("1".to_owned())), ("none".to_owned(), None)].into(),
-            stats: Some(json!({"numRecords": 20})),
+            stats: Some(json!({"numRecords": 20}).into()),
             deletion_vector: vector.map(|v| json!({"pathOrInlineDv": v})),
             other: [("baseRowId".to_owned(), json!(0))].into(),
             modification_time_ms: -5,
             added_in: None,
-        },
+        }),
         version: vector.map(|_| "3.00".to_owned()),
         digest: Digest([5; 32]),
         sha256: [6; 32],
@@ -54,7 +56,7 @@ fn file(path: &str, vector: Option<&str>) -> SealedFile {
             file: Some(SealedObject { path: "dv.bin".into(), size: 9, digest: Digest([9; 32]) }),
         }),
         inline_blocks: Some(Bytes::from(vec![5; 32])),
-        row_groups: vec![group(0, Some(Bytes::from(vec![3; 4096]))), group(1, None)],
+        row_groups: RowGroups::known(vec![group(0, Some(Bytes::from(vec![3; 4096]))), group(1, None)]),
     }
 }
 
@@ -71,7 +73,7 @@ fn what_is_written_reads_back() {
     let (a, b) = (file("a.parquet", None), file("b.parquet", Some("dv")));
     let commit = SealedCommit { digest: Digest([1; 32]), size: 7, operation: Some("WRITE".into()) };
     let old = key("old.parquet", None);
-    let mut state = State::default();
+    let mut state = State::new(true);
     let change = SealedObject { path: "_change_data/c.parquet".into(), size: 9, digest: Digest([2; 32]) };
     let delta = Delta {
         added: vec![&a, &b],
@@ -86,7 +88,7 @@ fn what_is_written_reads_back() {
     let statement = sample(1);
     let summary = statement.summary(Digest([0; 32]), Default::default());
     let table = state.finish(statement, summary).unwrap();
-    assert_eq!(table.files.into_values().collect::<Vec<_>>(), [b]);
+    assert_eq!(table.files.into_values().collect::<Vec<_>>(), [Arc::new(b)]);
     assert_eq!(table.commits, [(0, commit)].into());
     assert_eq!(table.removed, [(gone, None), (old, Some(3))].into());
     assert_eq!(table.changes, [(change.path.clone(), change)].into());
@@ -102,10 +104,10 @@ fn evidence_of_another_kind_or_key_is_refused() {
     let (_, files) = pieces.pop().unwrap();
     let root = Path::from("t");
     let reference = |kind| EvidenceRef { kind, digest: Digest([0; 32]), size: 0, number: 1 };
-    let mut state = State::default();
+    let mut state = State::new(true);
     assert!(state.apply(&reference(EvidenceKind::Commits), files.clone().into(), &root).is_err());
     assert!(state.apply(&reference(EvidenceKind::RowGroups), groups.clone().into(), &root).is_err(), "no such file");
-    let mut state = State::default();
+    let mut state = State::new(true);
     state.apply(&reference(EvidenceKind::Files), files.into(), &root).unwrap();
     state.apply(&reference(EvidenceKind::RowGroups), groups.clone().into(), &root).unwrap();
     assert!(state.apply(&reference(EvidenceKind::RowGroups), groups.into(), &root).is_err(), "twice");
@@ -122,7 +124,7 @@ fn files_evidence_without_versions_is_still_read() {
     assert_eq!(without.len() + 1, batch.num_columns());
     let bytes = write::encode(EvidenceKind::Files, &batch.project(&without).unwrap(), &[1; 32]).unwrap();
     let reference = EvidenceRef { kind: EvidenceKind::Files, digest: Digest::of(&bytes), size: 0, number: 1 };
-    let mut state = State::default();
+    let mut state = State::new(true);
     state.apply(&reference, bytes.into(), &Path::from("t")).unwrap();
     assert!(state.files.values().all(|file| file.version.is_none() && file.digest == Digest([5; 32])));
 }

@@ -87,7 +87,7 @@ impl FileColumns {
         self.raw_path.append_value(&live.raw_path);
         self.size.append_value(live.size);
         self.partition_values.append_value(canonical::text(&json!(live.partition_values)));
-        self.stats.append_option(live.stats.as_ref().map(canonical::text));
+        self.stats.append_option(live.stats.as_deref().map(canonical::text));
         self.deletion_vector.append_option(live.deletion_vector.as_ref().map(canonical::text));
         self.other.append_value(canonical::text(&json!(live.other)));
         self.time_ms.append_value(live.modification_time_ms);
@@ -171,7 +171,7 @@ pub(super) fn row_groups(added: &[&SealedFile]) -> Result<RecordBatch> {
     let (mut digest, mut sum) = (BinaryBuilder::new(), BinaryBuilder::new());
     let mut groups: Vec<&SealedRowGroup> = Vec::new();
     for file in added {
-        for group in &file.row_groups {
+        for group in file.row_groups.get()? {
             path.append_value(&file.live.key.path);
             vector.append_option(file.live.key.deletion_vector.as_deref());
             ordinal.append_value(group.ordinal);

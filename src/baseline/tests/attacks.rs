@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 async fn a_changed_byte_in_a_page_is_placed() {
     let world = World::sealed().await;
     let sealed = world.repository().newest_baseline(&world.trust()).await.unwrap().unwrap();
-    let group = &sealed.file_at("f2.parquet").unwrap().row_groups[1];
+    let group = &sealed.file_at("f2.parquet").unwrap().row_groups.get().unwrap()[1];
     let column = group.columns.iter().find(|c| c.name == "price").unwrap();
     let path = world.file("f2.parquet");
     let mut bytes = world.get(&path).await;

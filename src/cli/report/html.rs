@@ -124,7 +124,8 @@ fn worst_by_file(findings: &[Finding]) -> BTreeMap<&str, Worst> {
 fn map(content: &Content<'_>) -> String {
     let worst = worst_by_file(&content.report.findings);
     let Some(sealed) = &content.sealed else { return String::new() };
-    let mut files: Vec<(&str, Option<&SealedFile>)> = sealed.files.values().map(|file| (file.live.key.path.as_str(), Some(file))).collect();
+    let mut files: Vec<(&str, Option<&SealedFile>)> =
+        sealed.files.values().map(|file| (file.live.key.path.as_str(), Some(&**file))).collect();
     let unknown = worst.keys().filter(|path| sealed.file_at(path).is_none());
     files.extend(unknown.map(|path| (*path, None)));
     files.sort_by_key(|(path, _)| (!worst.contains_key(path), *path));
@@ -143,13 +144,14 @@ fn map(content: &Content<'_>) -> String {
 fn map_file(path: &str, file: Option<&SealedFile>, worst: Option<&Worst>) -> String {
     let of_file = worst.and_then(|worst| worst.get(&None));
     let has_groups = worst.is_some_and(|worst| worst.keys().any(Option::is_some));
-    let groups = file.map_or(1, |file| file.row_groups.len().max(1));
+    let groups = file.and_then(|file| file.row_groups.as_read()).map_or(1, |groups| groups.len().max(1));
     let square = |group: usize| {
         let known = worst.and_then(|worst| worst.get(&u32::try_from(group).ok()));
         // A finding about the whole file colours all of it, unless it is placed more exactly.
         let verdict = known.or(of_file.filter(|_| !has_groups)).copied().unwrap_or(Verdict::Intact);
-        let rows =
-            file.and_then(|file| file.row_groups.get(group)).map_or_else(String::new, |g| format!(", {} rows", output::count(g.rows)));
+        let rows = file
+            .and_then(|file| file.row_groups.as_read()?.get(group))
+            .map_or_else(String::new, |g| format!(", {} rows", output::count(g.rows)));
         format!("<i class=\"g {}\" title=\"row group {group}: {}{rows}\"></i>", class(verdict), verdict.name())
     };
     let squares: String = (0..groups.min(MAP_GROUPS)).map(square).collect();

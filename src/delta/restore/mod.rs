@@ -14,6 +14,7 @@ mod commit;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
@@ -250,7 +251,7 @@ impl Planner<'_> {
         let bytes = wanted.files.values().filter_map(|file| file.sealed.map(|sealed| sealed.live.size)).sum();
         progress.begin("reading sealed files", wanted.files.len() as u64, bytes);
         for (key, file) in &wanted.files {
-            self.compare_file(key, file, live.get(key).filter(|_| !doubled.contains(key)), plan).await?;
+            self.compare_file(key, file, live.get(key).map(AsRef::as_ref).filter(|_| !doubled.contains(key)), plan).await?;
             progress.bytes(file.live.size);
             progress.file(&key.path);
         }
@@ -259,9 +260,10 @@ impl Planner<'_> {
             return Ok(());
         }
         let replaced: BTreeSet<&String> = plan.replaced.iter().map(|replacement| &replacement.file).collect();
-        let gone =
-            |(key, _): &(&FileKey, &LiveFile)| !wanted.files.contains_key(*key) || replaced.contains(&key.path) || doubled.contains(*key);
-        plan.removed = live.iter().filter(gone).map(|(_, file)| file.clone()).collect();
+        let gone = |(key, _): &(&FileKey, &Arc<LiveFile>)| {
+            !wanted.files.contains_key(*key) || replaced.contains(&key.path) || doubled.contains(*key)
+        };
+        plan.removed = live.iter().filter(gone).map(|(_, file)| LiveFile::clone(file)).collect();
         if !doubled.is_empty() {
             let spelled = commit::spellings(self.log, &doubled).await?;
             let known: BTreeSet<String> = plan.removed.iter().map(|file| file.raw_path.clone()).collect();

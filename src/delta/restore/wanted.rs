@@ -33,7 +33,7 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn wanted<'a>(planner: &Planner<'a>, state: &TableSnapshot, found: Option<&TableSnapshot>) -> Result<Wanted<'a>> {
     let files = planner.sealed.files.iter().map(|(key, file)| {
         // The log's own words, which the state has from evidence.
-        (key.clone(), WantedFile { live: file.live.clone(), sealed: Some(file) })
+        (key.clone(), WantedFile { live: LiveFile::clone(&file.live), sealed: Some(file) })
     });
     let mut wanted = Wanted {
         files: files.collect(),
@@ -110,7 +110,7 @@ impl Wanted<'_> {
             if self.files.get(key).is_some_and(|file| file.sealed.is_some()) {
                 continue;
             }
-            self.files.insert(key.clone(), WantedFile { live: live.clone(), sealed: None });
+            self.files.insert(key.clone(), WantedFile { live: LiveFile::clone(live), sealed: None });
         }
         if now.metadata != before.metadata {
             self.metadata = now.metadata.clone();

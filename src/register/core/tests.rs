@@ -224,7 +224,9 @@ mod replaced {
         }
         // A mutant: the new one is told when one promise fewer is there.
         let caught = all_rules().filter(|rules| {
-            subsets(rules.regions - 1).filter(|promised| bits(*promised) + 1 == rules.classic).any(|promised| can_be_decided_late(rules, promised))
+            subsets(rules.regions - 1)
+                .filter(|promised| bits(*promised) + 1 == rules.classic)
+                .any(|promised| can_be_decided_late(rules, promised))
         });
         assert!(caught.count() >= 5);
     }

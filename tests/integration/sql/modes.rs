@@ -1,5 +1,6 @@
 //! What a session does about a difference: fail, heal, leave out, warn, or not look.
 
+use lakeseal::baseline::EvidenceKind;
 use lakeseal::clock::SharedClock;
 use lakeseal::lake::testing::{lake_over, memory_lake};
 use lakeseal::sql::VerifyMode;
@@ -438,4 +439,54 @@ async fn the_log_that_is_shown_instead_serves_partitions_and_stays_within_the_ta
     session.run("SET lakeseal.read = 'sealed'").await.unwrap();
     let error = one(&session, query).await.unwrap_err();
     assert!(error.to_string().contains("nowhere to be found"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_of_row_groups_places_a_difference_and_nothing_else_needs_it() {
+    let fixture = Fixture::sealed().await;
+    let trust = Trust::new([fixture.key.public()], TrustLevel::Given).unwrap();
+    let repository = lakeseal::baseline::Repository::new(fixture.lake.store.clone(), fixture.location.root().clone());
+    let statement = repository.newest_statement(&trust).await.unwrap().unwrap().statement;
+    let pieces: Vec<Path> = statement
+        .evidence
+        .iter()
+        .filter(|piece| piece.kind == EvidenceKind::RowGroups)
+        .map(|piece| repository.evidence_path(piece.digest))
+        .collect();
+    assert!(!pieces.is_empty());
+    let evidence: Vec<Bytes> = futures::future::join_all(pieces.iter().map(|piece| fixture.get(piece))).await;
+    for (gone, damaged) in [(true, false), (false, true)] {
+        for (piece, good) in pieces.iter().zip(&evidence) {
+            match gone {
+                true => fixture.lake.store.delete(piece).await.unwrap(),
+                false => {
+                    let mut bad = good.to_vec();
+                    bad[good.len() / 2] ^= 1;
+                    fixture.lake.store.put(piece, bad.into()).await.unwrap();
+                }
+            }
+        }
+        // What is as it was sealed is read as ever.
+        let session = fixture.in_mode(VerifyMode::Enforce).await;
+        assert_eq!(one(&session, SUM).await.unwrap(), truth(), "damaged: {damaged}");
+        // What is not is refused all the same, and placed in its file.
+        let path = fixture.data_file_over(60_000).await;
+        let good = fixture.get(&path).await;
+        fixture.flip().await;
+        let error = one(&fixture.in_mode(VerifyMode::Enforce).await, SUM).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Mismatch && error.to_string().contains(path.filename().unwrap()), "{error}");
+        assert!(!error.to_string().contains("row group"), "{error}");
+        // Leaving out takes it.
+        assert!(fixture.in_mode(VerifyMode::Quarantine).await.run(COUNT).await.is_err());
+        // An audit looks at all of it, whatever it needs.
+        fixture.lake.store.put(&path, good.into()).await.unwrap();
+        let verdicts = shown(&fixture.in_mode(VerifyMode::Enforce).await.run("SELECT verdict FROM audit('flights')").await.unwrap());
+        assert!(verdicts.contains("undetermined"), "{verdicts}");
+        for (piece, good) in pieces.iter().zip(&evidence) {
+            fixture.lake.store.put(piece, good.clone().into()).await.unwrap();
+        }
+    }
+    fixture.flip().await;
+    let error = one(&fixture.in_mode(VerifyMode::Enforce).await, SUM).await.unwrap_err();
+    assert!(error.to_string().contains("row group: 2") && error.to_string().contains("column: delay"), "{error}");
 }
