@@ -47,7 +47,10 @@ impl Paged {
             async move {
                 let start = start?;
                 let index = index.read();
-                let below = index.range((Bound::Excluded(start), Bound::Unbounded)).map(|(_, meta)| meta);
+                // Behind all that is below the prefix nothing need be looked at: '0' follows '/'.
+                let end = Path::parse(format!("{prefix}0")).unwrap();
+                let end = if prefix.as_ref().is_empty() || end <= start { Bound::Unbounded } else { Bound::Excluded(end) };
+                let below = index.range((Bound::Excluded(start), end)).map(|(_, meta)| meta);
                 let page: Vec<ObjectMeta> = below
                     .skip_while(|m| !m.location.prefix_matches(&prefix))
                     .take_while(|m| m.location.prefix_matches(&prefix))
