@@ -132,7 +132,11 @@ impl Auditor {
         };
         report.baseline = Some(newest.summary.clone());
         self.check_chain(&newest, logged, report).await;
-        let sealed = match self.repository.whole_table(newest).await {
+        let sealed = match self.options.quick {
+            true => self.repository.checked_table(newest).await,
+            false => self.repository.whole_table(newest).await,
+        };
+        let sealed = match sealed {
             Ok(sealed) => sealed,
             Err(e) => {
                 report.findings.push(Finding::new(Verdict::Undetermined, format!("the baseline's evidence cannot be used: {e}")));

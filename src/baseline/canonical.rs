@@ -81,9 +81,9 @@ pub(super) fn normal(value: &Value) -> Value {
 pub(super) fn is_normal_of(normal: &Value, value: &Value) -> bool {
     match (normal, value) {
         (Value::Object(normal), Value::Object(members)) => {
-            let mut kept = members.iter().filter(|(_, member)| !is_left_out(member));
-            let same = kept.by_ref().all(|(name, member)| normal.get(name).is_some_and(|normal| is_normal_of(normal, member)));
-            same && members.values().filter(|member| !is_left_out(member)).count() == normal.len()
+            let kept = || members.iter().filter(|(_, member)| !is_left_out(member));
+            kept().count() == normal.len()
+                && kept().all(|(name, member)| normal.get(name).is_some_and(|normal| is_normal_of(normal, member)))
         }
         (Value::Array(normal), Value::Array(items)) => {
             normal.len() == items.len() && normal.iter().zip(items).all(|(normal, item)| is_normal_of(normal, item))

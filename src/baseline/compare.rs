@@ -3,6 +3,7 @@
 //! With `compare_data` and `compare_rows`, the only place where verdicts are made.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -55,14 +56,14 @@ pub(super) fn normal_live(kind: TableKind, live: &LiveFile) -> LiveFile {
 
 /// Whether `found` in that form is `sealed`, which nearly every file is. In the very log that was sealed, statistics are what they were.
 pub(super) fn is_as_sealed(kind: TableKind, sealed: &LiveFile, found: &LiveFile, same_log: bool) -> bool {
-    let others = found.other.iter().filter(|(_, value)| !canonical::is_left_out(value));
+    let others = || found.other.iter().filter(|(_, value)| !canonical::is_left_out(value));
     sealed.size == found.size
         && (kind != TableKind::Delta || sealed.modification_time_ms == found.modification_time_ms)
         && partition_values(sealed).eq(partition_values(found))
         && canonical::is_normal_option(sealed.deletion_vector.as_ref(), found.deletion_vector.as_ref())
         && (same_log || canonical::is_normal_option(sealed.stats.as_deref(), found.stats.as_deref()))
-        && others.clone().count() == sealed.other.len()
-        && others.clone().all(|(name, value)| sealed.other.get(name).is_some_and(|sealed| canonical::is_normal_of(sealed, value)))
+        && others().count() == sealed.other.len()
+        && others().all(|(name, value)| sealed.other.get(name).is_some_and(|sealed| canonical::is_normal_of(sealed, value)))
 }
 
 /// Partition values in that form.
@@ -251,7 +252,8 @@ fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding>
     let mut found = Vec::new();
     for (key, file) in &sealed.files {
         match snapshot.files.get(key) {
-            Some(live) if is_as_sealed(snapshot.kind, &file.live, live, same_log) => {}
+            Some(live) if Arc::ptr_eq(live, &file.live) => {}
+            Some(live) if same_log && is_as_sealed(snapshot.kind, &file.live, live, true) => {}
             Some(live) => found.extend(compare_live(snapshot.kind, &snapshot.schema, &file.live, live)),
             None if later && (forgotten || snapshot.tombstones.contains_key(key)) => {}
             None => found.push(gone(snapshot, key)),

@@ -83,7 +83,10 @@ fn proof(bytes: &[u8]) -> Option<Vec<u8>> {
 /// Evidence is named by digest: this is what stands behind that check.
 fn evidence(bytes: &[u8], kind: EvidenceKind) -> Option<Vec<u8>> {
     let reference = EvidenceRef { kind, digest: Digest::of(bytes), size: u64::try_from(bytes.len()).ok()?, number: 1 };
-    evidence::State::new(true).apply(&reference, Bytes::copy_from_slice(bytes), &Path::from("t")).ok().map(|()| bytes.to_vec())
+    evidence::State::new(evidence::Detail::Whole)
+        .apply(&reference, Bytes::copy_from_slice(bytes), &Path::from("t"))
+        .ok()
+        .map(|()| bytes.to_vec())
 }
 
 fn attested(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -71,6 +71,7 @@ pub use pins::{PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 pub use prepared::Prepared;
 pub use progress::Progress;
 pub use proven::ProvenState;
+pub(crate) use proven::snapshot_of;
 pub use purge::{Erased, PURGE_PREDICATE_TYPE, PURGE_SIGNATURES, Purge, PurgeRecord, PurgedFile, excuse_purged};
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
-use super::evidence::{self, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles, RowGroupsByFile};
+use super::evidence::{self, Detail, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles, RowGroupsByFile};
 use super::memory::{CheckedChain, FollowedChain};
 use super::sealed::{RowGroups, SealedFile, SealedTable};
 use super::standing::{Judge, Standing};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
 use super::{sign, state};
-use crate::digest::{BlockList, Digest};
+use crate::digest::{BlockList, Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, Signer};
 use crate::table::read_object;
@@ -27,6 +28,8 @@ const EVIDENCE_LIMIT_BYTES: u64 = 1 << 32;
 /// A statement names at most this many pieces of evidence; a full one is written long before.
 const EVIDENCE_COUNT_LIMIT: usize = 1024;
 const CONCURRENCY: usize = 8;
+/// Pieces about row groups are the large ones.
+const ROW_GROUP_PIECES_AT_A_TIME: usize = 2;
 /// Digits of numbers and versions in names.
 pub(super) const NUMBER_DIGITS: usize = 20;
 
@@ -210,8 +213,26 @@ impl Repository {
     ///
     /// Cost: one GET per piece of evidence, at most 64 for statements of this version; memory for the state.
     pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        let table = self.table_of(baseline, true).await?;
+        let table = self.table_of(baseline, Detail::Whole).await?;
         state::check(&table)?;
+        Ok(table)
+    }
+
+    /// As [`Self::whole_table`], without keeping row groups, of which the roots of the state were made: for comparisons that read no data.
+    ///
+    /// Cost: that of [`Self::whole_table`]; memory for the files, and for two pieces of evidence.
+    pub(super) async fn checked_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
+        self.check_extras(&baseline.statement).await?;
+        let statement = baseline.statement.clone();
+        let mut found = self.state_of(&baseline, Detail::Roots).await?;
+        let mut sum = Some(MultisetHash::new());
+        let mut loaded = self.pieces(&statement, |kind| kind == EvidenceKind::RowGroups, ROW_GROUP_PIECES_AT_A_TIME);
+        while let Some((reference, bytes)) = loaded.try_next().await? {
+            found.apply_roots(&reference, bytes, &mut sum).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
+        }
+        drop(loaded);
+        let table = found.finish(statement, baseline.summary)?;
+        state::check_summed(&table, sum)?;
         Ok(table)
     }
 
@@ -219,17 +240,12 @@ impl Repository {
     /// each piece of evidence has the digest that was signed. Whoever signed evidence that does not come to the roots beside it is found by
     /// every audit, seal, countersignature and proof.
     pub(crate) async fn readable_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        self.table_of(baseline, false).await
+        self.table_of(baseline, Detail::Nothing).await
     }
 
     /// The row groups that evidence tells of, by file. Cost: one GET per piece of their evidence; memory for all of them.
     pub(crate) async fn row_groups(&self, statement: &Statement) -> Result<RowGroupsByFile> {
-        let pieces: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| piece.kind == EvidenceKind::RowGroups).copied().collect();
-        let reads = stream::iter(pieces).map(|reference| async move {
-            let bytes = self.evidence_bytes(&reference).await?;
-            Ok::<_, Error>((reference, bytes))
-        });
-        let mut loaded = reads.buffered(CONCURRENCY);
+        let mut loaded = self.pieces(statement, |kind| kind == EvidenceKind::RowGroups, ROW_GROUP_PIECES_AT_A_TIME);
         let mut all = RowGroupsByFile::new();
         while let Some((reference, bytes)) = loaded.try_next().await? {
             evidence::add_row_groups(&mut all, bytes).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
@@ -250,24 +266,36 @@ impl Repository {
         Ok(table)
     }
 
-    async fn table_of(&self, baseline: TrustedBaseline, with_row_groups: bool) -> Result<SealedTable> {
+    async fn table_of(&self, baseline: TrustedBaseline, detail: Detail) -> Result<SealedTable> {
+        let found = self.state_of(&baseline, detail).await?;
+        found.finish(baseline.statement, baseline.summary)
+    }
+
+    async fn state_of(&self, baseline: &TrustedBaseline, detail: Detail) -> Result<evidence::State> {
         let TrustedBaseline { statement, summary } = baseline;
         if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {
             return Err(Error::new(ErrorKind::Corrupt, "a baseline names too much evidence").with("baseline", summary.number));
         }
-        let wanted = |kind: EvidenceKind| kind.is_state() && (with_row_groups || kind != EvidenceKind::RowGroups);
-        let state: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| wanted(piece.kind)).copied().collect();
-        let reads = stream::iter(state).map(|reference| async move {
-            let bytes = self.evidence_bytes(&reference).await?;
-            Ok::<_, Error>((reference, bytes))
-        });
-        let mut loaded = reads.buffered(CONCURRENCY);
-        let mut found = evidence::State::new(with_row_groups);
+        let wanted = |kind: EvidenceKind| kind.is_state() && (detail == Detail::Whole || kind != EvidenceKind::RowGroups);
+        let mut loaded = self.pieces(statement, wanted, CONCURRENCY);
+        let mut found = evidence::State::new(detail);
         while let Some((reference, bytes)) = loaded.try_next().await? {
             found.apply(&reference, bytes, &self.root).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
         }
         drop(loaded);
-        found.finish(statement, summary)
+        Ok(found)
+    }
+
+    /// The pieces of evidence of some kinds, in the order in which the statement names them, so many asked for at a time.
+    fn pieces<'a>(
+        &'a self,
+        statement: &Statement,
+        wanted: impl Fn(EvidenceKind) -> bool,
+        at_a_time: usize,
+    ) -> BoxStream<'a, Result<(EvidenceRef, Bytes)>> {
+        let pieces: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| wanted(piece.kind)).copied().collect();
+        let reads = stream::iter(pieces).map(move |reference| async move { Ok((reference, self.evidence_bytes(&reference).await?)) });
+        reads.buffered(at_a_time).boxed()
     }
 
     /// The profiles of the columns of every sealed row group, as far as they were made.
@@ -299,10 +327,16 @@ impl Repository {
 
     /// As [`Self::sealed_table`], and every other piece of evidence is read as well, so that none of them is missed when it is needed.
     pub(super) async fn whole_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        for reference in baseline.statement.evidence.iter().filter(|piece| !piece.kind.is_state()) {
+        self.check_extras(&baseline.statement).await?;
+        self.sealed_table(baseline).await
+    }
+
+    /// Reads the evidence that is no part of the state.
+    async fn check_extras(&self, statement: &Statement) -> Result<()> {
+        for reference in statement.evidence.iter().filter(|piece| !piece.kind.is_state()) {
             self.evidence_bytes(reference).await?;
         }
-        self.sealed_table(baseline).await
+        Ok(())
     }
 
     async fn evidence_bytes(&self, reference: &EvidenceRef) -> Result<Bytes> {

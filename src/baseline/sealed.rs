@@ -78,16 +78,30 @@ pub struct SealedFile {
 /// The row groups of a sealed file, where their evidence was read: nine tenths of all evidence, of which a query that finds everything as it
 /// was sealed needs nothing.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowGroups(Option<Vec<SealedRowGroup>>);
+pub struct RowGroups(Kept);
+
+/// What was kept of the row groups that evidence tells of.
+#[derive(Debug, Clone, PartialEq)]
+enum Kept {
+    Nothing,
+    /// Their digests, as the evidence of that baseline has them.
+    Digests(u64, Vec<Digest>),
+    Whole(Vec<SealedRowGroup>),
+}
 
 impl RowGroups {
     /// Row groups that are known, in order.
     pub const fn known(groups: Vec<SealedRowGroup>) -> Self {
-        Self(Some(groups))
+        Self(Kept::Whole(groups))
     }
 
     pub(super) const fn unread() -> Self {
-        Self(None)
+        Self(Kept::Nothing)
+    }
+
+    /// None yet, and of those that the evidence of baseline `number` tells of only the digests are kept.
+    pub(super) const fn digests_by(number: u64) -> Self {
+        Self(Kept::Digests(number, Vec::new()))
     }
 
     /// The row groups.
@@ -96,16 +110,41 @@ impl RowGroups {
     /// [`ErrorKind::Internal`] where their evidence was not read, which happens to no table that this crate hands out.
     pub fn get(&self) -> Result<&[SealedRowGroup]> {
         let unread = || Error::new(ErrorKind::Internal, "the evidence of row groups was not read");
-        self.0.as_deref().ok_or_else(unread)
+        self.as_read().ok_or_else(unread)
     }
 
     /// The row groups, where they were read.
     pub fn as_read(&self) -> Option<&[SealedRowGroup]> {
-        self.0.as_deref()
+        match &self.0 {
+            Kept::Whole(groups) => Some(groups),
+            Kept::Nothing | Kept::Digests(..) => None,
+        }
+    }
+
+    /// The digests of the row groups.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`].
+    pub(super) fn digests(&self) -> Result<Vec<Digest>> {
+        match &self.0 {
+            Kept::Digests(_, digests) => Ok(digests.clone()),
+            Kept::Nothing | Kept::Whole(_) => Ok(self.get()?.iter().map(|group| group.digest).collect()),
+        }
+    }
+
+    /// The digests that are being collected out of the evidence of baseline `number`, where they are.
+    pub(super) const fn collected_from(&mut self, number: u64) -> Option<&mut Vec<Digest>> {
+        match &mut self.0 {
+            Kept::Digests(by, digests) if *by == number => Some(digests),
+            _ => None,
+        }
     }
 
     pub(super) fn push(&mut self, group: SealedRowGroup) {
-        self.0.get_or_insert_default().push(group);
+        match &mut self.0 {
+            Kept::Whole(groups) => groups.push(group),
+            Kept::Nothing | Kept::Digests(..) => *self = Self::known(vec![group]),
+        }
     }
 }
 

@@ -42,9 +42,9 @@ fn leaf(key: &FileKey, value: &Value) -> Vec<u8> {
 }
 
 /// What a leaf of the live files says.
-fn file_value(file: &SealedFile) -> Value {
+fn file_value(file: &SealedFile) -> Result<Value> {
     let live = &file.live;
-    json!({
+    Ok(json!({
             "deleted": file.deleted.as_ref().map(|d| json!({
                 "digest": d.digest.to_string(),
                 "file": d.file.as_ref().map(|f| json!({"digest": f.digest.to_string(), "path": f.path, "size": f.size})),
@@ -59,23 +59,24 @@ fn file_value(file: &SealedFile) -> Value {
             "partition_values": live.partition_values,
             "path": live.key.path,
             "raw_path": live.raw_path,
-            "row_groups": file.row_groups.as_read().unwrap_or_default().iter().map(|group| group.digest.to_string()).collect::<Vec<_>>(),
+            "row_groups": file.row_groups.digests()?.iter().map(Digest::to_string).collect::<Vec<_>>(),
             "rows": file.rows,
             "sha256": hex::encode(file.sha256),
             "size": live.size,
             "stats": live.stats,
-    })
+    }))
 }
 
-fn file_leaf(file: &SealedFile) -> Vec<u8> {
-    leaf(&file.live.key, &file_value(file))
+fn file_leaf(file: &SealedFile) -> Result<Vec<u8>> {
+    Ok(leaf(&file.live.key, &file_value(file)?))
 }
 
 /// What the live files' root says of one of them, and the path to the root; `None` when no live file has this key.
 pub(super) fn prove_file(table: &SealedTable, key: &FileKey) -> Result<Option<(Value, InclusionProof)>> {
     let Some(index) = table.files.keys().position(|other| other == key) else { return Ok(None) };
-    let tree = MerkleTree::new(&leaves(&table.files))?;
-    Ok(table.files.get(key).map(|file| file_value(file)).zip(tree.prove(index)))
+    let tree = MerkleTree::new(&leaves(&table.files)?)?;
+    let value = table.files.get(key).map(|file| file_value(file)).transpose()?;
+    Ok(value.zip(tree.prove(index)))
 }
 
 /// Whether `value` is what the live files' root says of a file.
@@ -90,23 +91,23 @@ fn tombstone_leaf(key: &FileKey) -> Vec<u8> {
 }
 
 fn files_root(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Result<Digest> {
-    merkle(&leaves(files))
+    merkle(&leaves(files)?)
 }
 
 /// The leaves of all files, in order, made by all processors where there are many.
-fn leaves(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Vec<Vec<u8>> {
+fn leaves(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Result<Vec<Vec<u8>>> {
     let all: Vec<&SealedFile> = files.values().map(Arc::as_ref).collect();
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(all.len().div_ceil(FILES_A_THREAD)).max(1);
-    let of = |files: &[&SealedFile]| files.iter().map(|file| file_leaf(file)).collect::<Vec<_>>();
+    let of = |files: &[&SealedFile]| files.iter().map(|file| file_leaf(file)).collect::<Result<Vec<_>>>();
     let mut parts = all.chunks(all.len().div_ceil(threads).max(1));
-    let Some(own) = parts.next() else { return Vec::new() };
+    let Some(own) = parts.next() else { return Ok(Vec::new()) };
     std::thread::scope(|scope| {
         let others: Vec<_> = parts.map(|part| (part, scope.spawn(|| of(part)))).collect();
-        let mut leaves = of(own);
+        let mut leaves = of(own)?;
         for (part, other) in others {
-            leaves.extend(other.join().unwrap_or_else(|_| of(part)));
+            leaves.extend(other.join().unwrap_or_else(|_| of(part))?);
         }
-        leaves
+        Ok(leaves)
     })
 }
 
@@ -131,15 +132,26 @@ fn totals(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Totals {
     })
 }
 
-/// The encoding is that of all live files; where they differ there is no sum.
-fn rows_sum(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Option<(u16, Digest)> {
+/// The encoding of all live files; where they differ there is no sum.
+fn rows_encoding(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Option<u16> {
     let encoding = files.values().next()?.rows_encoding?;
+    files.values().all(|file| file.rows_encoding == Some(encoding)).then_some(encoding)
+}
+
+fn rows_sum(files: &BTreeMap<FileKey, Arc<SealedFile>>) -> Option<(u16, Digest)> {
+    let encoding = rows_encoding(files)?;
     let mut total = MultisetHash::new();
     for file in files.values() {
-        if file.rows_encoding != Some(encoding) {
-            return None;
-        }
         total.add(&live_sum(file)?);
+    }
+    Some((encoding, total.digest()))
+}
+
+/// As [`rows_sum`], where the sums of all row groups were added up before.
+fn rows_sum_of(files: &BTreeMap<FileKey, Arc<SealedFile>>, groups: Option<MultisetHash>) -> Option<(u16, Digest)> {
+    let (encoding, mut total) = (rows_encoding(files)?, groups?);
+    for deleted in files.values().filter_map(|file| file.deleted.as_ref()) {
+        total.subtract(&MultisetHash::from_bytes(deleted.sum.as_ref()?).ok()?);
     }
     Some((encoding, total.digest()))
 }
@@ -199,6 +211,15 @@ pub(super) fn root(
 /// # Errors
 /// [`ErrorKind::Corrupt`] naming the first root that differs.
 pub(super) fn check(table: &SealedTable) -> Result<()> {
+    hold(table, rows_sum(&table.files))
+}
+
+/// As [`check`], for a table of whose row groups only the digests were kept: `groups` is the sum of all of them, absent where one has none.
+pub(super) fn check_summed(table: &SealedTable, groups: Option<MultisetHash>) -> Result<()> {
+    hold(table, rows_sum_of(&table.files, groups))
+}
+
+fn hold(table: &SealedTable, rows: Option<(u16, Digest)>) -> Result<()> {
     let stated = &table.statement.state;
     let wrong = if stated.files != files_root(&table.files)? {
         Some("live files")
@@ -208,7 +229,7 @@ pub(super) fn check(table: &SealedTable) -> Result<()> {
         Some("commits")
     } else if stated.totals != totals(&table.files) {
         Some("totals")
-    } else if stated.rows_sum != rows_sum(&table.files) {
+    } else if stated.rows_sum != rows {
         Some("rows")
     } else {
         None

@@ -1,6 +1,5 @@
 //! DELETE and UPDATE: rows are read as verification delivers them, and files that lose or change some are written anew, in one commit.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::logical_expr::Expr;
+use deltalake::kernel::transaction::CommitProperties;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
@@ -38,22 +38,28 @@ pub(crate) enum Rewrite {
 /// Rewrites the rows of the table at `location` that `predicate` selects, all without one, in one commit; returns how many, if that is known.
 ///
 /// Rows are those that `verified` delivers of `version`: what was poisoned is refused, and not copied into new files. Commits that others
-/// made since are a conflict when they touched the same files.
+/// made since are a conflict when they touched the same files. Where it shows a log of our own, no checkpoint is made of that.
 pub(crate) async fn rewrite(
     location: &Location,
     verified: &VerifiedStore,
+    own_log: bool,
     version: u64,
     predicate: Option<Expr>,
     what: Rewrite,
 ) -> Result<Option<u64>> {
-    let location = &RewriteStore::of(location, verified, version).await?;
+    let location = &RewriteStore::of(location, verified, version)?;
     let table = open(location, Some(version)).await?;
     let state = Arc::new(session([location])?.state());
     let failed = |e| verified.recorder().first_error().unwrap_or_else(|| delta_error(location, e));
+    let properties = match own_log {
+        true => CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false)),
+        false => CommitProperties::default(),
+    };
     let count = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
     match what {
         Rewrite::Delete => {
-            let mut delete = table.delete().with_session_state(state).with_writer_properties(writer_properties()?);
+            let mut delete =
+                table.delete().with_session_state(state).with_writer_properties(writer_properties()?).with_commit_properties(properties);
             if let Some(predicate) = predicate {
                 delete = delete.with_predicate(predicate);
             }
@@ -61,7 +67,8 @@ pub(crate) async fn rewrite(
             Ok(metrics.num_deleted_rows.map(count))
         }
         Rewrite::Update(assignments) => {
-            let mut update = table.update().with_session_state(state).with_writer_properties(writer_properties()?);
+            let mut update =
+                table.update().with_session_state(state).with_writer_properties(writer_properties()?).with_commit_properties(properties);
             if let Some(predicate) = predicate {
                 update = update.with_predicate(predicate);
             }
@@ -81,16 +88,13 @@ struct RewriteStore {
     verified: VerifiedStore,
     log: Path,
     version: u64,
-    /// The objects of the log that were judged.
-    judged: Arc<BTreeSet<Path>>,
 }
 
 impl RewriteStore {
-    async fn of(location: &Location, verified: &VerifiedStore, version: u64) -> Result<Location> {
+    fn of(location: &Location, verified: &VerifiedStore, version: u64) -> Result<Location> {
         let log = location.root().clone().join(LOG_FOLDER);
-        let judged = verified.list(Some(&log)).map_ok(|meta| meta.location).try_collect().await?;
         let (inner, verified) = (location.store().clone(), verified.clone());
-        location.through(Arc::new(Self { inner, verified, log, version, judged: Arc::new(judged) }))
+        location.through(Arc::new(Self { inner, verified, log, version }))
     }
 
     /// Whether the object is one that came after the version that is read: others' commits, and what this one writes into the log.
@@ -100,8 +104,20 @@ impl RewriteStore {
         version.is_some_and(|version| version > self.version) && !is_hint(name.as_ref())
     }
 
+    /// Whether it is listed as the store has it: parts of the log that were judged are listed as they were read.
     fn is_shown(&self, path: &Path) -> bool {
-        path.prefix_match(&self.log).is_none() || self.judged.contains(path) || self.is_later(path)
+        path.prefix_match(&self.log).is_none() || self.is_later(path)
+    }
+
+    /// What was judged of the log, and the store's listing of all else.
+    fn with_judged(
+        &self,
+        judged: BoxStream<'static, StoreResult<ObjectMeta>>,
+        stored: BoxStream<'static, StoreResult<ObjectMeta>>,
+    ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        let (log, this) = (self.log.clone(), self.clone());
+        let judged = judged.try_filter(move |meta| std::future::ready(meta.location.prefix_match(&log).is_some()));
+        judged.chain(stored.try_filter(move |meta| std::future::ready(this.is_shown(&meta.location)))).boxed()
     }
 
     /// Who answers for a path: what verification knows of comes from there alone.
@@ -140,18 +156,19 @@ impl ObjectStore for RewriteStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        let this = self.clone();
-        self.inner.list(prefix).try_filter(move |meta| std::future::ready(this.is_shown(&meta.location))).boxed()
+        self.with_judged(self.verified.list(prefix), self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        let this = self.clone();
-        self.inner.list_with_offset(prefix, offset).try_filter(move |meta| std::future::ready(this.is_shown(&meta.location))).boxed()
+        self.with_judged(self.verified.list_with_offset(prefix, offset), self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
         let mut found = self.inner.list_with_delimiter(prefix).await?;
         found.objects.retain(|meta| self.is_shown(&meta.location));
+        let judged = self.verified.list_with_delimiter(prefix).await?.objects;
+        found.objects.extend(judged.into_iter().filter(|meta| meta.location.prefix_match(&self.log).is_some()));
+        found.objects.sort_by(|one, other| one.location.cmp(&other.location));
         Ok(found)
     }
 

@@ -230,11 +230,11 @@ impl Job {
                 Rewrite::Update(plain.collect::<DataFusionResult<_>>()?)
             }
         };
-        let verified = match self.table.downcast_ref::<VerifiedTable>() {
-            Some(table) => table.stored().await.map_err(external)?,
+        let (verified, own_log) = match self.table.downcast_ref::<VerifiedTable>() {
+            Some(table) => table.for_writers().await.map_err(external)?,
             None => return internal_err!("only verified tables are rewritten"),
         };
-        let rows = rewrite(&self.location, &verified, self.version, predicate, what).await.map_err(external)?;
+        let rows = rewrite(&self.location, &verified, own_log, self.version, predicate, what).await.map_err(external)?;
         // Where whole files go, only their own statistics know how many rows that were.
         Ok(rows.unwrap_or_default())
     }

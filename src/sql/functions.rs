@@ -155,7 +155,7 @@ impl FunctionTable {
                 baseline_columns(&baselines)
             }
             Kind::RowGroups => match repository.newest_baseline(trust).await? {
-                Some(sealed) => row_group_columns(&sealed),
+                Some(sealed) => row_group_columns(&sealed)?,
                 None => {
                     self.tell_unsealed(&location).await?;
                     return Ok(RecordBatch::new_empty(self.schema.clone()));
@@ -247,18 +247,14 @@ fn baseline_columns(baselines: &[TrustedBaseline]) -> Vec<ArrayRef> {
     ]
 }
 
-fn row_group_columns(sealed: &SealedTable) -> Vec<ArrayRef> {
-    let all = || {
-        sealed.files.iter().flat_map(|(key, file)| {
-            file.row_groups
-                .as_read()
-                .unwrap_or_default()
-                .iter()
-                .flat_map(move |group| group.columns.iter().map(move |column| (key, group, column)))
-        })
-    };
+fn row_group_columns(sealed: &SealedTable) -> Result<Vec<ArrayRef>> {
+    let mut groups = Vec::new();
+    for (key, file) in &sealed.files {
+        groups.extend(file.row_groups.get()?.iter().map(|group| (key, group)));
+    }
+    let all = || groups.iter().flat_map(|(key, group)| group.columns.iter().map(move |column| (*key, *group, column)));
     let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    vec![
+    Ok(vec![
         text(all().map(|(key, ..)| Some(&key.path))),
         number(all().map(|(_, group, _)| Some(u64::from(group.ordinal)))),
         number(all().map(|(_, group, _)| Some(group.rows))),
@@ -271,5 +267,5 @@ fn row_group_columns(sealed: &SealedTable) -> Vec<ArrayRef> {
         text(all().map(|(_, _, column)| column.min.as_ref().map(shown))),
         text(all().map(|(_, _, column)| column.max.as_ref().map(shown))),
         number(all().map(|_| Some(sealed.baseline.number))),
-    ]
+    ])
 }

@@ -17,6 +17,13 @@ use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
 const LOOKED_FOR: usize = 4096;
 const CONCURRENCY: usize = 32;
 
+/// What is believed of a state.
+pub(super) struct Believed {
+    pub(super) snapshot: TableSnapshot,
+    /// The commits that are passed over.
+    pub(super) passed_over: Vec<u64>,
+}
+
 /// The snapshot without what must not steer a plan; `None` when there is nothing of that in it. Engines are to be shown what is left, not the log.
 ///
 /// Files that no baseline covers lose their statistics: engines count and prune by the files' own footers instead, which come with the rows
@@ -30,23 +37,19 @@ pub(super) async fn distrust(
     comparison: &LogComparison,
     snapshot: &TableSnapshot,
     notes: &mut Vec<String>,
-) -> Result<Option<TableSnapshot>> {
+) -> Result<Option<Believed>> {
     if snapshot.kind != TableKind::Delta {
         return Ok(None);
     }
     let rewrites = rewrites(location, sealed, comparison, snapshot).await?;
+    // In the very log that was sealed, statistics are what they were.
+    let same_log = baseline::is_sealed_log(snapshot, sealed);
     // What a comparison passes as another spelling of a bound may still be too narrow by a rounding.
     let states_the_same = |key: &FileKey, live: &LiveFile| {
         sealed.files.get(key).is_some_and(|file| baseline::states_the_same(file, live)) && !snapshot.typed.contains_key(key)
     };
-    // In the very log that was sealed, statistics are what they were.
-    let in_doubt = if baseline::is_sealed_log(snapshot, sealed) { None } else { Some(&snapshot.files) };
-    let distrusted: Vec<FileKey> = in_doubt
-        .into_iter()
-        .flatten()
-        .filter(|(key, live)| live.stats.is_some() && !states_the_same(key, live))
-        .map(|(key, _)| key.clone())
-        .collect();
+    let in_doubt = snapshot.files.iter().filter(|(key, live)| !same_log && live.stats.is_some() && !states_the_same(key, live));
+    let distrusted: Vec<FileKey> = in_doubt.map(|(key, _)| key.clone()).collect();
     if rewrites.commits.is_empty() && distrusted.is_empty() {
         return Ok(None);
     }
@@ -72,7 +75,7 @@ pub(super) async fn distrust(
     if is_mapped(&snapshot) {
         state_counts(location, sealed, &mut snapshot).await;
     }
-    Ok(Some(snapshot))
+    Ok(Some(Believed { snapshot, passed_over: rewrites.commits.iter().copied().collect() }))
 }
 
 /// Whether columns are stored under other names than they have. deltalake cannot count the rows of such a file where nothing states them.

@@ -11,15 +11,15 @@ use object_store::ObjectStore;
 
 use super::check;
 use super::early::EarlyLoad;
-use super::later;
+use super::later::{self, Believed};
 use super::settings::{ReadMode, VerifyMode};
 use super::table::TableOptions;
 use crate::baseline::{self, Erased, Finding, LogComparison, Outcome, Place, Repository, SealedFile, SealedTable, Trust, Verdict};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
-use crate::table::{self, TableKind, TableSnapshot, parse_commit_path, written_as_commit};
-use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, View, examine, sealed_state};
+use crate::table::{self, ReadLog, TableKind, TableSnapshot, parse_commit_path, partition_columns_of, written_as_commit};
+use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, OwnLog, View, examine, sealed_state};
 
 /// So many files are read to place a difference that the log shows.
 const PLACED_FILES: usize = 4;
@@ -37,8 +37,8 @@ pub(super) struct Opened {
     /// Sealed files that are left out whole.
     pub(super) lost_files: usize,
     pub(super) notes: Vec<String>,
-    /// The state as the log tells it, where another is shown only because later commits are not believed.
-    pub(super) stored: Option<TableSnapshot>,
+    /// Where another state than the log's is shown only because later commits are not believed: those of them that are passed over.
+    pub(super) unbelieved: Option<Vec<u64>>,
 }
 
 /// Opens the table at `location` as `options` say.
@@ -56,11 +56,11 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         _ => newest(location, trust, options, &mut view, &mut notes).await?,
     };
     let Some(sealed) = sealed else {
-        let snapshot = match early.snapshot().await {
-            Some(snapshot) => snapshot,
-            None => load(location, None, None).await?,
+        let snapshot = match early.log().await.map(ReadLog::snapshot) {
+            Some(Ok(snapshot)) => snapshot,
+            _ => load(location, None, None).await?,
         };
-        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, stored: None });
+        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, unbelieved: None });
     };
     let erased = match trust {
         Some(trust) => location.repository().erased(trust, &sealed).await?,
@@ -87,12 +87,19 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     if resolved {
         tell(location, number, &findings, &view);
     }
-    let (mut edited, mut stored) = (resolved, None);
+    let (mut edited, mut unbelieved) = (resolved, None);
     if let (Some(comparison), false) = (&comparison, resolved)
-        && let Some(believed) = later::distrust(location, &sealed, comparison, &snapshot, &mut notes).await?
+        && let Some(Believed { snapshot: believed, passed_over }) =
+            later::distrust(location, &sealed, comparison, &snapshot, &mut notes).await?
     {
         edited = true;
-        stored = Some(std::mem::replace(&mut snapshot, believed));
+        snapshot = believed;
+        unbelieved = Some(passed_over);
+    }
+    if snapshot.kind == TableKind::Parquet {
+        // A file that nobody sealed must not say how the sealed ones are found.
+        let files = sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
+        snapshot.schema.partition_columns = partition_columns_of(&files);
     }
     let mut lost_files = 0;
     if options.verify == VerifyMode::Quarantine {
@@ -100,10 +107,9 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     }
     edited |= lost_files > 0 || !view.trimmed.is_empty();
     if edited && snapshot.kind == TableKind::Delta {
-        view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
+        view.log = Some(own_log(&snapshot, &sealed, 0)?);
     }
-    let stored = stored.filter(|_| lost_files == 0 && view.trimmed.is_empty());
-    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, stored })
+    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, unbelieved })
 }
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
@@ -119,16 +125,21 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
     let mut findings = Vec::new();
     if let Some(sealed) = &sealed {
         let comparison = compare(location, options, &snapshot, sealed).await?;
-        if let Some(believed) = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await? {
+        if let Some(Believed { snapshot: believed, .. }) = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await? {
             snapshot = believed;
-            view.log = Some(written_as_commit(&snapshot, sealed.baseline.created_ms)?.into());
+            view.log = Some(own_log(&snapshot, sealed, 0)?);
         }
         findings = comparison.findings;
         // What a table was does not change when the term of a baseline of that time is over.
         findings.retain(|finding| options.mode == ReadMode::Sealed || finding.verdict != Verdict::Expired);
         note_unsealed(location, sealed, &findings, &mut notes);
     }
-    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, stored: None })
+    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None })
+}
+
+/// A log that says `snapshot` at `version`.
+pub(super) fn own_log(snapshot: &TableSnapshot, sealed: &SealedTable, version: u64) -> Result<OwnLog> {
+    Ok(OwnLog { commit: written_as_commit(snapshot, sealed.baseline.created_ms)?.into(), version })
 }
 
 /// The options with the writers that the newest trust root lists. Where that root cannot be told, reading the newest baseline says why.
@@ -264,10 +275,11 @@ async fn found(
     early: EarlyLoad,
 ) -> Result<Option<(TableSnapshot, LogComparison)>> {
     let version = if options.mode == ReadMode::Sealed { sealed.baseline.version } else { None };
-    let loaded = match early.snapshot_since(sealed).await {
-        Some(snapshot) => Ok(snapshot),
-        None => load(location, version, Some(sealed)).await,
+    let read = match early.log_since(sealed).await {
+        Some(log) => Ok(log),
+        None => table::read_log(location.store().as_ref(), location.root(), version).await,
     };
+    let loaded = read.and_then(|log| baseline::snapshot_of(log, sealed)).map_err(|e| unlike(location, Some(sealed), e));
     match loaded {
         Ok(snapshot) => {
             let comparison = compare(location, options, &snapshot, sealed).await?;
@@ -280,14 +292,18 @@ async fn found(
 
 async fn load(location: &Location, version: Option<u64>, sealed: Option<&SealedTable>) -> Result<TableSnapshot> {
     let loaded = table::load(location.store().as_ref(), location.root(), version).await;
-    loaded.map_err(|e| match (sealed, e.kind()) {
-        // A sealed table that is there no more, or whose log is damaged, is a difference from the baseline.
+    loaded.map_err(|e| unlike(location, sealed, e))
+}
+
+/// A sealed table that is there no more, or whose log is damaged, is a difference from the baseline.
+fn unlike(location: &Location, sealed: Option<&SealedTable>, error: Error) -> Error {
+    match (sealed, error.kind()) {
         (Some(sealed), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::InvalidInput) => {
             let what = format!("the table cannot be read as baseline {} sealed it", sealed.baseline.number);
-            Error::new(ErrorKind::Mismatch, what).with("table", location.name()).caused_by(e)
+            Error::new(ErrorKind::Mismatch, what).with("table", location.name()).caused_by(error)
         }
-        _ => e.with("table", location.name()),
-    })
+        _ => error.with("table", location.name()),
+    }
 }
 
 fn place<'a>(location: &'a Location, options: &'a TableOptions) -> Place<'a> {

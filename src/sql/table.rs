@@ -14,6 +14,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
 
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
@@ -25,7 +26,7 @@ use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
-use crate::table::{TableKind, TableSnapshot};
+use crate::table::{TableKind, TableSnapshot, misplaced};
 use crate::verify::{Reports, VerifiedStore, View};
 
 /// So much memory one scan takes at most to remember footers.
@@ -91,15 +92,17 @@ pub struct VerifiedTable {
     origin: Arc<Origin>,
     /// Tells when the baseline's term is over; absent for what a table was.
     clock: Option<SharedClock>,
-    stored: Option<Stored>,
+    for_writers: Option<ForWriters>,
 }
 
-/// The state as the log tells it, where another is shown because later commits are not believed.
+/// What is shown of the table, for those who write on from it, where it is not what the log says because later commits are not believed.
 #[derive(Debug)]
-struct Stored {
+struct ForWriters {
     snapshot: TableSnapshot,
-    sealed: Option<SealedTable>,
+    sealed: SealedTable,
     view: View,
+    /// Commits that are passed over.
+    passed_over: Vec<u64>,
 }
 
 /// What a table is to the lineage of those that read it.
@@ -152,7 +155,7 @@ impl VerifiedTable {
     }
 
     async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
-        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, stored } = opened;
+        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, unbelieved } = opened;
         // A log of our own has one commit, of version 0.
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
@@ -162,7 +165,7 @@ impl VerifiedTable {
             Some(sealed) if !resolved => check::enforce(location.name(), sealed.baseline.number, &findings).err().unwrap_or(error),
             _ => error,
         };
-        let plain = View { log: None, ..view.clone() };
+        let plain = unbelieved.map(|passed_over| (passed_over, View { log: None, ..view.clone() }));
         let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view);
         let store = store.await.map_err(|e| known(e.with("table", location.name())))?;
         let verified = location.through(Arc::new(store.clone()))?;
@@ -171,7 +174,8 @@ impl VerifiedTable {
             Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
         };
         let baseline = sealed.as_ref().map(|sealed| sealed.baseline.clone());
-        let stored = stored.map(|snapshot| Stored { snapshot, sealed, view: plain });
+        let origin = Arc::new(Origin::of(location, &snapshot, baseline.as_ref()));
+        let for_writers = plain.zip(sealed).map(|((passed_over, view), sealed)| ForWriters { snapshot, sealed, view, passed_over });
         Ok(Self {
             inner,
             location: location.clone(),
@@ -183,10 +187,10 @@ impl VerifiedTable {
             settings: options.settings(),
             notes,
             registrations: Registrations::default(),
-            origin: Arc::new(Origin::of(location, &snapshot, baseline.as_ref())),
+            origin,
             baseline,
             clock: Some(options.clock.clone()),
-            stored,
+            for_writers,
         })
     }
 
@@ -215,15 +219,24 @@ impl VerifiedTable {
         &self.store
     }
 
-    /// A store that delivers the table's verified bytes under the log as it is: for those who write on from it. Files that no baseline covers are
-    /// what the log says of them.
+    /// A store that delivers the table's verified bytes under a log of the stored versions, for those who write on from it: statistics that a query
+    /// does not believe steer them no more than it. The second says whether that log is one of our own.
     ///
     /// # Errors
-    /// Those of [`VerifiedStore::new`].
-    pub(super) async fn stored(&self) -> Result<VerifiedStore> {
-        let Some(Stored { snapshot, sealed, view }) = &self.stored else { return Ok(self.store.clone()) };
+    /// [`ErrorKind::Precondition`](crate::ErrorKind::Precondition) where commits are passed over: the files that these took away are not there to
+    /// writers; those of [`VerifiedStore::new`].
+    pub(super) async fn for_writers(&self) -> Result<(VerifiedStore, bool)> {
+        let Some(ForWriters { snapshot, sealed, view, passed_over }) = &self.for_writers else { return Ok((self.store.clone(), false)) };
+        if let (Some(first), Some(last)) = (passed_over.first(), passed_over.last()) {
+            let what = "rows of a table whose rewrites nobody has proven cannot be rewritten: seal it, which compares the new files with those \
+                        that they replace, or restore it";
+            return Err(Error::new(ErrorKind::Precondition, what)
+                .with("table", self.location.name())
+                .with("commits", if first == last { first.to_string() } else { format!("{first} to {last}") }));
+        }
         let (store, root) = (self.location.store().clone(), self.location.root().clone());
-        VerifiedStore::with_view(store, root, self.location.name(), snapshot, sealed.as_ref(), view.clone()).await
+        let view = View { log: Some(open::own_log(snapshot, sealed, snapshot.version)?), ..view.clone() };
+        Ok((VerifiedStore::with_view(store, root, self.location.name(), snapshot, Some(sealed), view).await?, true))
     }
 
     /// How the table was opened.
@@ -291,16 +304,32 @@ async fn provider(location: &Location, snapshot: &TableSnapshot, version: u64) -
 }
 
 async fn folder_provider(location: &Location, snapshot: &TableSnapshot) -> Result<Arc<dyn TableProvider>> {
+    let columns = &snapshot.schema.partition_columns;
+    if let Some(file) = misplaced(snapshot.files.values().map(Arc::as_ref), columns) {
+        let what = "a file of the folder does not lie in folders of the table's partition columns, in this order: it would be left out";
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .with("table", location.name())
+            .with("file", file)
+            .with("partition columns", columns.join(", ")));
+    }
     let partitions = snapshot.schema.partition_columns.iter().map(|name| (name.clone(), DataType::Utf8)).collect();
     let options =
         ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
     let url = ListingTableUrl::parse(location.engine_url()).map_err(to_error)?;
     let registry = StoreRegistry::default();
     registry.pin(location.engine_url(), location.store().clone());
-    let state = SessionStateBuilder::new().with_default_features().with_runtime_env(delta::runtime(Arc::new(registry))?).build();
+    let mut config = SessionConfig::new();
+    read_subfolders(&mut config);
+    let builder = SessionStateBuilder::new().with_default_features().with_config(config);
+    let state = builder.with_runtime_env(delta::runtime(Arc::new(registry))?).build();
     let schema = options.infer_schema(&state, &url).await.map_err(to_error)?;
     let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
     Ok(Arc::new(ListingTable::try_new(config).map_err(to_error)?))
+}
+
+/// A folder's table consists of all its files. DataFusion passes those in subfolders over unless it is told.
+fn read_subfolders(config: &mut SessionConfig) {
+    config.options_mut().execution.listing_table_ignore_subdirectory = false;
 }
 
 #[async_trait]
@@ -331,6 +360,10 @@ impl TableProvider for VerifiedTable {
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = match state.as_any().downcast_ref::<SessionState>() {
             Some(state) => Some(self.own_state(state)?),
+            None if self.origin.version.is_none() => {
+                let what = "a folder of Parquet is only read by DataFusion's own sessions: others may leave files in subfolders out";
+                return Err(external(Error::new(ErrorKind::Unsupported, what).with("table", self.location.name())));
+            }
             None => None,
         };
         let session: &dyn Session = own.as_ref().map_or(state, |own| own);
@@ -364,6 +397,11 @@ impl VerifiedTable {
         registry.pin(self.verified.engine_url(), Arc::new(self.store.clone()));
         // Its footers are this scan's own, of verified bytes: they are read once, whatever the number of partitions.
         let runtime = delta::runtime_with_footers(Arc::new(registry), FOOTERS_BYTES).map_err(external)?;
-        Ok(SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime).build())
+        let mut builder = SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime);
+        // Changed in place: a configuration from elsewhere would have the builder put an empty catalog over the session's own.
+        if let Some(config) = builder.config() {
+            read_subfolders(config);
+        }
+        Ok(builder.build())
     }
 }

@@ -98,6 +98,15 @@ fn partition_value(folder: &str) -> Option<(String, Option<String>)> {
     Some((decoded(name), (value != NULL_PARTITION).then(|| decoded(value))))
 }
 
+/// The first of a folder's files that does not lie in folders of exactly these partition columns: engines pass such files over without a word.
+pub(crate) fn misplaced<'a>(files: impl IntoIterator<Item = &'a LiveFile>, partition_columns: &[String]) -> Option<&'a str> {
+    let lies_in = |file: &LiveFile| {
+        let mut folders = file.key.path.split('/').map(|part| part.split_once('=').map(|(name, _)| name));
+        partition_columns.iter().all(|column| folders.next().flatten() == Some(column))
+    };
+    files.into_iter().find(|file| !lies_in(file)).map(|file| file.key.path.as_str())
+}
+
 /// The partition columns of a folder of Parquet, in the order of its folders.
 pub(crate) fn partition_columns_of(files: &BTreeMap<FileKey, Arc<LiveFile>>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();

@@ -46,6 +46,17 @@ pub(crate) async fn load_again(
     memory: Option<&LogMemory>,
 ) -> Result<TableSnapshot> {
     let listing = LogListing::read(store, root).await?;
+    load_listed(store, root, &listing, version, memory).await
+}
+
+/// As [`load_again`], by a listing that was read before.
+pub(super) async fn load_listed(
+    store: &dyn ObjectStore,
+    root: &Path,
+    listing: &LogListing,
+    version: Option<u64>,
+    memory: Option<&LogMemory>,
+) -> Result<TableSnapshot> {
     match listing.newest() {
         None => folder::load(store, root, version).await,
         Some(newest) => {
@@ -55,9 +66,16 @@ pub(crate) async fn load_again(
                     .with("version", wanted)
                     .with("newest", newest));
             }
-            load_delta(store, root, &listing, wanted, memory, None).await.map_err(|e| e.with("table", root))
+            load_delta(store, root, listing, wanted, memory, None).await.map_err(|e| e.with("table", root))
         }
     }
+}
+
+/// The version that is wanted, where the log has all commits from 0 up to it.
+pub(super) fn starts_at_commit_0(listing: &LogListing, version: Option<u64>) -> Option<u64> {
+    let newest = listing.newest()?;
+    let wanted = version.unwrap_or(newest);
+    (wanted <= newest && listing.has_commits(0, wanted)).then_some(wanted)
 }
 
 /// As [`load`] of the newest version, with [`super::check_checkpoints`] up to it: both by one listing and one replay of the commits.
@@ -183,13 +201,18 @@ pub(super) struct LogReader {
 
 impl LogReader {
     pub(super) fn note(&mut self, version: u64, location: Path, bytes: &[u8], scope: CommitScope) {
-        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        self.note_hashed(version, location, Digest::of(bytes), bytes, scope);
+    }
+
+    /// As [`Self::note`], of bytes whose digest is known.
+    pub(super) fn note_hashed(&mut self, version: u64, location: Path, digest: Digest, bytes: &[u8], scope: CommitScope) {
+        let size = bytes.len() as u64;
         self.objects.insert(location, (digest, size));
         self.commits.push(Commit { version, digest, size, operation: scope.operation, timestamp_ms: scope.timestamp_ms });
     }
 }
 
-fn snapshot(replay: Replay, log: LogReader, version: u64, checkpoint: Option<u64>) -> Result<TableSnapshot> {
+pub(super) fn snapshot(replay: Replay, log: LogReader, version: u64, checkpoint: Option<u64>) -> Result<TableSnapshot> {
     let (files, duplicates) = replay.files();
     let missing = |what: &str| Error::new(ErrorKind::Corrupt, format!("the log states no {what}"));
     let metadata = replay.metadata.ok_or_else(|| missing("metaData"))?;

@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod memory;
 mod path;
+mod read_log;
 mod replay;
 mod schema;
 mod stats;
@@ -141,13 +142,14 @@ pub struct TableSnapshot {
 
 pub(crate) use checkpoint::check_checkpoints_again;
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
-pub(crate) use folder::partition_columns_of;
+pub(crate) use folder::{misplaced, partition_columns_of};
 pub(crate) use json::parse as parse_json;
 pub use load::load;
 pub(crate) use load::{load_again, load_checked};
 pub(crate) use log::{commit_path, commit_versions, parse_commit_path, read_commit, read_object};
 pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
+pub(crate) use read_log::{ReadLog, read as read_log};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 pub use stats::Stats;
 pub use written::{add_action, written_as_commit};

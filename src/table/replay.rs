@@ -68,6 +68,14 @@ impl Replay {
         Self { root, ..Self::default() }
     }
 
+    /// A state of which it is known which files were live, no two under one name, and which were removed.
+    pub(super) fn with_files(root: Path, files: impl Iterator<Item = Arc<LiveFile>>, tombstones: BTreeMap<FileKey, Option<i64>>) -> Self {
+        let named = |file: Arc<LiveFile>| ((file.raw_path.clone(), file.key.deletion_vector.clone()), file);
+        let live: BTreeMap<RawKey, Arc<LiveFile>> = files.map(named).collect();
+        let spellings = live.iter().map(|(raw, file)| (file.key.clone(), BTreeSet::from([raw.clone()]))).collect();
+        Self { root, live, spellings, tombstones, ..Self::default() }
+    }
+
     /// Applies one line of a commit, or one row of a checkpoint.
     pub(super) fn apply(&mut self, line: Value, scope: &mut CommitScope) -> Result<()> {
         let Value::Object(line) = line else { return Err(corrupt("a line of the log is not a JSON object")) };
@@ -210,8 +218,8 @@ impl Replay {
     /// Says of files that came from a checkpoint which commit added them.
     pub(super) fn note_origins(&mut self, added: &BTreeMap<(String, Option<String>), u64>) {
         for (raw, file) in &mut self.live {
-            if file.added_in.is_none() && added.contains_key(raw) {
-                Arc::make_mut(file).added_in = added.get(raw).copied();
+            if let (None, Some(version)) = (file.added_in, added.get(raw)) {
+                Arc::make_mut(file).added_in = Some(*version);
             }
         }
     }

@@ -133,3 +133,62 @@ async fn a_checkpoint_that_loses_a_file_is_found_out() {
     assert!(found[0].detail.contains("b.parquet"));
     assert_eq!(snapshot(&store).await.unwrap().files.len(), 2, "the commits alone say the state");
 }
+
+/// What a log comes to when the state of its first `count` commits is taken from `known`.
+async fn resumed(store: &InMemory, known: &TableSnapshot) -> TableSnapshot {
+    let ReadLog::Commits(commits) = read_log(store, &Path::from("t"), None).await.unwrap() else { panic!("not all commits are there") };
+    let files = known.files.values().map(|file| Arc::new(LiveFile { added_in: None, ..LiveFile::clone(file) }));
+    commits.snapshot_after(known.version + 1, files, known.tombstones.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_known_beginning_comes_to_the_same_state() {
+    let store = InMemory::new();
+    let txn = |version: u64| format!("{{\"txn\":{{\"appId\":\"w\",\"version\":{version}}}}}\n");
+    let domain = "{\"domainMetadata\":{\"domain\":\"d\",\"configuration\":\"x\",\"removed\":false}}\n";
+    let info = |version: u64| format!("{{\"commitInfo\":{{\"operation\":\"WRITE\",\"timestamp\":{version}}}}}\n");
+    let spaced = add("spaced.parquet").replace("{\"add\":{", "{ \"add\": {");
+    let commits = [
+        format!("{}{META}{}{}{spaced}", info(0), add("a.parquet"), add("b%20c.parquet")),
+        format!("{}{}{}{domain}", info(1), remove("a.parquet"), txn(1)),
+        format!("{}{}{}", info(2), add("d.parquet"), txn(2)),
+        // What comes after removes, adds again, and names files under aliases and with vectors.
+        format!("{}{}{}", info(3), remove("d.parquet"), add("a.parquet")),
+        format!("{}{}{}", info(4), add("./b%20c.parquet"), remove("./spaced.parquet")),
+    ];
+    for (version, text) in (0..).zip(&commits) {
+        put(&store, version, text.clone()).await;
+    }
+    for known in 0..4 {
+        let root = Path::from("t");
+        let known = load(&store, &root, Some(known)).await.unwrap();
+        let mut expected = snapshot(&store).await.unwrap();
+        for file in expected.files.values_mut() {
+            let file = Arc::make_mut(file);
+            file.added_in = file.added_in.filter(|version| *version > known.version);
+        }
+        assert_eq!(resumed(&store, &known).await, expected, "known up to {}", known.version);
+    }
+    assert_eq!(snapshot(&store).await.unwrap().duplicates.len(), 2, "two spellings alive, and one that was removed by another");
+    // Replayed from what was read, too.
+    let read = read_log(&store, &Path::from("t"), Some(2)).await.unwrap();
+    assert_eq!(read.version(), Some(2));
+    assert_eq!(read.snapshot().unwrap(), load(&store, &Path::from("t"), Some(2)).await.unwrap());
+}
+
+#[tokio::test]
+async fn typed_statistics_and_damage_are_replayed_from_the_beginning() {
+    let store = InMemory::new();
+    let typed = add("a.parquet").replace("\"size\"", "\"stats\":\"{}\",\"stats_parsed\":{\"numRecords\":1},\"size\"");
+    put(&store, 0, format!("{META}{typed}")).await;
+    let known = snapshot(&store).await.unwrap();
+    assert_eq!(resumed(&store, &known).await.typed.len(), 1, "what readers may prune by is told");
+    put(&store, 1, "{\"txn\":").await;
+    let ReadLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("two commits are there") };
+    let error = commits.snapshot_after(2, known.files.values().cloned(), known.tombstones.clone()).unwrap_err();
+    assert!(error.to_string().contains("commit: 1") && error.to_string().contains("line: 1"), "{error}");
+    // What does not begin with commit 0 is read as ever.
+    store.delete(&Path::from("t/_delta_log/00000000000000000000.json")).await.unwrap();
+    assert_eq!(read_log(&store, &Path::from("t"), None).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(read_log(&store, &Path::from("t"), Some(7)).await.unwrap_err().kind(), ErrorKind::NotFound);
+}

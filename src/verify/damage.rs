@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::baseline::SealedFile;
+use crate::baseline::SealedRowGroup;
 use crate::error::{Error, ErrorKind};
 
 /// A difference between delivered and sealed bytes, with its place as far as it is known.
@@ -58,10 +58,9 @@ impl Damage {
     }
 }
 
-/// The places of a file that the bytes `bad` (a range in it) belong to, by the sealed byte ranges of its column chunks.
-pub(super) fn places_of(file: &SealedFile, bad: &std::ops::Range<u64>) -> Vec<(Option<u32>, Option<String>)> {
+/// The places of a file that the bytes `bad` (a range in it) belong to, by the sealed byte ranges of its row groups and column chunks.
+pub(super) fn places_of(groups: &[SealedRowGroup], bad: &std::ops::Range<u64>) -> Vec<(Option<u32>, Option<String>)> {
     let overlaps = |range: &std::ops::Range<u64>| range.start < bad.end && bad.start < range.end;
-    let groups = file.row_groups.as_read().unwrap_or_default();
     groups
         .iter()
         .filter(|group| overlaps(&group.bytes))

@@ -152,7 +152,7 @@ impl Shared {
 
     async fn tell_healed(&self, object: &Object, span: &Range<u64>, copy: &CopyAt) {
         let places = match &object.content {
-            Content::Sealed(file) => places_of(self.evidence.whole(&self.repository, file).await.as_ref(), span),
+            Content::Sealed(file) => places_of(self.evidence.row_groups(&self.repository, file).await.unwrap_or_default(), span),
             _ => Vec::new(),
         };
         let damage = self.damage(object, places, "the live bytes are not the sealed ones, or are gone");

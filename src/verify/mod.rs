@@ -77,13 +77,22 @@ pub enum OnDifference {
     Deliver,
 }
 
+/// A log of our own: one commit that says a state, and those before it, which say nothing.
+#[derive(Debug, Clone)]
+pub struct OwnLog {
+    /// The commit.
+    pub commit: Bytes,
+    /// Its version.
+    pub version: u64,
+}
+
 /// How a table is shown, beyond what is sealed of it.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// What is done with bytes that differ.
     pub on_difference: OnDifference,
-    /// A log to be shown in place of the stored one: a single commit, of version 0.
-    pub log: Option<Bytes>,
+    /// A log to be shown in place of the stored one.
+    pub log: Option<OwnLog>,
     /// Sealed files that are shown without some of their row groups.
     pub trimmed: BTreeMap<FileKey, Trimmed>,
     /// Digests of sealed data that was erased on record: it is never served from elsewhere.
@@ -193,11 +202,11 @@ impl VerifiedStore {
         let shared = &self.shared;
         let mut files = Vec::new();
         for noted in shared.reads.noted() {
-            let sealed = match &noted.sealed {
-                Some(file) => Some(shared.evidence.whole(&shared.repository, file).await),
+            let groups = match &noted.sealed {
+                Some(file) => shared.evidence.row_groups(&shared.repository, file).await,
                 None => None,
             };
-            files.push(noted.read_file(sealed.as_deref()));
+            files.push(noted.read_file(groups));
         }
         files
     }

@@ -23,8 +23,8 @@ use crate::table::{LiveFile, TableSnapshot, commit_path};
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
 
-/// The only version of a log of our own.
-pub(super) const OWN_VERSION: u64 = 0;
+/// A commit that says nothing, to readers for whom there has to be one.
+const NOTHING: &str = "{\"commitInfo\":{\"timestamp\":0,\"inCommitTimestamp\":0,\"operation\":\"LEFT OUT\"}}\n";
 
 /// One object that readers may see.
 #[derive(Debug)]
@@ -132,8 +132,16 @@ impl Objects {
     ) -> Result<Self> {
         let mut objects = Self(BTreeMap::new());
         if let Some(log) = &view.log {
-            let path = commit_path(root, OWN_VERSION);
-            objects.add(root, path, log.len() as u64, 0, Content::Own(log.clone()))?;
+            for version in 0..log.version {
+                objects.add(
+                    root,
+                    commit_path(root, version),
+                    NOTHING.len() as u64,
+                    0,
+                    Content::Own(Bytes::from_static(NOTHING.as_bytes())),
+                )?;
+            }
+            objects.add(root, commit_path(root, log.version), log.commit.len() as u64, 0, Content::Own(log.commit.clone()))?;
         }
         let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();
         for (path, (digest, size)) in snapshot.log_objects.iter().filter(|_| view.log.is_none()) {

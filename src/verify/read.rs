@@ -193,8 +193,8 @@ impl Shared {
             },
             (OnDifference::Deliver, Content::Sealed(file), Some(bytes)) if bytes.len() as u64 == span.end - span.start => {
                 let bad = bad_blocks(blocks, span, &bytes);
-                let file = self.evidence.whole(&self.repository, file).await;
-                let places = bad.iter().flat_map(|bad| places_of(&file, bad)).collect();
+                let groups = self.evidence.row_groups(&self.repository, file).await.unwrap_or_default();
+                let places = bad.iter().flat_map(|bad| places_of(groups, bad)).collect();
                 let damage = self.damage(object, places, "the bytes are not the sealed ones, and were delivered as they are");
                 self.recorder.count_delivered(bad.len() as u64);
                 self.view.reports.add(Incident { action: Action::Delivered, damage, source: None });
@@ -266,10 +266,10 @@ impl Shared {
             .damage
             .get_or_init(|| async {
                 let sealed = match &object.content {
-                    Content::Sealed(file) => Some(self.evidence.whole(&self.repository, file).await),
+                    Content::Sealed(file) => self.evidence.whole(&self.repository, file).await,
                     _ => None,
                 };
-                let found = match sealed.as_ref().filter(|file| file.row_groups.as_read().is_some()) {
+                let found = match &sealed {
                     Some(file) => compare_file(&self.repository, &self.schema, self.row_key, file).await,
                     None => Vec::new(),
                 };
@@ -280,7 +280,7 @@ impl Shared {
                     detail = format!("a file differs from what was sealed: {}", first.detail);
                 }
                 if let (true, Some(file), Some(bad)) = (places.is_empty(), &sealed, &bad) {
-                    places = places_of(file, bad);
+                    places = places_of(file.row_groups.as_read().unwrap_or_default(), bad);
                 }
                 if matches!(object.content, Content::Pinned(_)) {
                     detail = "an object changed after it was read and compared".to_owned();

@@ -51,18 +51,18 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    /// The file, with what was read of it told by the row groups of `sealed`, where these are known.
-    pub(super) fn read_file(self, sealed: Option<&SealedFile>) -> ReadFile {
+    /// The file, with what was read of it told by its row groups, where these are known.
+    pub(super) fn read_file(&self, groups: Option<&[SealedRowGroup]>) -> ReadFile {
         let Self { file, ranges, .. } = self;
-        let extent = match sealed.and_then(|sealed| sealed.row_groups.as_read()) {
+        let extent = match groups {
             Some(groups) => {
                 let is_read =
                     |group: &&SealedRowGroup| ranges.iter().any(|read| group.bytes.start < read.end && read.start < group.bytes.end);
                 Extent::RowGroups(groups.iter().filter(is_read).map(|group| group.ordinal).collect())
             }
-            None => Extent::Bytes(ranges),
+            None => Extent::Bytes(ranges.clone()),
         };
-        ReadFile { extent, ..file }
+        ReadFile { extent, ..file.clone() }
     }
 }
 

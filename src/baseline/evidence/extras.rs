@@ -79,7 +79,8 @@ pub(in crate::baseline) fn encode_profiles<'a>(
 
 /// Reads a piece of profiles and adds it to `into`.
 pub(in crate::baseline) fn read_profiles(bytes: Bytes, into: &mut Profiles) -> Result<()> {
-    for batch in Evidence::open(bytes, EvidenceKind::Profiles)?.batches {
+    for batch in Evidence::open(bytes, EvidenceKind::Profiles)? {
+        let batch = batch?;
         for row in 0..batch.num_rows() {
             let place = (key(&batch, row)?, required(&batch, "ordinal", batch.u32("ordinal", row))?);
             let name = required(&batch, "column", batch.text("column", row))?.to_owned();
@@ -116,7 +117,8 @@ pub(in crate::baseline) fn encode_expectations(expectations: &[Expectation], row
 /// Reads a piece of expectations.
 pub(in crate::baseline) fn read_expectations(bytes: Bytes) -> Result<Vec<Expectation>> {
     let mut found = Vec::new();
-    for batch in Evidence::open(bytes, EvidenceKind::Expectations)?.batches {
+    for batch in Evidence::open(bytes, EvidenceKind::Expectations)? {
+        let batch = batch?;
         for row in 0..batch.num_rows() {
             let text = |name: &str| required(&batch, name, batch.text(name, row)).map(str::to_owned);
             found.push(Expectation { name: text("name")?, predicate: text("predicate")? });

@@ -15,6 +15,7 @@ use object_store::path::Path;
 
 use super::sealed::{RowGroups, SealedCommit, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
+use crate::digest::MultisetHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::FileKey;
 
@@ -23,6 +24,10 @@ pub(super) use extras::{encode_expectations, encode_profiles, read_expectations,
 
 /// A block list of at most this many bytes stands in the evidence itself: that of a file of up to 4 MiB.
 pub(super) const INLINE_BLOCKS_LIMIT_BYTES: usize = 2048;
+/// So many row groups, of a bit more than 4 KiB each, stand in one piece of evidence; where a seal has more than eight times as many, an eighth
+/// of them: a reader holds a piece or two at a time, and reads few.
+const GROUPS_A_PIECE: usize = 8192;
+const PIECES_OF_GROUPS: usize = 8;
 /// Every so many baselines the evidence is written whole.
 pub(super) const FULL_EVERY: u64 = 16;
 /// Version of the evidence's format, in its key-value metadata.
@@ -56,8 +61,8 @@ impl Delta<'_> {
         if !(self.added.is_empty() && self.removed.is_empty() && self.tombstones.is_empty()) {
             out.push((EvidenceKind::Files, write::encode(EvidenceKind::Files, &write::files(self)?, row_key)?));
         }
-        if self.added.iter().any(|file| file.row_groups.as_read().is_none_or(|groups| !groups.is_empty())) {
-            out.push((EvidenceKind::RowGroups, write::encode(EvidenceKind::RowGroups, &write::row_groups(&self.added)?, row_key)?));
+        for files in self.groups_in_pieces(GROUPS_A_PIECE)? {
+            out.push((EvidenceKind::RowGroups, write::encode(EvidenceKind::RowGroups, &write::row_groups(files)?, row_key)?));
         }
         if !self.commits.is_empty() {
             out.push((EvidenceKind::Commits, write::encode(EvidenceKind::Commits, &write::commits(&self.commits)?, row_key)?));
@@ -67,6 +72,24 @@ impl Delta<'_> {
         }
         Ok(out)
     }
+
+    /// The added files, in runs whose row groups make a piece each. A file's row groups stay together.
+    fn groups_in_pieces(&self, least: usize) -> Result<Vec<&[&SealedFile]>> {
+        let counts = self.added.iter().map(|file| Ok(file.row_groups.get()?.len())).collect::<Result<Vec<_>>>()?;
+        let limit = least.max(counts.iter().sum::<usize>().div_ceil(PIECES_OF_GROUPS));
+        let (mut pieces, mut begin, mut groups) = (Vec::new(), 0, 0);
+        for (at, count) in counts.iter().enumerate() {
+            if groups > 0 && groups + count > limit {
+                pieces.extend(self.added.get(begin..at));
+                (begin, groups) = (at, 0);
+            }
+            groups += count;
+        }
+        if groups > 0 {
+            pieces.extend(self.added.get(begin..));
+        }
+        Ok(pieces)
+    }
 }
 
 /// Row groups by file, as evidence alone tells them: those of the file's last sealing, live or not.
@@ -74,8 +97,8 @@ pub(crate) type RowGroupsByFile = BTreeMap<FileKey, Vec<SealedRowGroup>>;
 
 /// Adds the row groups of one piece of evidence, in the order in which the statement names them.
 pub(super) fn add_row_groups(all: &mut RowGroupsByFile, bytes: Bytes) -> Result<()> {
-    for batch in read::Evidence::open(bytes, EvidenceKind::RowGroups)?.batches {
-        for (key, group) in read::row_groups(&batch)? {
+    for batch in read::Evidence::open(bytes, EvidenceKind::RowGroups)? {
+        for (key, group) in read::row_groups(&batch?)? {
             let groups = all.entry(key.clone()).or_default();
             if group.ordinal == 0 {
                 groups.clear();
@@ -93,10 +116,22 @@ fn out_of_order(key: &FileKey) -> Error {
     corrupt("has row groups out of order").with("file", &key.path)
 }
 
+/// What is kept of the row groups that evidence tells of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Nothing: they are not read.
+    #[default]
+    Nothing,
+    /// What the roots of a state are made of: their digests, and one sum over all of them.
+    Roots,
+    /// All.
+    Whole,
+}
+
 /// The state that evidence comes to, piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    with_row_groups: bool,
+    detail: Detail,
     files: BTreeMap<FileKey, Arc<SealedFile>>,
     commits: BTreeMap<u64, SealedCommit>,
     removed: BTreeMap<FileKey, Option<i64>>,
@@ -105,20 +140,19 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Nothing yet. Without row groups, those of every file are unread.
-    pub(super) fn new(with_row_groups: bool) -> Self {
-        Self { with_row_groups, ..Self::default() }
+    /// Nothing yet.
+    pub(super) fn new(detail: Detail) -> Self {
+        Self { detail, ..Self::default() }
     }
 
     /// Applies one piece of evidence, in the order in which the statement names them.
     pub(super) fn apply(&mut self, reference: &EvidenceRef, bytes: Bytes, root: &Path) -> Result<()> {
         let evidence = read::Evidence::open(bytes, reference.kind)?;
-        if *self.row_key.get_or_insert(evidence.row_key) != evidence.row_key {
-            return Err(corrupt("has another key for row hashes than the evidence before it"));
-        }
-        for batch in evidence.batches {
+        self.check_key(&evidence)?;
+        for batch in evidence {
+            let batch = batch?;
             match reference.kind {
-                EvidenceKind::Files => read::files(&batch, root)?.into_iter().for_each(|change| self.change(change)),
+                EvidenceKind::Files => read::files(&batch, root)?.into_iter().for_each(|change| self.change(change, reference.number)),
                 EvidenceKind::RowGroups => {
                     for (key, group) in read::row_groups(&batch)? {
                         self.add_row_group(&key, group)?;
@@ -133,12 +167,45 @@ impl State {
         Ok(())
     }
 
-    fn change(&mut self, change: read::Change) {
+    /// Applies one piece about row groups, after all about files: adds their sums to `sum`, which is absent from where one has none, and keeps their
+    /// digests. Those of files that are no longer live, or were sealed again later, are passed over.
+    pub(super) fn apply_roots(&mut self, reference: &EvidenceRef, bytes: Bytes, sum: &mut Option<MultisetHash>) -> Result<()> {
+        let evidence = read::Evidence::of_roots(bytes)?;
+        self.check_key(&evidence)?;
+        for batch in evidence {
+            for group in read::rooted_groups(&batch?) {
+                let group = group?;
+                let Some(file) = self.files.get_mut(&group.key) else { continue };
+                let Some(digests) = Arc::make_mut(file).row_groups.collected_from(reference.number) else { continue };
+                if usize::try_from(group.ordinal).ok() != Some(digests.len()) {
+                    return Err(out_of_order(&group.key));
+                }
+                digests.push(group.digest);
+                match (sum.as_mut(), group.sum) {
+                    (Some(sum), Some(stored)) => sum.add(&MultisetHash::from_bytes(stored)?),
+                    (_, None) => *sum = None,
+                    (None, Some(_)) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_key(&mut self, evidence: &read::Evidence) -> Result<()> {
+        if *self.row_key.get_or_insert(evidence.row_key) == evidence.row_key {
+            return Ok(());
+        }
+        Err(corrupt("has another key for row hashes than the evidence before it"))
+    }
+
+    fn change(&mut self, change: read::Change, number: u64) {
         match change {
             read::Change::Add(mut file) => {
                 self.removed.remove(&file.live.key);
-                if self.with_row_groups {
-                    Arc::make_mut(&mut file).row_groups = RowGroups::known(Vec::new());
+                match self.detail {
+                    Detail::Nothing => {}
+                    Detail::Roots => Arc::make_mut(&mut file).row_groups = RowGroups::digests_by(number),
+                    Detail::Whole => Arc::make_mut(&mut file).row_groups = RowGroups::known(Vec::new()),
                 }
                 self.files.insert(file.live.key.clone(), file);
             }

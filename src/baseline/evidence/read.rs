@@ -5,20 +5,33 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
 use bytes::Bytes;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
 use super::super::sealed::{RowGroups, SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
 use super::super::statement::EvidenceKind;
 use super::columns::Columns;
 use super::{FORMAT, META_FORMAT, META_KIND, META_ROW_KEY, corrupt};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{CanonicalPath, FileKey, LiveFile, Stats};
 
-/// A piece of evidence, decoded.
+/// The columns of row groups that a state's roots are made of.
+const ROOTED_COLUMNS: [&str; 5] = ["path", "deletion_vector_id", "ordinal", "digest", "sum"];
+
+/// A piece of evidence, decoded batch by batch.
 pub(super) struct Evidence {
     pub(super) row_key: [u8; 32],
-    pub(super) batches: Vec<RecordBatch>,
+    reader: ParquetRecordBatchReader,
+}
+
+/// A row of the evidence of row groups, without what says where and what it is.
+pub(super) struct RootedGroup<'a> {
+    pub(super) key: FileKey,
+    pub(super) ordinal: u32,
+    pub(super) digest: Digest,
+    pub(super) sum: Option<&'a [u8]>,
 }
 
 /// A row of the evidence of files.
@@ -30,13 +43,15 @@ pub(super) enum Change {
 
 impl Evidence {
     pub(super) fn open(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
-        // The Parquet decoder panics on some damage. What a seal names has its digest checked before; others may hand in anything.
-        let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Self::decode(bytes, kind)));
-        decoded.unwrap_or_else(|_| Err(corrupt("is not Parquet that can be decoded")))
+        caught(|| Self::decode(bytes, kind, None))
     }
 
-    fn decode(bytes: Bytes, kind: EvidenceKind) -> Result<Self> {
-        let undecoded = |e: Box<dyn std::error::Error + Send + Sync>| corrupt("is not Parquet").caused_by(e);
+    /// A piece about row groups, of which only what roots are made of is decoded.
+    pub(super) fn of_roots(bytes: Bytes) -> Result<Self> {
+        caught(|| Self::decode(bytes, EvidenceKind::RowGroups, Some(&ROOTED_COLUMNS)))
+    }
+
+    fn decode(bytes: Bytes, kind: EvidenceKind, columns: Option<&[&str]>) -> Result<Self> {
         // Types come from Parquet's own schema: the decoder of the arrow schema beside it panics on damage.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(|e| undecoded(e.into()))?;
@@ -51,10 +66,29 @@ impl Evidence {
         }
         let mut row_key = [0; 32];
         hex::decode_to_slice(meta(META_ROW_KEY), &mut row_key).map_err(|e| corrupt("has no key for row hashes").caused_by(e))?;
-        let reader = builder.build().map_err(|e| undecoded(e.into()))?;
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| undecoded(e.into()))?;
-        Ok(Self { row_key, batches })
+        let mask =
+            columns.map_or_else(ProjectionMask::all, |names| ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()));
+        let reader = builder.with_projection(mask).build().map_err(|e| undecoded(e.into()))?;
+        Ok(Self { row_key, reader })
     }
+}
+
+impl Iterator for Evidence {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        caught(|| self.reader.next().transpose().map_err(|e| undecoded(e.into()))).transpose()
+    }
+}
+
+fn undecoded(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    corrupt("is not Parquet").caused_by(error)
+}
+
+/// The Parquet decoder panics on some damage. What a seal names has its digest checked before; others may hand in anything.
+fn caught<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
+    decoded.unwrap_or_else(|_| Err(corrupt("is not Parquet that can be decoded")))
 }
 
 pub(super) fn required<T>(columns: &impl Columns, name: &str, value: Result<Option<T>>) -> Result<T> {
@@ -156,6 +190,18 @@ pub(super) fn row_groups(batch: &RecordBatch) -> Result<Vec<(FileKey, SealedRowG
             Ok((key(batch, row)?, group))
         })
         .collect()
+}
+
+/// What roots are made of, of the row groups in a batch.
+pub(super) fn rooted_groups(batch: &RecordBatch) -> impl Iterator<Item = Result<RootedGroup<'_>>> {
+    (0..batch.num_rows()).map(|row| {
+        Ok(RootedGroup {
+            key: key(batch, row)?,
+            ordinal: required(batch, "ordinal", batch.u32("ordinal", row))?,
+            digest: required(batch, "digest", batch.digest("digest", row))?,
+            sum: batch.binary("sum", row)?,
+        })
+    })
 }
 
 fn range(columns: &impl Columns, row: usize) -> Result<std::ops::Range<u64>> {

@@ -3,9 +3,15 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::json;
 
+use super::super::proven::snapshot_of;
+use super::super::sealed::RowGroups;
+use super::super::statement::EvidenceKind;
+use super::super::{compare, evidence};
 use super::table::{add, honest, parquet, parquet_with, remove};
 use super::*;
+use crate::digest::Digest;
 use crate::error::ErrorKind;
+use crate::table::{LiveFile, TableKind};
 
 #[tokio::test]
 async fn a_changed_byte_in_a_page_is_placed() {
@@ -208,4 +214,58 @@ async fn a_compaction_is_proven_and_a_false_one_is_modified() {
         world.store.delete(&world.file("f2.parquet")).await.unwrap();
         assert_found(&world.audit().await, verdict, &["commit 4"]);
     }
+}
+
+#[tokio::test]
+async fn a_signer_whose_evidence_does_not_come_to_the_roots_is_found_by_every_audit() {
+    for what in ["digest", "sum"] {
+        let world = World::sealed().await;
+        let repository = world.repository();
+        let sealed = repository.newest_baseline(&world.trust()).await.unwrap().unwrap();
+        let mut files: Vec<SealedFile> = sealed.files.values().map(|file| SealedFile::clone(file)).collect();
+        let mut groups = files[1].row_groups.get().unwrap().to_vec();
+        match what {
+            "digest" => groups[1].digest = Digest([1; 32]),
+            _ => groups[0].sum = groups[1].sum.clone(),
+        }
+        files[1].row_groups = RowGroups::known(groups);
+        let delta = evidence::Delta { added: files.iter().collect(), ..Default::default() };
+        let (_, bytes) = delta.encode(&sealed.row_key).unwrap().into_iter().find(|(kind, _)| *kind == EvidenceKind::RowGroups).unwrap();
+        let (digest, size) = repository.keep_evidence(bytes).await.unwrap();
+        // The statement of a thief of the key: baseline 2 with another piece.
+        let mut statement = sealed.statement.clone();
+        statement.number = 2;
+        statement.previous = Some(sealed.baseline.digest);
+        for piece in statement.evidence.iter_mut().filter(|piece| piece.kind == EvidenceKind::RowGroups) {
+            (piece.digest, piece.size) = (digest, size);
+        }
+        let name = repository.keep_statement(&statement).await.unwrap();
+        repository.sign(&name, &statement, &world.key).await.unwrap();
+        for report in [world.audit().await, world.quick().await] {
+            assert_found(&report, Verdict::Undetermined, &["does not come to the", if what == "sum" { "rows" } else { "live files" }]);
+        }
+    }
+}
+
+/// What evidence and a log come to is what the log alone comes to, whether the log was sealed to its end or goes on, and whoever changed it.
+#[tokio::test]
+async fn a_state_that_evidence_begins_is_the_replayed_one() {
+    let world = World::sealed().await;
+    let sealed = world.repository().newest_baseline(&world.trust()).await.unwrap().unwrap();
+    let check = async |what: &str| {
+        let log = crate::table::read_log(&*world.store, &world.root, None).await.unwrap();
+        let mut found = snapshot_of(log, &sealed).unwrap();
+        let mut replayed = crate::table::load(&*world.store, &world.root, None).await.unwrap();
+        assert_eq!(compare_state(&found, &sealed), compare_state(&replayed, &sealed), "{what}");
+        for file in found.files.values_mut().chain(replayed.files.values_mut()) {
+            *file = Arc::new(LiveFile { added_in: None, ..compare::normal_live(TableKind::Delta, file) });
+        }
+        assert_eq!(found, replayed, "{what}");
+    };
+    check("sealed to its end").await;
+    world.append(4).await;
+    world.commit(5, "DELETE", &[remove("f2.parquet")]).await;
+    check("going on").await;
+    world.edit(&world.log(2), "\\\"numRecords\\\":200", "\\\"numRecords\\\":100").await;
+    check("changed").await;
 }

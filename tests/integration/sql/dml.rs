@@ -184,3 +184,49 @@ async fn constraints_types_and_partitions_are_kept() {
     assert_eq!(rows, ["0|0|0.0|AA|true|2026-01-01", "1|50|1.0|xUA|true|2026-02-03", "2|2|2.0|AA|true|2026-01-01"]);
     assert_eq!(text_rows(&run("SELECT count(*) FROM typed").await.unwrap()), ["9"]);
 }
+
+async fn data_files(fixture: &Fixture) -> usize {
+    let all: Vec<_> = fixture.lake.store.list(Some(fixture.location.root())).try_collect().await.unwrap();
+    all.iter().filter(|meta| !meta.location.as_ref().contains("/_") && meta.location.as_ref().ends_with(".parquet")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_statistics_of_later_files_hide_no_rows_from_a_delete() {
+    let fixture = Fixture::sealed().await;
+    fixture.append(4000..4100).await;
+    fixture.append(4100..4200).await;
+    fixture.edit_commit(1, &[("\\\"id\\\":4099", "\\\"id\\\":4010"), ("\\\"id\\\":4000", "\\\"id\\\":0")]).await;
+    // Stock deltalake passes the file over.
+    assert_eq!(fixture.stock("SELECT COUNT(*) FROM flights WHERE id = 4050").await, 0);
+    assert_eq!(fixture.changed("DELETE FROM flights WHERE id = 4050").await, 1);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM flights WHERE id = 4050").await.unwrap(), 0);
+    assert_eq!(fixture.changed("UPDATE flights SET delay = 7000 WHERE id IN (10, 4060, 4150)").await, 3);
+    assert_eq!(fixture.changed("DELETE FROM flights WHERE id >= 4190").await, 10);
+    let expected = format!("{}|{}", 4200 - 11, 3);
+    let all = "SELECT count(*), sum(CASE WHEN delay = 7000 THEN 1 ELSE 0 END) FROM flights";
+    assert_eq!(fixture.rows(all).await, [expected.clone()]);
+    // The log goes on from what it was: everybody reads the same, and the versions follow one another.
+    assert_eq!(text_rows(&fixture.stock_batches(all).await), [expected]);
+    assert_eq!(delta::open(&fixture.location, None).await.unwrap().version(), Some(5));
+    fixture.seal().await;
+    assert_eq!(fixture.rows(all).await, [format!("{}|{}", 4200 - 11, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_compaction_that_is_passed_over_are_not_rewritten() {
+    let fixture = Fixture::unsealed().await;
+    fixture.append(4000..4600).await;
+    fixture.seal().await;
+    delta::open(&fixture.location, None).await.unwrap().optimize().await.unwrap();
+    let before = data_files(&fixture).await;
+    for statement in ["DELETE FROM flights WHERE id = 5", "UPDATE flights SET delay = 1 WHERE id = 5"] {
+        let error = fixture.session(ReadMode::Latest).await.run(statement).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
+        assert!(error.to_string().contains("seal it") && error.to_string().contains("commits: 2"), "{error}");
+    }
+    assert_eq!((data_files(&fixture).await, delta::open(&fixture.location, None).await.unwrap().version()), (before, Some(2)));
+    // Sealed, it is proven to be the same rows.
+    fixture.seal().await;
+    assert_eq!(fixture.changed("DELETE FROM flights WHERE id = 5").await, 1);
+    assert_eq!(fixture.rows("SELECT count(*) FROM flights").await, ["4599"]);
+}

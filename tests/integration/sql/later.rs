@@ -14,7 +14,7 @@ fn log(version: u64) -> Path {
 }
 
 impl Fixture {
-    async fn append(&self, ids: Range<i64>) {
+    pub(super) async fn append(&self, ids: Range<i64>) {
         delta::open(&self.location, None).await.unwrap().write([batch(ids)]).await.unwrap();
     }
 
@@ -26,7 +26,7 @@ impl Fixture {
         self.lake.store.put(&log(version), PutPayload::from(text)).await.unwrap();
     }
 
-    async fn edit_commit(&self, version: u64, edits: &[(&str, &str)]) {
+    pub(super) async fn edit_commit(&self, version: u64, edits: &[(&str, &str)]) {
         let mut text = self.commit_text(version).await;
         for (from, to) in edits {
             assert!(text.contains(from), "{from} is not in {text}");
