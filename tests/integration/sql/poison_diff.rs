@@ -277,3 +277,39 @@ async fn what_cannot_be_compared_is_refused_with_the_reason() {
     let found = text_rows(&session.run("SELECT kind, sealed, detail FROM poison_diff('flights')").await.unwrap());
     assert!(matches!(&found[..], [row] if row.starts_with("undetermined||") && row.contains("expired")), "{found:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_look_at_the_table_that_a_query_of_the_name_reads() {
+    let mut honest = Fixture::unsealed().await;
+    let (lake, _) = erasure_lake();
+    let damaged = sealed_in(lake).await;
+    honest.key = damaged.key.clone();
+    honest.seal().await;
+    let path = damaged.data_file().await;
+    let changed = with_delays(&batch(0..4000), &[(1234, 59.0)]);
+    damaged.lake.store.put(&path, parquet_bytes(&[changed]).into()).await.unwrap();
+
+    let session = honest.session(ReadMode::Latest).await;
+    let rows = async |query: &str| text_rows(&session.run(query).await.unwrap());
+    let bad = "SELECT DISTINCT file FROM audit('flights') WHERE verdict <> 'intact'";
+    let files = "SELECT DISTINCT file FROM row_groups('flights')";
+    let digest = "SELECT digest FROM baselines('flights')";
+    let diff = "SELECT kind, row_group, row, \"column\", sealed, found, baseline FROM poison_diff('flights')";
+    let drift = "SELECT \"column\" FROM drift('flights') WHERE scope = 'changed'";
+    let of_the_lake = (rows(files).await, rows(digest).await);
+    assert_eq!((rows(bad).await, rows(diff).await, rows(drift).await), (vec![], vec![], vec![]));
+
+    // The lake has a table of this name, and so has the session.
+    session.register("flights", &damaged.location).await.unwrap();
+    let name = path.filename().unwrap().to_owned();
+    assert_eq!((rows(bad).await, rows(files).await), (vec![name.clone()], vec![name]));
+    assert_eq!(rows(digest).await, damaged.rows(digest).await);
+    assert_eq!(rows(diff).await, ["changed|1|234|delay|34.0|59.0|1"]);
+    assert_eq!(rows(drift).await, ["delay"]);
+
+    // Once the session has it no more, both mean the lake's.
+    session.run("DROP TABLE flights").await.unwrap();
+    assert_eq!(rows("SELECT COUNT(*) FROM flights").await, ["4000"]);
+    assert_eq!((rows(files).await, rows(digest).await), of_the_lake);
+    assert_eq!((rows(bad).await, rows(diff).await), (vec![], vec![]));
+}
