@@ -28,6 +28,7 @@ Examples:
 
 Sealed values come from where the sealed bytes still are: the file itself, an older version that the lake retains, or a file that Delta's
 history still has. They are verified against the seal. Where they are gone, the place of the change is named and no value is made up.
+Rows that another deletion vector brings back are added, those that it takes are removed.
 In SQL the same is a table: SELECT * FROM poison_diff('flights', NULL, NULL, 'id') WHERE \"column\" = 'delay'
 
 Exit codes:

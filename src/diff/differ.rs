@@ -7,13 +7,14 @@ use object_store::ObjectStoreExt as _;
 
 use super::change::{Change, Place, Sink};
 use super::components::components;
+use super::deletions::Deletions;
 use super::in_place::Comparison;
-use super::pool::Part;
+use super::pool::{Complete, Part};
 use super::side::{FoundBytes, Side};
 use crate::baseline::{Repository, SealedFile, SealedTable, exchanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::FileRows;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, deletion_vector};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// HEAD requests in flight while it is found out which files are still the sealed versions.
 const CONCURRENCY: usize = 16;
@@ -35,9 +36,9 @@ pub struct DiffOptions {
 /// What a diff cost, and how far it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiffSummary {
-    /// Files of the sealed table that are the very versions that were sealed: nothing of them was read.
+    /// Files of the sealed table that are the very versions that were sealed: nothing of them was read but their deletion vectors.
     pub unchanged_files: u64,
-    /// Sealed files whose bytes were read to find out whether they differ.
+    /// Sealed files whose bytes were read to find out whether they differ, or because other rows of theirs are deleted.
     pub read_files: u64,
     /// Sealed files that are no longer live, and live ones that were not sealed.
     pub exchanged_files: u64,
@@ -70,8 +71,9 @@ impl<'a> Differ<'a> {
     /// Finds every row that differs and gives it to `sink`.
     ///
     /// Cost: in a store with versions, a HEAD per sealed file, and the bytes of those that changed; in another, every sealed file is read
-    /// once to be hashed. Column chunks are decoded only where they differ. Files that commits exchanged are read whole, once or twice,
-    /// on both sides. Memory: two row groups, and the rows that differ, up to [`DiffOptions::pool_limit_rows`].
+    /// once to be hashed. Column chunks are decoded only where they differ. In any store each deletion vector that stands in a file is read,
+    /// and row groups in which it deletes other rows than were sealed are decoded whole. Files that commits exchanged are read whole, once or
+    /// twice, on both sides. Memory: two row groups, and the rows that differ, up to [`DiffOptions::pool_limit_rows`].
     ///
     /// # Errors
     /// What the sink fails with, and a store that cannot even list commits. Whatever else cannot be found out is a change of kind
@@ -81,20 +83,24 @@ impl<'a> Differ<'a> {
         let kept: Vec<(&SealedFile, &LiveFile)> =
             self.sealed.files.iter().filter_map(|(key, file)| Some((&**file, &**self.snapshot.files.get(key)?))).collect();
         let looked_at: Vec<_> = stream::iter(kept)
-            .map(|(file, live)| async move { (file, live, self.state(file, live).await) })
+            .map(|(file, live)| async move { (file, live, self.state(file, live).await, self.deletions(file, live).await) })
             .buffered(CONCURRENCY)
             .collect()
             .await;
-        for (file, live, state) in looked_at {
+        for (file, live, state, deletions) in looked_at {
             let going = match state {
                 FileState::Unchanged => {
-                    summary.unchanged_files += 1;
-                    continue;
+                    if matches!(deletions, Deletions::AsSealed) {
+                        summary.unchanged_files += 1;
+                        continue;
+                    }
+                    summary.read_files += 1;
+                    Comparison { differ: self, file, live, size: file.live.size }.deleted_rows(&deletions, sink).await?
                 }
                 FileState::Gone => self.compare_pool(&[file], &[], sink).await?,
                 FileState::Present(size) => {
                     summary.read_files += 1;
-                    Comparison { differ: self, file, live, size }.run(sink).await?
+                    Comparison { differ: self, file, live, size }.run(&deletions, sink).await?
                 }
                 FileState::Unknown(error) => {
                     sink.take(Change::undetermined(
@@ -154,22 +160,12 @@ impl<'a> Differ<'a> {
     /// The sealed rows of a file.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the sealed bytes are gone, [`ErrorKind::Permission`] when the baseline has expired, or the store's.
+    /// [`ErrorKind::NotFound`] when the sealed bytes or the sealed deletion vector are gone, [`ErrorKind::Permission`] when the baseline has expired, or the store's.
     pub(super) async fn sealed_side(&self, file: &SealedFile) -> Result<Side> {
         let bytes = self.repository.sealed_bytes(self.sealed, file, self.options.now_ms).await?;
         let (schema, constants) = (&self.snapshot.schema, &file.live.partition_values);
         let rows = FileRows::open(Arc::new(bytes), schema, constants, self.sealed.row_key).await?;
-        let deleted = match (&file.live.deletion_vector, &file.deleted) {
-            (Some(vector), Some(sealed)) => {
-                let positions = self.positions(vector).await?;
-                if crate::baseline::deleted_rows_digest(&positions) != sealed.digest {
-                    let what = "the sealed deletion vector is gone: what is there deletes other rows";
-                    return Err(Error::new(ErrorKind::NotFound, what).with("file", &file.live.key.path));
-                }
-                Some(positions)
-            }
-            _ => None,
-        };
+        let deleted = self.sealed_positions(file).await?;
         Ok(Side::new(rows, &file.live.key.path, None, deleted, constants))
     }
 
@@ -187,19 +183,15 @@ impl<'a> Differ<'a> {
         Ok(Side::new(rows, &live.key.path, commit, deleted, &live.partition_values))
     }
 
-    async fn positions(&self, vector: &serde_json::Value) -> Result<roaring::RoaringTreemap> {
-        deletion_vector::read(&**self.repository.store(), self.repository.root(), vector).await
-    }
-
     /// Compares files as multisets of rows.
     async fn compare_pool(&self, sealed: &[&SealedFile], found: &[&LiveFile], sink: &mut dyn Sink) -> Result<bool> {
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        let mut complete = true;
+        let mut complete = Complete::BOTH;
         for file in sealed {
             match self.sealed_side(file).await {
                 Ok(side) => before.push(Part::whole(side)),
                 Err(error) => {
-                    complete = false;
+                    complete.sealed = false;
                     let detail = format!("the sealed rows cannot be shown: {error}");
                     if !sink.take(Change::undetermined(whole(&file.live.key, None), Vec::new(), detail)).await? {
                         return Ok(false);
@@ -218,6 +210,7 @@ impl<'a> Differ<'a> {
             match side {
                 Ok(side) => after.push(Part::whole(side)),
                 Err(error) => {
+                    complete.found = false;
                     let detail = format!("the file's rows cannot be read: {error}");
                     if !sink.take(Change::undetermined(whole(&live.key, live.added_in), Vec::new(), detail)).await? {
                         return Ok(false);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files that differ   log x evidence, the store's versions, digests of column chunks      no data is decoded
-//!   -> in_place       same row groups: chunks that differ, row by row
+//!   -> in_place       same row groups: chunks that differ, row by row; and rows that a deletion vector deletes or no longer does
 //!   -> pool           written anew: rows as a multiset, then pairs by key, by all columns but one, by position
 //!   -> Change         one a row, to a sink
 //! ```
@@ -12,6 +12,7 @@
 
 mod change;
 mod components;
+mod deletions;
 mod differ;
 mod in_place;
 mod pair;

@@ -15,6 +15,13 @@ pub(super) struct Pairing {
     pub(super) added: Vec<Row>,
 }
 
+impl Pairing {
+    /// Of rows of which no two are taken for one.
+    pub(super) const fn none(removed: Vec<Row>, added: Vec<Row>) -> Self {
+        Self { pairs: Vec::new(), removed, added }
+    }
+}
+
 /// Pairs rows that are in one multiset only: by key where one is declared; else those that agree in all columns but one, then those
 /// that stand at the same place of the same file.
 pub(super) fn pair(sealed: Vec<Row>, found: Vec<Row>, key: &[String]) -> Pairing {

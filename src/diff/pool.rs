@@ -10,7 +10,7 @@ use super::side::{Side, row_id};
 use crate::error::Result;
 
 /// Rows that differ and are held to be paired; beyond it they are reported as added and removed.
-const PAIRED_LIMIT_ROWS: usize = 1 << 20;
+pub(super) const PAIRED_LIMIT_ROWS: usize = 1 << 20;
 
 /// Some row groups of a file.
 pub(super) struct Part {
@@ -34,9 +34,21 @@ struct Count {
     at: (u32, u32),
 }
 
+/// Which of two multisets have all of their rows. Of a row that an incomplete one lacks, nothing can be said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Complete {
+    pub(super) sealed: bool,
+    pub(super) found: bool,
+}
+
+impl Complete {
+    pub(super) const BOTH: Self = Self { sealed: true, found: true };
+    pub(super) const NEITHER: Self = Self { sealed: false, found: false };
+}
+
 impl Differ<'_> {
-    /// Compares two multisets of rows. `complete` says whether `before` is all that was sealed of them.
-    pub(super) async fn pool(&self, before: Vec<Part>, after: Vec<Part>, complete: bool, sink: &mut dyn Sink) -> Result<bool> {
+    /// Compares two multisets of rows.
+    pub(super) async fn pool(&self, before: Vec<Part>, after: Vec<Part>, complete: Complete, sink: &mut dyn Sink) -> Result<bool> {
         let total: u64 = before.iter().map(Part::rows).sum();
         if total > self.options.pool_limit_rows && !after.is_empty() {
             let detail = format!(
@@ -54,7 +66,7 @@ impl Differ<'_> {
         }
         let mut pool = Pool { counts: HashMap::new(), complete, before, after, held: Vec::new() };
         if pool.after.is_empty() {
-            return pool.stream_removed(sink).await;
+            return if complete.found { pool.stream_removed(sink).await } else { pool.tell_unknown(sink).await };
         }
         Ok(pool.count(sink).await? && pool.cancel(sink).await? && pool.settle(&self.options.key, sink).await?)
     }
@@ -62,7 +74,7 @@ impl Differ<'_> {
 
 struct Pool {
     counts: HashMap<u128, Count>,
-    complete: bool,
+    complete: Complete,
     before: Vec<Part>,
     after: Vec<Part>,
     /// Found rows that no sealed row is equal to.
@@ -77,7 +89,7 @@ impl Pool {
                 let pieces = match part.side.read(*group, None).await {
                     Ok(pieces) => pieces,
                     Err(error) => {
-                        self.complete = false;
+                        self.complete.sealed = false;
                         let detail = format!("the sealed rows cannot be shown: {error}");
                         if !sink.take(Change::undetermined(part.side.place(*group, None), Vec::new(), detail)).await? {
                             return Ok(false);
@@ -106,6 +118,7 @@ impl Pool {
                 let pieces = match part.side.read(*group, None).await {
                     Ok(pieces) => pieces,
                     Err(error) => {
+                        self.complete.found = false;
                         let detail = format!("what is there cannot be decoded: {error}");
                         if !sink.take(Change::undetermined(part.side.place(*group, None), Vec::new(), detail)).await? {
                             return Ok(false);
@@ -179,7 +192,8 @@ impl Pool {
                     .collect();
                 let rows = part.side.rows_of(piece, &lost)?;
                 if left.len().saturating_add(rows.len()) > PAIRED_LIMIT_ROWS {
-                    if !give(rows.into_iter().map(Change::removed).collect(), sink).await? {
+                    let complete = self.complete;
+                    if !give(rows.into_iter().map(|row| removed(row, complete)).collect(), sink).await? {
                         return Ok(false);
                     }
                 } else {
@@ -187,11 +201,27 @@ impl Pool {
                 }
             }
         }
-        let Pairing { pairs, removed, added: new } = pair::pair(left, std::mem::take(&mut self.held), key);
-        let complete = self.complete;
+        let (complete, held) = (self.complete, std::mem::take(&mut self.held));
+        // A row that may be there as it was sealed is not taken for another one because they are alike.
+        let Pairing { pairs, removed: gone, added: new } =
+            if key.is_empty() && !complete.found { Pairing::none(left, held) } else { pair::pair(left, held, key) };
         let changes = pairs.into_iter().filter_map(|(sealed, found)| Change::changed(sealed, found));
-        let changes = changes.chain(removed.into_iter().map(Change::removed)).chain(new.into_iter().map(|row| added(row, complete)));
+        let changes = changes.chain(gone.into_iter().map(|row| removed(row, complete)));
+        let changes = changes.chain(new.into_iter().map(|row| added(row, complete)));
         give(changes.collect(), sink).await
+    }
+
+    /// Everything was sealed, and nothing of what is there can be read.
+    async fn tell_unknown(&self, sink: &mut dyn Sink) -> Result<bool> {
+        for part in &self.before {
+            let mut place = part.side.place(0, None);
+            place.row_group = None;
+            let detail = "whether its rows are still there cannot be told: what took the file's place could not be read".to_owned();
+            if !sink.take(Change::undetermined(place, Vec::new(), detail)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Everything was sealed and nothing is there.
@@ -222,10 +252,19 @@ impl Pool {
 }
 
 /// Where not all sealed rows could be read, a row that is not among the others may have been sealed all the same.
-fn added(row: Row, complete: bool) -> Change {
-    if complete {
+fn added(row: Row, complete: Complete) -> Change {
+    if complete.sealed {
         return Change::added(row);
     }
     let detail = "not all of the sealed rows that it may be one of could be read".to_owned();
     Change { found: Some(row.clone()), ..Change::undetermined(row.place, Vec::new(), detail) }
+}
+
+/// Where not all found rows could be read, a row that is not among the others may be there all the same.
+fn removed(row: Row, complete: Complete) -> Change {
+    if complete.found {
+        return Change::removed(row);
+    }
+    let detail = "not all of the rows that are there, of which it may be one, could be read".to_owned();
+    Change { sealed: Some(row.clone()), ..Change::undetermined(row.place, Vec::new(), detail) }
 }

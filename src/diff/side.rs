@@ -80,9 +80,25 @@ impl Side {
 
     /// The positions in the piece of the rows that are not deleted.
     pub(super) fn live<'a>(&'a self, piece: &'a Piece) -> impl Iterator<Item = usize> + 'a {
+        (0..piece.rows.batch.num_rows()).filter(move |row| self.is_live(piece, *row))
+    }
+
+    /// Whether the row at a position in the piece is not deleted.
+    pub(super) fn is_live(&self, piece: &Piece, row: usize) -> bool {
         let first = self.rows.first_row(piece.group).saturating_add(piece.rows.first);
-        let deleted = move |row: usize| self.deleted.as_ref().is_some_and(|rows| rows.contains(first.saturating_add(row as u64)));
-        (0..piece.rows.batch.num_rows()).filter(move |row| !deleted(*row))
+        !self.deleted.as_ref().is_some_and(|rows| rows.contains(first.saturating_add(row as u64)))
+    }
+
+    /// The row groups in which other rows are deleted than on another side with the same row groups.
+    pub(super) fn deleted_otherwise(&self, other: &Self) -> BTreeSet<usize> {
+        let none = RoaringTreemap::new();
+        let differing = self.deleted.as_ref().unwrap_or(&none) ^ other.deleted.as_ref().unwrap_or(&none);
+        let before = |position: u64| position.checked_sub(1).map_or(0, |last| differing.rank(last));
+        let differs = |group: &usize| {
+            let first = self.rows.first_row(*group);
+            before(first) < before(first.saturating_add(self.rows.rows(*group)))
+        };
+        self.groups().filter(differs).collect()
     }
 
     /// The members of a row that are not null, with hashes of their values.

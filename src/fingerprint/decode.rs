@@ -70,6 +70,16 @@ impl FileRows {
         self.plan.members().map(|(name, _)| name.to_owned()).collect()
     }
 
+    /// The physical name of the top-level column that a leaf belongs to, by the leaf's position in the file; `None` when there is no such
+    /// leaf. Paths of leaves do not tell: names of columns may have dots themselves.
+    pub fn root_of(&self, leaf: usize) -> Option<&str> {
+        let metadata = &self.footer.metadata;
+        if leaf >= metadata.parquet_schema().num_columns() {
+            return None;
+        }
+        metadata.schema().fields().get(metadata.parquet_schema().get_column_root_idx(leaf)).map(|field| field.name().as_str())
+    }
+
     /// Decodes a row group: the top-level columns named, by physical name, or all. A name that the file does not have is left out.
     ///
     /// Memory: the chosen column chunks as stored, and their rows.

@@ -51,10 +51,10 @@ impl Resolver {
         Location::parse(name, self.lake.as_ref()).map(|location| location.of_lake(self.options.lake_id))
     }
 
-    /// As [`Self::location`], for tables that the session gave a name too.
+    /// As [`Self::location`], for tables that the session gave a name too: a function looks at the table that a query of that name reads.
     pub(super) fn location_of(&self, name: &str) -> Result<Location> {
         let registered = self.registered.read().get(name).cloned();
-        registered.map_or_else(|| self.location(name), Ok)
+        registered.map_or_else(|| self.location(name), |location| Ok(location.of_lake(self.options.lake_id)))
     }
 
     /// Whose baselines count.
@@ -157,6 +157,7 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn deregister_table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        self.resolver.registered.write().remove(name);
         Ok(self.registered.write().remove(name))
     }
 

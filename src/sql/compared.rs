@@ -65,7 +65,7 @@ impl Compared {
 
     /// Reads both states.
     pub(super) async fn open(&self, resolver: &Resolver) -> Result<Opened> {
-        let location = resolver.location(&self.table)?;
+        let location = resolver.location_of(&self.table)?;
         let repository = location.repository();
         let trust = resolver.trust()?;
         let snapshot = table::load(location.store().as_ref(), location.root(), self.to).await.map_err(|e| e.with("table", &self.table))?;

@@ -119,7 +119,7 @@ struct FunctionTable {
 
 impl FunctionTable {
     async fn rows(&self) -> Result<RecordBatch> {
-        let location = self.resolver.location(&self.table)?;
+        let location = self.resolver.location_of(&self.table)?;
         let repository = location.repository();
         let trust = self.resolver.trust()?;
         let columns = match self.kind {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::{Int64Builder, ListBuilder, StructArray};
 use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -12,6 +13,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     RenameOptions,
 };
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -87,6 +89,12 @@ pub(super) fn erasure_lake() -> (LakeStore, Arc<AtomicU64>) {
 
 /// A table of 4000 rows in a file of four row groups, sealed.
 pub(super) async fn sealed_in(lake: LakeStore) -> Fixture {
+    let fixture = unsealed_in(lake).await;
+    fixture.seal().await;
+    fixture
+}
+
+async fn unsealed_in(lake: LakeStore) -> Fixture {
     let location = Location::in_lake(&lake, "flights").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("flights.parquet");
@@ -94,7 +102,6 @@ pub(super) async fn sealed_in(lake: LakeStore) -> Fixture {
     delta::import(&location, Import { sources: vec![source], ..Import::default() }).await.unwrap();
     let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: directory };
     fixture.rewrite(&parquet_bytes(&[batch(0..4000)])).await;
-    fixture.seal().await;
     fixture
 }
 
@@ -276,4 +283,260 @@ async fn what_cannot_be_compared_is_refused_with_the_reason() {
     let session = SealedSession::new(SessionOptions { lake: Some(fixture.lake.clone()), trust: Some(trust), tables }).await.unwrap();
     let found = text_rows(&session.run("SELECT kind, sealed, detail FROM poison_diff('flights')").await.unwrap());
     assert!(matches!(&found[..], [row] if row.starts_with("undetermined||") && row.contains("expired")), "{found:?}");
+}
+
+const NESTED: &str = "flights/nested.parquet";
+
+/// Twenty rows in two row groups: a struct, a flat column whose name looks like a member of it, and a list.
+fn nested(extra: bool) -> Vec<u8> {
+    let ids = || Int64Array::from_iter_values(0..20);
+    let doubled = Int64Array::from_iter_values((0..20).map(|i| i * 2));
+    let fields = vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Int64, true)];
+    let structs = StructArray::new(fields.into(), vec![Arc::new(ids()), Arc::new(doubled)], None);
+    let mut lists = ListBuilder::new(Int64Builder::new());
+    (0..20).for_each(|i| lists.append_value([Some(i)]));
+    let mut columns: Vec<(&str, Arc<dyn Array>)> =
+        vec![("id", Arc::new(ids())), ("s", Arc::new(structs)), ("s.c", Arc::new(ids())), ("tags", Arc::new(lists.finish()))];
+    if extra {
+        columns.push(("x", Arc::new(ids())));
+    }
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(10)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// A sealed folder with the file [`NESTED`].
+async fn nested_folder(lake: LakeStore) -> Fixture {
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    lake.store.put(&Path::from(NESTED), nested(false).into()).await.unwrap();
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: tempfile::tempdir().unwrap() };
+    fixture.seal().await;
+    fixture
+}
+
+/// The file with the last value of a leaf of the second row group overwritten in place.
+fn overwritten(mut file: Vec<u8>, leaf: usize) -> Vec<u8> {
+    let metadata = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap().metadata().clone();
+    let (start, length) = metadata.row_group(1).column(leaf).byte_range();
+    let end = usize::try_from(start + length).unwrap();
+    file[end - 8..end].copy_from_slice(&777_i64.to_le_bytes());
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_values_of_a_folder_are_shown_and_names_with_dots_are_told_apart() {
+    let (lake, _) = erasure_lake();
+    let fixture = nested_folder(lake).await;
+    assert_eq!(fixture.rows(CHANGED).await, [""; 0]);
+    for (leaf, expected) in
+        [(1, "s|{a: 19, b: 38}|{a: 777, b: 38}"), (2, "s|{a: 19, b: 38}|{a: 19, b: 777}"), (3, "s.c|19|777"), (4, "tags|[19]|[777]")]
+    {
+        fixture.lake.store.put(&Path::from(NESTED), overwritten(nested(false), leaf).into()).await.unwrap();
+        assert_eq!(fixture.rows(CHANGED).await, [format!("changed|1|9|{expected}|1")], "leaf {leaf}");
+    }
+    let drifted = "SELECT \"column\", sealed_rows, found_rows FROM drift('flights') WHERE scope = 'changed'";
+    assert_eq!(fixture.rows(drifted).await, ["tags|1|1"]);
+    // A column that was not sealed at all.
+    fixture.lake.store.put(&Path::from(NESTED), nested(true).into()).await.unwrap();
+    let query = "SELECT kind, \"column\", count(*), count(sealed) FROM poison_diff('flights') GROUP BY 1, 2";
+    assert_eq!(fixture.rows(query).await, ["changed|x|20|0"]);
+
+    // Without the sealed bytes, the column is named all the same.
+    let fixture = nested_folder(LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) }).await;
+    fixture.lake.store.put(&Path::from(NESTED), overwritten(nested(false), 1).into()).await.unwrap();
+    assert_eq!(fixture.rows(CHANGED).await, ["undetermined|1||s|||1"]);
+}
+
+const VECTOR: &str = "flights/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin";
+
+/// A file with one deletion vector, at offset 1, and the size of its bitmap.
+fn vector_file(positions: impl Iterator<Item = u64>) -> (Vec<u8>, usize) {
+    let mut bitmap = 1_681_511_377_u32.to_le_bytes().to_vec();
+    positions.collect::<roaring::RoaringTreemap>().serialize_into(&mut bitmap).unwrap();
+    let size = u32::try_from(bitmap.len()).unwrap();
+    let crc = crc32fast::hash(&bitmap).to_be_bytes();
+    ([&[1][..], &size.to_be_bytes(), &bitmap, &crc].concat(), bitmap.len())
+}
+
+/// A sealed table of 4000 rows of which a stored deletion vector deletes the first ten.
+async fn with_vector(lake: LakeStore) -> Fixture {
+    let fixture = unsealed_in(lake).await;
+    let (file, size) = vector_file(0..10);
+    fixture.lake.store.put(&Path::from(VECTOR), file.into()).await.unwrap();
+    let id = z85::encode(uuid::Uuid::parse_str("d2c639aa-8816-431a-aaf6-d3fe2512ff61").unwrap().as_bytes());
+    let vector = json!({"storageType": "u", "pathOrInlineDv": id, "offset": 1, "sizeInBytes": size, "cardinality": 10});
+    let features = json!(["deletionVectors"]);
+    let edited = |line: &str| {
+        let mut action: Value = serde_json::from_str(line).unwrap();
+        if let Some(add) = action.get_mut("add") {
+            add["deletionVector"] = vector.clone();
+        }
+        if let Some(protocol) = action.get_mut("protocol") {
+            *protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features});
+        }
+        format!("{action}\n")
+    };
+    fixture.edit_log(|log| log.lines().map(edited).collect()).await;
+    fixture.seal().await;
+    fixture
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_an_edited_deletion_vector_brings_back_or_takes_are_shown() {
+    let (lake, bytes) = erasure_lake();
+    let fixture = with_vector(lake).await;
+    bytes.store(0, Ordering::Relaxed);
+    assert_eq!(fixture.rows(CHANGED).await, [""; 0]);
+    let (sealed, _) = vector_file(0..10);
+    assert_eq!(bytes.load(Ordering::Relaxed), sealed.len() as u64, "the vector is read once, the unchanged file is not");
+    // Five rows are back and five others are gone: the number that the log states still holds, and the checksum is right.
+    let (edited, _) = vector_file((5..10).chain(1500..1505));
+    assert_eq!(edited.len(), sealed.len());
+    fixture.lake.store.put(&Path::from(VECTOR), edited.into()).await.unwrap();
+    let query = "SELECT kind, row_group, row, sealed, found FROM poison_diff('flights') ORDER BY 1, 2, 3";
+    let values =
+        |id: i64| format!("{{\"id\":\"{id}\",\"delay\":\"{}.0\",\"carrier\":\"{}\"}}", id % 60, if id % 2 == 0 { "AA" } else { "UA" });
+    let back = (0..5).map(|id| format!("added|0|{id}||{}", values(id)));
+    let expected: Vec<String> = back.chain((1500..1505).map(|id| format!("removed|1|{}|{}|", id - 1000, values(id)))).collect();
+    assert_eq!(fixture.rows(query).await, expected);
+    assert_eq!(fixture.rows(&query.replace("'flights'", "'flights', 'id'")).await, expected);
+    // A key that says that a row which is gone is one which is back makes them one changed row.
+    assert_eq!(fixture.rows("SELECT DISTINCT kind FROM poison_diff('flights', 'carrier')").await, ["changed"]);
+    let scopes = "SELECT DISTINCT scope, found_rows FROM drift('flights') WHERE scope NOT IN ('table', 'row_group') ORDER BY 1";
+    assert_eq!(fixture.rows(scopes).await, ["added|5", "removed|5"]);
+
+    // Beside it, a value of a row that is in neither, in one of these row groups and in another.
+    let path = fixture.data_file().await;
+    let mut file = fixture.get(&path).await.to_vec();
+    let metadata = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap().metadata().clone();
+    for group in [1, 2] {
+        let (start, length) = metadata.row_group(group).column(1).byte_range();
+        let at = usize::try_from(start + length).unwrap() - 8 * 10;
+        file[at..at + 8].copy_from_slice(&77.25_f64.to_le_bytes());
+    }
+    fixture.lake.store.put(&path, file.into()).await.unwrap();
+    assert_eq!(
+        fixture.rows(&CHANGED.replace(" ORDER", " WHERE kind = 'changed' ORDER")).await,
+        ["changed|1|990|delay|10.0|77.25|1", "changed|2|990|delay|50.0|77.25|1"]
+    );
+    let kinds = "SELECT kind, count(*) FROM poison_diff('flights') GROUP BY 1 ORDER BY 1";
+    assert_eq!(fixture.rows(kinds).await, ["added|5", "changed|2", "removed|5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_deletion_vector_whose_sealed_bytes_are_gone_is_not_passed_over() {
+    let plain = || LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let query = "SELECT kind, detail FROM poison_diff('flights')";
+    let fixture = with_vector(plain()).await;
+    assert_eq!(fixture.rows(query).await, [""; 0]);
+    let (mut edited, _) = vector_file(100..110);
+    for (file, why) in [(Some(edited.clone()), "the sealed deletion vector is gone"), (None, "cannot be told")] {
+        match file {
+            Some(file) => {
+                fixture.lake.store.put(&Path::from(VECTOR), file.into()).await.unwrap();
+            }
+            None => fixture.lake.store.delete(&Path::from(VECTOR)).await.unwrap(),
+        }
+        let found = fixture.rows(query).await;
+        assert!(matches!(&found[..], [row] if row.starts_with("undetermined|") && row.contains(why)), "{found:?}");
+    }
+    // One that does not decode, in a lake that retains the sealed one.
+    let (lake, _) = erasure_lake();
+    let fixture = with_vector(lake).await;
+    *edited.last_mut().unwrap() ^= 1;
+    fixture.lake.store.put(&Path::from(VECTOR), edited.into()).await.unwrap();
+    let found = fixture.rows(query).await;
+    assert!(matches!(&found[..], [row] if row.starts_with("undetermined|") && row.contains("checksum")), "{found:?}");
+}
+
+/// Destroys the header of the first page of a column chunk.
+fn without_page(mut file: Vec<u8>, group: usize, column: usize) -> Vec<u8> {
+    let metadata = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap().metadata().clone();
+    let start = usize::try_from(metadata.row_group(group).column(column).byte_range().0).unwrap();
+    file[start..start + 8].fill(0xff);
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_not_removed_because_what_is_there_cannot_be_read() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    let old = fixture.data_file().await;
+    let session = Arc::new(delta::session([&fixture.location]).unwrap().state());
+    let table = delta::open(&fixture.location, None).await.unwrap();
+    table.delete().with_session_state(session).with_predicate("id = 5").await.unwrap();
+    let all: Vec<_> = fixture.lake.store.list(Some(fixture.location.root())).try_collect().await.unwrap();
+    let data = |path: &Path| !path.as_ref().contains("/_") && path.as_ref().ends_with(".parquet") && *path != old;
+    let new = all.into_iter().find(|meta| data(&meta.location)).unwrap().location;
+    assert_eq!(fixture.rows("SELECT kind, count(*) FROM poison_diff('flights') GROUP BY 1").await, ["removed|1"]);
+
+    // Nothing of the new file can be read.
+    let mut broken = fixture.get(&new).await.to_vec();
+    let end = broken.len();
+    broken[end - 12..].fill(0);
+    fixture.lake.store.put(&new, broken.into()).await.unwrap();
+    let name = |path: &Path| path.filename().unwrap().to_owned();
+    let mut expected = [format!("undetermined|{}|", name(&old)), format!("undetermined|{}|", name(&new))];
+    expected.sort();
+    assert_eq!(fixture.rows("SELECT kind, file, sealed FROM poison_diff('flights') ORDER BY file").await, expected);
+    assert_eq!(fixture.rows("SELECT 1 FROM drift('flights') WHERE scope = 'removed'").await, [""; 0]);
+
+    // A row group of it cannot: what it may hold is not gone. One other row has another value.
+    let content = [batch(0..5), with_delays(&batch(6..4000), &[(3494, 500.0)])];
+    fixture.lake.store.put(&new, without_page(parquet_bytes(&content), 2, 0).into()).await.unwrap();
+    let kinds = "SELECT kind, count(*) FROM poison_diff('flights') GROUP BY 1 ORDER BY 1";
+    // The row group, its thousand rows, row 5, and row 3500, which may be there beside the one that is like it.
+    assert_eq!(fixture.rows(kinds).await, ["added|1", "undetermined|1003"]);
+    assert_eq!(fixture.rows(&kinds.replace("'flights'", "'flights', 'id'")).await, ["changed|1", "undetermined|1002"]);
+    let sealed = "SELECT count(*) FROM poison_diff('flights') WHERE sealed LIKE '%\"id\":\"5\"%' AND detail LIKE 'not all of the rows%'";
+    assert_eq!(fixture.number(sealed).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_may_have_moved_into_an_unreadable_row_group_are_neither_removed_nor_added() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    let moved = without_page(parquet_bytes(&[batch(0..4001).slice(1, 4000)]), 2, 0);
+    fixture.lake.store.put(&fixture.data_file().await, moved.into()).await.unwrap();
+    // The row group, and the first and the last row of what can be read before it and behind it.
+    let kinds = "SELECT kind, count(*), count(sealed), count(found) FROM poison_diff('flights') GROUP BY 1";
+    assert_eq!(fixture.rows(kinds).await, ["undetermined|5|2|2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_look_at_the_table_that_a_query_of_the_name_reads() {
+    let mut honest = Fixture::unsealed().await;
+    let (lake, _) = erasure_lake();
+    let damaged = sealed_in(lake).await;
+    honest.key = damaged.key.clone();
+    honest.seal().await;
+    let path = damaged.data_file().await;
+    let changed = with_delays(&batch(0..4000), &[(1234, 59.0)]);
+    damaged.lake.store.put(&path, parquet_bytes(&[changed]).into()).await.unwrap();
+
+    let session = honest.session(ReadMode::Latest).await;
+    let rows = async |query: &str| text_rows(&session.run(query).await.unwrap());
+    let bad = "SELECT DISTINCT file FROM audit('flights') WHERE verdict <> 'intact'";
+    let files = "SELECT DISTINCT file FROM row_groups('flights')";
+    let digest = "SELECT digest FROM baselines('flights')";
+    let diff = "SELECT kind, row_group, row, \"column\", sealed, found, baseline FROM poison_diff('flights')";
+    let drift = "SELECT \"column\" FROM drift('flights') WHERE scope = 'changed'";
+    let of_the_lake = (rows(files).await, rows(digest).await);
+    assert_eq!((rows(bad).await, rows(diff).await, rows(drift).await), (vec![], vec![], vec![]));
+
+    // The lake has a table of this name, and so has the session.
+    session.register("flights", &damaged.location).await.unwrap();
+    let name = path.filename().unwrap().to_owned();
+    assert_eq!((rows(bad).await, rows(files).await), (vec![name.clone()], vec![name]));
+    assert_eq!(rows(digest).await, damaged.rows(digest).await);
+    assert_eq!(rows(diff).await, ["changed|1|234|delay|34.0|59.0|1"]);
+    assert_eq!(rows(drift).await, ["delay"]);
+
+    // Once the session has it no more, both mean the lake's.
+    session.run("DROP TABLE flights").await.unwrap();
+    assert_eq!(rows("SELECT COUNT(*) FROM flights").await, ["4000"]);
+    assert_eq!((rows(files).await, rows(digest).await), of_the_lake);
+    assert_eq!((rows(bad).await, rows(diff).await), (vec![], vec![]));
 }
