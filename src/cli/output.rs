@@ -64,8 +64,9 @@ pub fn note(text: impl Display) {
 
 /// Standard output. When its reader goes away nothing fails: what is left is not written, and the command ends as it would have.
 ///
-/// Whatever is written in lines is made fit for a terminal here, whoever wrote the names and values in it: control characters but line feeds
-/// and tabs, and characters that set a direction, are shown as the escapes that JSON has for them. A line of JSON stays the same JSON.
+/// Whatever is written in lines is made fit for a terminal here, whoever wrote the names and values in it: control characters but line
+/// feeds and tabs, and characters that set a direction, are shown as the escapes that JSON has for them. A line of JSON stays the same
+/// JSON.
 pub struct Output {
     writer: Box<dyn Write + Send>,
     /// The same, for bytes that must not be changed: the other drops styles, in whatever they stand.

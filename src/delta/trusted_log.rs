@@ -49,8 +49,8 @@ impl TrustedLog {
     /// of them are read.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when those tell different states: other engines would not go on from the one that
-    /// is written to. [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the log has a gap. Those of the store.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when those tell different states: other engines would not go on from the one
+    /// that is written to. [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the log has a gap. Those of the store.
     pub async fn of(location: &Location) -> crate::error::Result<Location> {
         let log = location.root().clone().join(LOG_FOLDER);
         let judged = judged_checkpoint(location.store().as_ref(), location.root()).await.map_err(|e| e.with("table", location.name()))?;

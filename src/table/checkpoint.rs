@@ -120,8 +120,8 @@ fn json_lines(bytes: &[u8], apply: Apply<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Decodes a part or sidecar and applies its rows. Memory: what `apply` keeps, a batch of rows, and the pages that they stand in. The decoder
-/// believes the header of a page about its size, which is below 2 GiB.
+/// Decodes a part or sidecar and applies its rows. Memory: what `apply` keeps, a batch of rows, and the pages that they stand in. The
+/// decoder believes the header of a page about its size, which is below 2 GiB.
 fn parquet_actions(bytes: Bytes, apply: Apply<'_>) -> Result<()> {
     let damaged = |e: parquet::errors::ParquetError| Error::new(ErrorKind::Corrupt, "a checkpoint is not readable Parquet").caused_by(e);
     let undecoded = |e: arrow::error::ArrowError| Error::new(ErrorKind::Corrupt, "a checkpoint does not decode").caused_by(e);
@@ -222,8 +222,8 @@ pub struct CheckpointDisagreement {
 
 /// Compares every checkpoint up to `version` with the state that the commits give.
 ///
-/// When the commits from 0 on are not all there the newest checkpoint *is* the state, and nothing can be said of older ones. Where there are
-/// several of its version, engines differ in which they take: all of them are compared with the one that is used.
+/// When the commits from 0 on are not all there the newest checkpoint *is* the state, and nothing can be said of older ones. Where there
+/// are several of its version, engines differ in which they take: all of them are compared with the one that is used.
 /// Cost: reads all commits and all checkpoints, once; without all commits, the checkpoints of one version, if there are several.
 ///
 /// # Errors

@@ -124,8 +124,9 @@ impl Object {
 pub(super) struct Objects(pub(super) BTreeMap<Path, Object>);
 
 impl Objects {
-    /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them, and refuses
-    /// vectors that no baseline covers when they delete rows that their files do not have: engines set memory aside for all up to the last.
+    /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them, and
+    /// refuses vectors that no baseline covers when they delete rows that their files do not have: engines set memory aside for all up to
+    /// the last.
     pub(super) async fn of(
         store: &dyn ObjectStore,
         root: &Path,
