@@ -8,7 +8,7 @@
 //! audit   table state x baseline -> verdicts -> SQL, command line, report
 //! ```
 //!
-//! Each floor imports only lower ones: `error`, `id`, `clock`, `key`, `ask` · `digest` · `format`, `erasure` ·
+//! Each floor imports only lower ones: `error`, `id`, `clock`, `key`, `ask`, `printable` · `digest` · `format`, `erasure` ·
 //! `profile` · `region`, `lake`, `register`, `table`, `fingerprint` · `store` | `membership`, `baseline` · `lineage`, `diff`, `verify` · `delta` · `sql` · `cli`.
 
 mod failpoint;
@@ -19,6 +19,8 @@ pub mod digest;
 pub mod error;
 pub mod id;
 pub mod key;
+#[cfg(feature = "tables")]
+mod printable;
 
 pub mod erasure;
 pub mod format;

@@ -404,19 +404,19 @@ pub(super) async fn load_at(place: &Place<'_>, version: u64) -> Result<Result<Ta
     }
 }
 
-/// Holds checkpoints against the commits. Cost: reads all commits and checkpoints once.
+/// Holds checkpoints against the commits, or against each other. Cost: reads all commits and checkpoints once.
 pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Result<Vec<Finding>> {
     let disagreements = table::check_checkpoints_again(place.store, place.root, version, place.memory).await?;
     Ok(checkpoint_findings(disagreements))
 }
 
-/// What is wrong with checkpoints that contradict the commits.
+/// What is wrong with checkpoints that contradict the commits, or another checkpoint of their version.
 pub(super) fn checkpoint_findings(disagreements: Vec<CheckpointDisagreement>) -> Vec<Finding> {
     disagreements
         .into_iter()
         .map(|d| {
             let name = d.checkpoint.filename().unwrap_or_default();
-            Finding::new(Verdict::Forged, format!("a checkpoint contradicts the commits: {}", d.detail))
+            Finding::new(Verdict::Forged, format!("a checkpoint contradicts the rest of the log: {}", d.detail))
                 .file(format!("_delta_log/{name}"))
                 .commit(d.version)
         })

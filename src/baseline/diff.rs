@@ -10,6 +10,7 @@ use super::sealed::{SealedCommit, SealedFile, SealedTable};
 use super::state;
 use crate::digest::{Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::one_line;
 use crate::table::{FileKey, TableKind, TableSnapshot};
 
 /// Commits and files that are named one by one; the rest is counted.
@@ -156,7 +157,7 @@ impl BaselineDiff {
     pub(super) fn compare_expectations(&mut self, before: &[Expectation], now: &[Expectation]) {
         for (verb, these, others) in [("added", now, before), ("removed", before, now)] {
             let changed = these.iter().filter(|one| !others.contains(one));
-            let said = changed.map(|one| format!("expectation '{}' {verb}: {}", printable(&one.name), printable(&one.predicate)));
+            let said = changed.map(|one| format!("expectation '{}' {verb}: {}", one_line(&one.name), one_line(&one.predicate)));
             self.metadata.extend(said);
         }
     }
@@ -228,19 +229,14 @@ impl BaselineDiff {
         }
         lines.extend(self.metadata.iter().map(|change| format!("metadata: {change}")));
         for (version, operation) in self.commits.iter().take(NAMED_LIMIT) {
-            lines.push(format!("commit {version}: {}", printable(operation.as_deref().unwrap_or("an operation that it does not state"))));
+            lines.push(format!("commit {version}: {}", one_line(operation.as_deref().unwrap_or("an operation that it does not state"))));
         }
         if let Some(more) = self.commits.len().checked_sub(NAMED_LIMIT).filter(|more| *more > 0) {
             lines.push(format!("and {more} more commits"));
         }
-        lines.extend(self.examples.iter().map(|example| printable(example)));
+        lines.extend(self.examples.iter().map(|example| one_line(example).into_owned()));
         lines
     }
-}
-
-/// What writers chose may hold anything; a terminal must not obey it.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The file of the same path and bytes among `others`, whichever deletion vector it has.
@@ -264,18 +260,18 @@ fn columns(before: &TableSnapshot, now: &TableSnapshot) -> Vec<String> {
     let mut changes = Vec::new();
     for column in &new.columns {
         match old.physical_column(&column.physical_name) {
-            None => changes.push(format!("column {} added ({:?})", printable(&column.name), column.data_type)),
+            None => changes.push(format!("column {} added ({:?})", one_line(&column.name), column.data_type)),
             Some(known) if known.name != column.name => {
-                changes.push(format!("column {} renamed to {}", printable(&known.name), printable(&column.name)));
+                changes.push(format!("column {} renamed to {}", one_line(&known.name), one_line(&column.name)));
             }
             Some(known) if known != column => {
-                changes.push(format!("column {} has another type or allows nulls otherwise", printable(&column.name)))
+                changes.push(format!("column {} has another type or allows nulls otherwise", one_line(&column.name)))
             }
             Some(_) => {}
         }
     }
     let gone = old.columns.iter().filter(|column| new.physical_column(&column.physical_name).is_none());
-    changes.extend(gone.map(|column| format!("column {} dropped", printable(&column.name))));
+    changes.extend(gone.map(|column| format!("column {} dropped", one_line(&column.name))));
     if changes.is_empty() {
         changes.push("the order, nesting or annotations of columns changed".into());
     }
@@ -294,14 +290,14 @@ fn properties(before: &TableSnapshot, now: &TableSnapshot) -> Vec<String> {
     let mut changes = Vec::new();
     for (name, value) in &new {
         match old.get(name) {
-            None => changes.push(format!("property {} set to '{}'", printable(name), printable(value))),
+            None => changes.push(format!("property {} set to '{}'", one_line(name), one_line(value))),
             Some(was) if was != value => {
-                changes.push(format!("property {} is '{}', was '{}'", printable(name), printable(value), printable(was)))
+                changes.push(format!("property {} is '{}', was '{}'", one_line(name), one_line(value), one_line(was)))
             }
             Some(_) => {}
         }
     }
-    changes.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("property {} removed", printable(name))));
+    changes.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("property {} removed", one_line(name))));
     if before.schema.partition_columns != now.schema.partition_columns {
         changes.push("the partition columns changed".into());
     }

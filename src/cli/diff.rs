@@ -16,6 +16,7 @@ use super::progress;
 use super::rows::Rows;
 use super::sql::session;
 use crate::error::Result;
+use crate::printable::one_line;
 use crate::sql::to_error;
 
 /// What `diff --help` ends with.
@@ -171,17 +172,12 @@ fn line(batch: &RecordBatch, row: usize) -> Vec<String> {
 /// Most characters of a value that a line shows.
 const SHOWN_CHARS: usize = 60;
 
-/// A value fit for a terminal: whoever wrote it must not move the cursor, and a long one is cut.
+/// A value in one line; a long one is cut.
 pub(super) fn shown(value: &str) -> String {
-    let mut text: String = value
-        .chars()
-        .take(SHOWN_CHARS)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect();
-    if value.chars().nth(SHOWN_CHARS).is_some() {
-        text.push('…');
+    match value.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", one_line(value.get(..end).unwrap_or_default())),
+        None => one_line(value).into_owned(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -197,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_move_the_cursor() {
-        assert_eq!(shown("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(shown("a\u{1b}[2Jb\n"), "a\\u001b[2Jb\\n");
         assert_eq!(shown(&"x".repeat(100)).chars().count(), SHOWN_CHARS + 1);
     }
 }

@@ -15,6 +15,7 @@ use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Rais
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SecretKey, Signer as _};
+use crate::printable::one_line;
 use crate::sql::hold_expectations;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -188,7 +189,7 @@ fn tell_sealed(sealed: &SealOutcome, table: &str, prepared: bool, out: &mut Outp
         out.line(format_args!("  {line}"))?;
     }
     for note in &sealed.notes {
-        out.line(format_args!("  {} {note}", styled(NOTE, "note:")))?;
+        out.line(format_args!("  {} {}", styled(NOTE, "note:"), one_line(note)))?;
     }
     if sealed.first {
         out.line(format_args!("  {} this is trust on first use: it says what is there, not that it is true", styled(NOTE, "note:")))?;
@@ -293,7 +294,7 @@ fn tell(report: &AuditReport, quick: bool, out: &mut Output) -> Result<()> {
         out.line(format_args!("  {line}"))?;
     }
     for note in &report.notes {
-        out.line(format_args!("  {} {note}", styled(DIM, "note:")))?;
+        out.line(format_args!("  {} {}", styled(DIM, "note:"), one_line(note)))?;
     }
     Ok(())
 }
@@ -306,9 +307,9 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
         let mut line = styled(style, finding.verdict.name());
         let places = [
             ("commit", finding.commit.map(|n| n.to_string())),
-            ("file", finding.file.clone()),
+            ("file", finding.file.as_deref().map(|file| one_line(file).into_owned())),
             ("row group", finding.row_group.map(|n| n.to_string())),
-            ("column", finding.column.clone()),
+            ("column", finding.column.as_deref().map(|column| one_line(column).into_owned())),
         ];
         for (name, place) in places {
             if let Some(place) = place {
@@ -316,7 +317,7 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
             }
         }
         lines.push(line);
-        lines.push(format!("    {}", finding.detail));
+        lines.push(format!("    {}", one_line(&finding.detail)));
     }
     lines
 }

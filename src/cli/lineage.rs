@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Ending;
 use super::args::LineageArgs;
 use super::context::Context;
-use super::output::{self, DIM, NOTE, Output, styled};
+use super::output::{self, DIM, Output, styled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{self, CommitLineage, InputKind};
 
@@ -33,7 +33,7 @@ pub(super) async fn run(args: LineageArgs, context: &Context, out: &mut Output) 
         tell(&commits, out)?;
     }
     for note in session.notes() {
-        anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
+        output::note(note);
     }
     Ok(Ending::Done)
 }
@@ -83,7 +83,7 @@ fn tell(commits: &[CommitLineage], out: &mut Output) -> Result<()> {
     out.line(output::aligned(&["version", "operation", "lineage", "attested by", "made", "files", "made from"], &[0, 5], rows))?;
     for commit in commits {
         if let Some(sql) = &commit.lineage.transformation.sql {
-            out.line(format_args!("{} {sql}", styled(DIM, format!("version {}:", commit.version))))?;
+            out.line(format_args!("{} {}", styled(DIM, format!("version {}:", commit.version)), sql.replace('\n', "\n    ")))?;
         }
     }
     Ok(())

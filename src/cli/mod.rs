@@ -98,7 +98,7 @@ async fn dispatch(cli: Cli) -> Result<Ending> {
         command => tokio::select! {
             biased;
             () = interrupt() => {
-                anstream::eprintln!("interrupted");
+                output::say("interrupted");
                 return Ok(Ending::Interrupted);
             }
             ending = execute(command, &context, &mut out) => ending,

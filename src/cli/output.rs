@@ -1,13 +1,17 @@
 //! What people and pipes see: lines, aligned tables, errors.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt::Display;
-use std::io::{ErrorKind as IoKind, Write};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{ErrorKind as IoKind, IsTerminal as _, Write};
+use std::sync::LazyLock;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::{one_line, printable};
 
 /// Good news.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -20,21 +24,62 @@ pub const HEAD: Style = Style::new().bold();
 /// Less important.
 pub const DIM: Style = Style::new().dimmed();
 
-/// `text` in `style`; the stream it is written to drops the style where it does not belong.
+/// What a control sequence of our own begins with. Nobody who writes names and values can know it, so all other sequences are theirs. It is
+/// a first parameter, so that whatever strips control sequences strips these.
+static OURS: LazyLock<String> = LazyLock::new(|| format!("\u{1b}[{};", RandomState::new().hash_one(std::process::id())));
+
+/// `text` in `style`, for [`Output`], [`say`] and [`explain`] alone: they show the style, and escape whatever else a terminal would obey.
+/// The stream that they write to drops the style where it does not belong.
 pub fn styled(style: Style, text: impl Display) -> String {
-    format!("{style}{text}{style:#}")
+    let ours = |sequence: String| sequence.replace("\u{1b}[", &OURS);
+    format!("{}{text}{}", ours(format!("{style}")), ours(format!("{style:#}")))
+}
+
+/// Text as a terminal may have it: styles that [`styled`] gave it, and nothing else that a terminal obeys but line feeds and tabs.
+fn shown(text: &str) -> Cow<'_, str> {
+    around_styles(text, "\u{1b}[", printable)
+}
+
+/// Escapes what stands between the styles of our own; `begin` takes the place of what they begin with.
+fn around_styles<'a>(text: &'a str, begin: &str, escape: fn(&str) -> Cow<'_, str>) -> Cow<'a, str> {
+    let mut pieces = text.split(OURS.as_str());
+    let Some(first) = pieces.next().filter(|first| first.len() < text.len()) else { return escape(text) };
+    let mut out = escape(first).into_owned();
+    for piece in pieces {
+        out.push_str(begin);
+        out.push_str(&escape(piece));
+    }
+    Cow::Owned(out)
+}
+
+/// Writes a line to standard error, as [`Output::line`] does to standard output. When standard error is gone there is nobody left to tell.
+pub fn say(text: impl Display) {
+    let _ = anstream::stderr().write_all(format!("{}\n", shown(&text.to_string())).as_bytes());
+}
+
+/// Writes a note to standard error.
+pub fn note(text: impl Display) {
+    say(format_args!("{} {}", styled(NOTE, "note:"), one_line(&text.to_string())));
 }
 
 /// Standard output. When its reader goes away nothing fails: what is left is not written, and the command ends as it would have.
+///
+/// Whatever is written in lines is made fit for a terminal here, whoever wrote the names and values in it: control characters but line
+/// feeds and tabs, and characters that set a direction, are shown as the escapes that JSON has for them. A line of JSON stays the same
+/// JSON.
 pub struct Output {
     writer: Box<dyn Write + Send>,
+    /// The same, for bytes that must not be changed: the other drops styles, in whatever they stand.
+    exact: Box<dyn Write + Send>,
     closed: bool,
+    is_terminal: bool,
 }
 
 impl Output {
     /// Standard output, with colours where they are wanted.
     pub fn stdout() -> Self {
-        Self { writer: Box::new(anstream::stdout()), closed: false }
+        let is_terminal = std::io::stdout().is_terminal();
+        Self { writer: Box::new(anstream::stdout()), exact: Box::new(std::io::stdout()), closed: false, is_terminal }
     }
 
     /// An output that tests read.
@@ -51,7 +96,7 @@ impl Output {
             }
         }
         let shared = Shared::default();
-        (Self { writer: Box::new(shared.clone()), closed: false }, shared.0)
+        (Self { writer: Box::new(shared.clone()), exact: Box::new(shared.clone()), closed: false, is_terminal: false }, shared.0)
     }
 
     /// Whether the reader has gone away.
@@ -64,16 +109,22 @@ impl Output {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be written, for instance to a full disk.
     pub fn line(&mut self, text: impl Display) -> Result<()> {
-        let written = writeln!(self.writer, "{text}").and_then(|()| self.writer.flush());
+        let text = text.to_string();
+        let written = writeln!(self.writer, "{}", shown(&text)).and_then(|()| self.writer.flush());
         self.check(written)
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes as they are, for programs; a terminal is shown them as it is shown lines.
     ///
     /// # Errors
     /// As [`Self::line`].
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.writer.write_all(bytes).and_then(|()| self.writer.flush());
+        let written = if self.is_terminal {
+            let text = String::from_utf8_lossy(bytes);
+            self.writer.write_all(printable(&text).as_bytes()).and_then(|()| self.writer.flush())
+        } else {
+            self.exact.write_all(bytes).and_then(|()| self.exact.flush())
+        };
         self.check(written)
     }
 
@@ -89,12 +140,12 @@ impl Output {
     }
 }
 
-/// An aligned table; `right` lists the columns of figures.
+/// An aligned table; `right` lists the columns of figures. A cell is one line.
 pub fn aligned(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| around_styles(cell, &OURS, one_line)));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
@@ -107,16 +158,24 @@ pub fn aligned(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> Stri
 
 /// Says on standard error what went wrong, where, why, and what to do.
 pub fn report(error: &Error) {
-    // When standard error is gone there is nobody left to tell.
     let _ = anstream::stderr().write_all(explain(error).as_bytes());
 }
 
-/// The text of [`report`].
+/// The text of [`report`], fit for a terminal.
 pub fn explain(error: &Error) -> String {
-    let mut text = format!("{}{}\n", styled(BAD, "error: "), error.message());
+    shown(&explained(error)).into_owned()
+}
+
+/// A place of an error, in its line.
+fn place(key: &str, value: &str) -> String {
+    format!("  {key}: {}\n", value.lines().map(one_line).collect::<Vec<_>>().join("\n    "))
+}
+
+fn explained(error: &Error) -> String {
+    let mut text = format!("{}{}\n", styled(BAD, "error: "), error.message().trim_end().replace('\n', "\n    "));
     let mut said = vec![error.message().to_owned()];
     for (key, value) in error.context() {
-        text.push_str(&format!("  {key}: {value}\n"));
+        text.push_str(&place(key, value));
     }
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
@@ -130,7 +189,7 @@ pub fn explain(error: &Error) -> String {
             said.push(message);
         }
         for (key, value) in own.map_or(&[][..], Error::context) {
-            let line = format!("  {key}: {value}\n");
+            let line = place(key, value);
             if !text.contains(&line) {
                 text.push_str(&line);
             }
@@ -225,13 +284,52 @@ mod tests {
         }
     }
 
+    fn gone(kind: IoKind) -> Output {
+        Output { writer: Box::new(Gone(kind)), exact: Box::new(Gone(kind)), closed: false, is_terminal: false }
+    }
+
     #[test]
     fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is_one() {
-        let mut gone = Output { writer: Box::new(Gone(IoKind::BrokenPipe)), closed: false };
-        gone.line("x").unwrap();
-        assert!(gone.is_closed());
-        let mut full = Output { writer: Box::new(Gone(IoKind::StorageFull)), closed: false };
+        let mut full = gone(IoKind::StorageFull);
         assert_eq!(full.line("x").unwrap_err().kind(), ErrorKind::Io);
+        let mut gone = gone(IoKind::BrokenPipe);
+        gone.line("x").unwrap();
+        gone.bytes(b"x").unwrap();
+        assert!(gone.is_closed());
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal_and_our_styles_do() {
+        let hostile = "\u{1b}[2J\u{1b}[Hintact\u{1b}[8m\u{9b}0m\u{202e}x";
+        let escaped = "\\u001b[2J\\u001b[Hintact\\u001b[8m\\u009b0m\\u202ex";
+        let (mut out, written) = Output::captured();
+        out.line(format_args!("{} {hostile}", styled(BAD, hostile))).unwrap();
+        let style = format!("{BAD}");
+        let reset = format!("{BAD:#}");
+        assert_eq!(String::from_utf8(written.lock().clone()).unwrap(), format!("{style}{escaped}{reset} {escaped}\n"));
+        // Neither in a place, nor in a cause, nor in a cell; and no line is made that nobody laid out.
+        let cause = Error::new(ErrorKind::Io, hostile).with("file", hostile);
+        let text = explain(&Error::new(ErrorKind::Corrupt, hostile).with("table", format!("{hostile}\nerror: x")).caused_by(cause));
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain.matches(escaped).count(), 4, "{plain}");
+        assert!(plain.contains("\n    error: x\n") && !plain.contains("\nerror: x"), "{plain}");
+        let cells = vec![vec![hostile.to_owned(), format!("a\nb {}", styled(GOOD, "there"))]];
+        let (mut out, written) = Output::captured();
+        out.line(aligned(&["name", "state"], &[], cells)).unwrap();
+        let text = String::from_utf8(written.lock().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains(escaped) && text.contains(&format!("a\\nb {}", format_args!("{GOOD}there{GOOD:#}"))), "{text}");
+    }
+
+    #[test]
+    fn bytes_are_for_programs_unless_a_terminal_reads_them() {
+        let (mut out, written) = Output::captured();
+        out.bytes(b"\x1b[2J\xff\n").unwrap();
+        assert_eq!(*written.lock(), b"\x1b[2J\xff\n");
+        let (mut out, written) = Output::captured();
+        out.is_terminal = true;
+        out.bytes(b"a,\x1b[2J\n").unwrap();
+        assert_eq!(*written.lock(), b"a,\\u001b[2J\n");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::delta::Location;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{PrivateKey, Signer as _};
+use crate::printable::one_line;
 use crate::table;
 
 pub(super) async fn run(args: PurgeArgs, context: &Context, out: &mut Output) -> Result<Ending> {
@@ -50,9 +51,9 @@ async fn prepare(args: &PurgeArgs, location: &Location, repository: &Repository,
 fn show(purge: &Purge, out: &mut Output) -> Result<()> {
     out.line(format_args!("  baseline  {}", purge.baseline))?;
     out.line(format_args!("  asked     {}", output::time(purge.created_ms)))?;
-    out.line(format_args!("  reason    {}", purge.reason.escape_debug()))?;
+    out.line(format_args!("  reason    {}", one_line(&purge.reason)))?;
     for file in &purge.files {
-        out.line(format_args!("  file      {}  {}", file.path.escape_debug(), file.digest))?;
+        out.line(format_args!("  file      {}  {}", one_line(&file.path), file.digest))?;
     }
     Ok(())
 }
@@ -144,7 +145,7 @@ async fn destroy(
         out.line(json!({"purge": record.digest.to_string(), "files": record.purge.files.len(), "left": left, "done": left.is_empty()}))?;
     } else {
         for (file, why) in &left {
-            out.line(format_args!("  {} {file}: {why}", styled(BAD, "left")))?;
+            out.line(format_args!("  {} {}", styled(BAD, "left"), one_line(&format!("{file}: {why}"))))?;
         }
         let what = if left.is_empty() { styled(GOOD, "purged") } else { styled(NOTE, "purged in part; do it again") };
         out.line(format_args!("{what}: {} of {}", output::files(record.purge.files.len() as u64), location.name()))?;

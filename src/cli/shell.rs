@@ -16,7 +16,7 @@ use self::helper::Words;
 use super::Ending;
 use super::args::RowFormat;
 use super::context::Context;
-use super::output::{self, DIM, HEAD, NOTE, Output, styled};
+use super::output::{self, DIM, HEAD, Output, styled};
 use super::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{SealedSession, to_error};
@@ -136,7 +136,7 @@ impl Shell<'_> {
         }
         learning.abort();
         if let Err(error) = editor.keep() {
-            anstream::eprintln!("{} the history could not be kept: {error}", styled(NOTE, "note:"));
+            output::note(format_args!("the history could not be kept: {error}"));
         }
         Ok(Ending::Done)
     }
@@ -147,7 +147,7 @@ impl Shell<'_> {
             let ended = tokio::select! {
                 biased;
                 () = super::interrupt() => {
-                    anstream::eprintln!("interrupted");
+                    output::say("interrupted");
                     break;
                 }
                 ended = self.statement(&statement) => ended,
@@ -197,7 +197,7 @@ impl Shell<'_> {
     fn tell_notes(&mut self) {
         let notes = self.session.notes();
         for note in notes.iter().skip(self.noted) {
-            anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
+            output::note(note);
         }
         self.noted = notes.len();
     }

@@ -9,12 +9,13 @@ use futures::StreamExt as _;
 use super::Ending;
 use super::args::{RowFormat, SqlArgs};
 use super::context::Context;
-use super::output::{BAD, GOOD, NOTE, Output, styled};
+use super::output::{self, BAD, GOOD, Output, styled};
 use super::pins::PinFile;
 use super::progress;
 use super::rows::Rows;
 use crate::baseline::Pins;
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::one_line;
 use crate::sql::{ReadMode, SealedSession, SessionOptions, TableOptions, VerifyMode, to_error};
 use crate::verify::{Action, Reports};
 
@@ -29,7 +30,7 @@ pub(super) async fn run(args: SqlArgs, context: &Context, out: &mut Output) -> R
     let answer = ask(&session, query, args.format, out, &spinner).await;
     spinner.finish_and_clear();
     for note in session.notes() {
-        anstream::eprintln!("{} {note}", styled(NOTE, "note:"));
+        output::note(note);
     }
     answer?;
     Ok(tell_reports(session.reports()))
@@ -42,10 +43,10 @@ pub(super) fn tell_reports(reports: &Reports) -> Ending {
         let style = if incident.action == Action::Healed { GOOD } else { BAD };
         let text = incident.to_string();
         let rest = text.strip_prefix(incident.action.name()).unwrap_or(&text);
-        anstream::eprintln!("{}{rest}", styled(style, incident.action.name()));
+        output::say(format_args!("{}{}", styled(style, incident.action.name()), one_line(rest)));
     }
     if reports.dropped() > 0 {
-        anstream::eprintln!("{} {} more", styled(NOTE, "note:"), reports.dropped());
+        output::note(format_args!("{} more", reports.dropped()));
     }
     if reports.any(Action::Skipped) || reports.any(Action::Delivered) { Ending::Mismatch } else { Ending::Done }
 }

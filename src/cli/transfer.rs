@@ -62,7 +62,7 @@ async fn interrupted(location: &Location, before: Option<u64>, lake: Option<&sup
         Some(now) => format!("the table went on to version {now} meanwhile: look whether that is this import before repeating it"),
         None => "what became of the import could not be learned: look at the table before repeating it".to_owned(),
     };
-    anstream::eprintln!("interrupted: {text}\n  table: {}", location.name());
+    output::say(format_args!("interrupted: {text}\n  table: {}", location.name()));
     Ok(Ending::Interrupted)
 }
 

@@ -21,6 +21,7 @@ use super::output::{self, BAD, GOOD, NOTE, Output, styled};
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::one_line;
 use crate::sql::hold_expectations;
 use crate::table;
 
@@ -161,7 +162,7 @@ impl Round<'_> {
             table.errors += u64::from(audited.is_err());
         }
         if let Err(error) = &audited {
-            out.line(format_args!("{} {}: {}", output::time(began_ms), self.name, styled(NOTE, error)))?;
+            out.line(format_args!("{} {}: {}", output::time(began_ms), self.name, styled(NOTE, one_line(&error.to_string()))))?;
         }
         if state.outcome != Some(outcome) || state.findings != findings {
             let before = state.outcome;
@@ -247,7 +248,7 @@ impl Round<'_> {
             "report": report.map(AuditReport::to_json),
         });
         if let Err(error) = webhook.post(&body).await {
-            anstream::eprintln!("{} the webhook was not told: {error}", styled(NOTE, "note:"));
+            output::note(format_args!("the webhook was not told: {error}"));
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Engines take schema, protocol, constraints and column mapping from checksum files, hints and compacted commits where they find them. A
 //! writer that believed a forged one would accept rows that the table's constraints forbid. Commits say it all, and where they are all
-//! there, no checkpoint is needed either.
+//! there, no checkpoint is needed either. Where they are not, one checkpoint is: the one that audits and queries judge the table by.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use object_store::{
     PutResult, RenameOptions, Result,
 };
 
+use parking_lot::Mutex;
+
 use super::Location;
-use crate::table::commit_versions;
+use crate::table::judged_checkpoint;
 
 const LOG_FOLDER: &str = "_delta_log";
 
@@ -28,7 +31,10 @@ const LOG_FOLDER: &str = "_delta_log";
 pub struct TrustedLog {
     inner: Arc<dyn ObjectStore>,
     log: Path,
-    hides_checkpoints: bool,
+    /// The objects of the one checkpoint that is shown; none where the commits are all there.
+    judged: Arc<BTreeSet<Path>>,
+    /// Checkpoints that were written through this: whoever wrote one asks how large it became.
+    written: Arc<Mutex<BTreeSet<Path>>>,
 }
 
 /// Hints, checksums and compacted commits: engines can do without, and nothing vouches for them.
@@ -39,25 +45,33 @@ pub(super) fn is_hint(name: &str) -> bool {
 impl TrustedLog {
     /// The table at `location` as its writers should see it.
     ///
-    /// Cost: one LIST of the log, to see whether its commits are all there.
+    /// Cost: one LIST of the log, to see whether its commits are all there. Where they are not, and several checkpoints tell the state, all
+    /// of them are read.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when those tell different states: other engines would not go on from the one
+    /// that is written to. [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the log has a gap. Those of the store.
     pub async fn of(location: &Location) -> crate::error::Result<Location> {
         let log = location.root().clone().join(LOG_FOLDER);
-        let versions = commit_versions(location.store().as_ref(), location.root()).await?;
-        let hides_checkpoints = versions.first() == Some(&0) && (0..).zip(&versions).all(|(expected, found)| expected == *found);
-        location.through(Arc::new(Self { inner: location.store().clone(), log, hides_checkpoints }))
+        let judged = judged_checkpoint(location.store().as_ref(), location.root()).await.map_err(|e| e.with("table", location.name()))?;
+        location.through(Arc::new(Self { inner: location.store().clone(), log, judged: Arc::new(judged), written: Arc::default() }))
     }
 
     fn is_hidden(&self, path: &Path) -> bool {
         let Some(mut rest) = path.prefix_match(&self.log) else { return false };
         let Some(name) = rest.next().map(|part| part.as_ref().to_owned()) else { return false };
-        is_hint(&name) || self.hides_checkpoints && (name == "_sidecars" || name.contains(".checkpoint."))
+        // Sidecars are found by the checkpoint that names them alone.
+        is_hint(&name) || name == "_sidecars" && self.judged.is_empty() || name.contains(".checkpoint.") && !self.judged.contains(path)
+    }
+
+    fn note_written(&self, path: &Path) {
+        if self.is_hidden(path) && !path.filename().is_some_and(is_hint) {
+            self.written.lock().insert(path.clone());
+        }
     }
 
     fn check(&self, path: &Path) -> Result<()> {
-        if !self.is_hidden(path) {
+        if !self.is_hidden(path) || self.written.lock().contains(path) {
             return Ok(());
         }
         Err(object_store::Error::NotFound { path: path.to_string(), source: "nothing vouches for this part of the log".into() })
@@ -74,10 +88,13 @@ impl fmt::Display for TrustedLog {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for TrustedLog {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, options).await
+        let put = self.inner.put_opts(location, payload, options).await?;
+        self.note_written(location);
+        Ok(put)
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.note_written(location);
         self.inner.put_multipart_opts(location, options).await
     }
 

@@ -14,8 +14,8 @@ const ROARING_MAGIC: u32 = 1_681_511_377;
 const FILE_VERSION: u8 = 1;
 /// Largest deletion vector that is read, in bytes.
 pub const LIMIT_BYTES: u64 = 1 << 30;
-/// A bitmap of few bytes may stand for many rows; more than this are refused.
-const CARDINALITY_LIMIT: u64 = 1 << 40;
+/// A bitmap of few bytes may name any row, and readers set aside a byte for each up to the last: positions from here on are refused.
+const POSITION_LIMIT: u64 = 1 << 30;
 
 /// A deletion vector's descriptor, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ fn relative_location(root: &Path, text: &str) -> Result<Path> {
     Ok(folder.join(name))
 }
 
-/// Reads the positions of the rows that `value` (the descriptor in the log) deletes.
+/// Reads the positions of the rows that `value` (the descriptor in the log) deletes. None is 2^30 or above.
 ///
 /// Cost: none for an inline vector, else one ranged GET.
 ///
@@ -85,7 +85,6 @@ fn relative_location(root: &Path, text: &str) -> Result<Path> {
 /// [`ErrorKind::Corrupt`] when size, checksum, format or cardinality is wrong; [`ErrorKind::Unsupported`] when it lies outside
 /// of the table.
 pub async fn read(store: &dyn ObjectStore, root: &Path, value: &Value) -> Result<RoaringTreemap> {
-    let cardinality = value.get("cardinality").and_then(Value::as_u64).ok_or_else(|| corrupt("has no cardinality"))?;
     let bitmap = match descriptor(root, value)? {
         Descriptor::Inline { text, size } => inline_bytes(&text, size)?,
         Descriptor::File { location: None, .. } => {
@@ -95,9 +94,43 @@ pub async fn read(store: &dyn ObjectStore, root: &Path, value: &Value) -> Result
             read_stored(store, &location, offset, size).await.map_err(|e| e.with("object", &location))?
         }
     };
-    let rows = parse(&bitmap)?;
+    counted(value, &bitmap)
+}
+
+/// As [`read`], of a vector that stands in the log.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_inline(value: &Value, text: &str, size: u64) -> Result<RoaringTreemap> {
+    counted(value, &inline_bytes(text, size)?)
+}
+
+/// As [`read`], of a vector in a file that was read before.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_from(value: &Value, file: &[u8], offset: u64, size: u64) -> Result<RoaringTreemap> {
+    let end = offset.checked_add(size).and_then(|end| end.checked_add(8)).ok_or_else(|| corrupt("has an impossible offset"))?;
+    let range = usize::try_from(offset).ok().zip(usize::try_from(end).ok()).and_then(|(from, to)| file.get(from..to));
+    counted(value, checked_record(file, range.ok_or_else(|| corrupt("lies beyond the end of its file"))?, size)?)
+}
+
+/// Refuses positions that a file of `rows` rows does not have.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`], with both numbers.
+pub(crate) fn check_rows(positions: &RoaringTreemap, rows: u64) -> Result<()> {
+    match positions.max().filter(|last| *last >= rows) {
+        Some(last) => Err(corrupt("deletes rows that its file does not have").with("position", last).with("rows", rows)),
+        None => Ok(()),
+    }
+}
+
+fn counted(value: &Value, bitmap: &[u8]) -> Result<RoaringTreemap> {
+    let cardinality = value.get("cardinality").and_then(Value::as_u64).ok_or_else(|| corrupt("has no cardinality"))?;
+    let rows = parse(bitmap)?;
     if rows.len() != cardinality {
-        return Err(corrupt("deletes another number of rows than it states").with("stated", cardinality).with("found", rows.len()));
+        return Err(corrupt("deletes another number of rows than it states").with("cardinality", cardinality).with("found", rows.len()));
     }
     Ok(rows)
 }
@@ -119,7 +152,12 @@ async fn read_stored(store: &dyn ObjectStore, location: &Path, offset: u64, size
     let ranges = [0..1, offset..end];
     let parts = store.get_ranges(location, &ranges).await?;
     let [version, record] = parts.as_slice() else { return Err(corrupt("could not be read")) };
-    if version.first() != Some(&FILE_VERSION) {
+    checked_record(version, record, size).map(<[u8]>::to_vec)
+}
+
+/// The bitmap in a record of a file that begins with `file`.
+fn checked_record<'a>(file: &[u8], record: &'a [u8], size: u64) -> Result<&'a [u8]> {
+    if file.first() != Some(&FILE_VERSION) {
         return Err(Error::new(ErrorKind::Unsupported, "a file of deletion vectors has an unknown version"));
     }
     let (stated, rest) = record.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut off"))?;
@@ -130,13 +168,13 @@ async fn read_stored(store: &dyn ObjectStore, location: &Path, offset: u64, size
     if crc32fast::hash(bitmap) != u32::from_be_bytes(*crc) {
         return Err(corrupt("does not match its checksum"));
     }
-    Ok(bitmap.to_vec())
+    Ok(bitmap)
 }
 
 /// Parses the serialised bitmap: the magic number, then the portable format of 64-bit roaring bitmaps.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when it is anything else, or bytes are left over.
+/// [`ErrorKind::Corrupt`] when it is anything else, bytes are left over, or a position is 2^30 or above.
 pub fn parse(bytes: &[u8]) -> Result<RoaringTreemap> {
     let (magic, mut rest) = bytes.split_first_chunk::<4>().ok_or_else(|| corrupt("is cut off"))?;
     if u32::from_le_bytes(*magic) != ROARING_MAGIC {
@@ -146,12 +184,55 @@ pub fn parse(bytes: &[u8]) -> Result<RoaringTreemap> {
     if !rest.is_empty() {
         return Err(corrupt("has bytes after its bitmap").with("bytes", rest.len()));
     }
-    if rows.len() > CARDINALITY_LIMIT {
-        return Err(corrupt("deletes more rows than any file has"));
-    }
+    check_rows(&rows, POSITION_LIMIT)?;
     Ok(rows)
 }
 
 fn corrupt(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("a deletion vector {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn bitmap(positions: impl IntoIterator<Item = u64>) -> Vec<u8> {
+        let mut bytes = ROARING_MAGIC.to_le_bytes().to_vec();
+        positions.into_iter().collect::<RoaringTreemap>().serialize_into(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn positions_that_no_file_has_are_refused() {
+        assert_eq!(parse(&bitmap([0, POSITION_LIMIT - 1])).unwrap().len(), 2);
+        for position in [POSITION_LIMIT, 1 << 40, u64::MAX] {
+            let error = parse(&bitmap([0, position])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{position}");
+            assert!(error.to_string().contains(&position.to_string()), "{error}");
+        }
+        let positions = parse(&bitmap([3, 9])).unwrap();
+        check_rows(&positions, 10).unwrap();
+        assert_eq!(check_rows(&positions, 9).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_vector_is_read_from_its_file_as_from_the_store() {
+        let bitmap = bitmap([1, 5]);
+        let size = bitmap.len() as u64;
+        let mut file = vec![FILE_VERSION, 0, 0, 0];
+        file.extend(u32::try_from(size).unwrap().to_be_bytes());
+        file.extend(&bitmap);
+        file.extend(crc32fast::hash(&bitmap).to_be_bytes());
+        let value = json!({"cardinality": 2});
+        assert_eq!(read_from(&value, &file, 4, size).unwrap().iter().collect::<Vec<_>>(), [1, 5]);
+        for (offset, size) in [(3, size), (4, size + 1), (5, size), (u64::MAX, size)] {
+            assert_eq!(read_from(&value, &file, offset, size).unwrap_err().kind(), ErrorKind::Corrupt, "{offset} {size}");
+        }
+        assert!(read_from(&json!({"cardinality": 3}), &file, 4, size).is_err());
+        let last = file.len() - 1;
+        file[last] ^= 1;
+        assert!(read_from(&value, &file, 4, size).is_err());
+    }
 }

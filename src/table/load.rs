@@ -131,8 +131,9 @@ async fn load_delta(
     snapshot(replay, log, version, start.map(|checkpoint| checkpoint.version))
 }
 
-/// The checkpoint to begin with; `None` when the commits alone suffice.
-fn starting_point(listing: &LogListing, version: u64) -> Result<Option<&CheckpointName>> {
+/// The checkpoint to begin with; `None` when the commits alone suffice. Of several of one version it is the first by name, which every
+/// reader of ours takes: [`checkpoint::check_listed`] holds the others against it.
+pub(super) fn starting_point(listing: &LogListing, version: u64) -> Result<Option<&CheckpointName>> {
     if listing.has_commits(0, version) {
         return Ok(None);
     }

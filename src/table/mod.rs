@@ -140,8 +140,8 @@ pub struct TableSnapshot {
     pub schema: TableSchema,
 }
 
-pub(crate) use checkpoint::check_checkpoints_again;
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
+pub(crate) use checkpoint::{check_checkpoints_again, judged_checkpoint};
 pub(crate) use folder::{misplaced, partition_columns_of};
 pub(crate) use json::parse as parse_json;
 pub use load::load;

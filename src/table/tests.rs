@@ -192,3 +192,101 @@ async fn typed_statistics_and_damage_are_replayed_from_the_beginning() {
     assert_eq!(read_log(&store, &Path::from("t"), None).await.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(read_log(&store, &Path::from("t"), Some(7)).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+const FIRST: &str = "t/_delta_log/00000000000000000003.checkpoint.0a0a0a0a-7026-4e79-81be-64bd76c43a11.json";
+const SECOND: &str = "t/_delta_log/00000000000000000003.checkpoint.f0f0f0f0-7026-4e79-81be-64bd76c43a11.json";
+
+/// What two checkpoints of one version, in a log without the commits before, are found to say.
+async fn twins(first: &str, second: &str) -> Vec<String> {
+    let store = InMemory::new();
+    store.put(&Path::from(FIRST), first.to_owned().into()).await.unwrap();
+    store.put(&Path::from(SECOND), second.to_owned().into()).await.unwrap();
+    put(&store, 4, add("c.parquet")).await;
+    let root = Path::from("t");
+    let found = check_checkpoints(&store, &root, 4).await.unwrap();
+    assert!(found.iter().all(|f| f.version == 3 && f.checkpoint == Path::from(SECOND)), "{found:?}");
+    let judged = judged_checkpoint(&store, &root).await;
+    match judged {
+        Ok(judged) => assert!(found.is_empty() && judged.into_iter().eq([Path::from(FIRST)]), "{found:?}"),
+        Err(error) => assert!(!found.is_empty() && error.kind() == ErrorKind::Mismatch, "{error}"),
+    }
+    found.into_iter().map(|f| f.detail).collect()
+}
+
+#[tokio::test]
+async fn checkpoints_of_one_version_must_say_the_same_where_no_commits_do() {
+    let honest = format!("{META}{}{}", add("a.parquet"), add("b.parquet"));
+    let reordered = format!("{}{META}{}{}", add("b.parquet"), remove("z.parquet"), add("a.parquet"));
+    assert_eq!(twins(&honest, &reordered).await, [""; 0]);
+    assert_eq!(twins(&honest, &format!("{META}{}", add("a.parquet"))).await, ["it lacks the live file b.parquet"]);
+    assert_eq!(twins(&honest, &format!("{honest}{}", add("d.parquet"))).await, ["it adds the file d.parquet"]);
+    let other = honest.replace("\"configuration\":{}", "\"configuration\":{\"delta.appendOnly\":\"true\"}");
+    assert_eq!(twins(&honest, &other).await, ["its metaData differs"]);
+    assert_eq!(twins(&other, &honest).await, ["its metaData differs"]);
+    assert_eq!(twins(&honest, "{\"add\":").await.len(), 1);
+
+    let with = |text: &str, version: u32| format!("{text}{{\"txn\":{{\"appId\":\"stream\",\"version\":{version}}}}}\n");
+    for (one, two) in [(with(&honest, 7), honest.clone()), (honest.clone(), with(&honest, 7)), (with(&honest, 7), with(&honest, 8))] {
+        assert_eq!(twins(&one, &two).await, ["its transaction stream differs"]);
+    }
+    // Where transactions expire, one may have been written later than the other.
+    let expire = honest.replace("\"configuration\":{}", "\"configuration\":{\"delta.setTransactionRetentionDuration\":\"interval 1 day\"}");
+    assert_eq!(twins(&with(&expire, 7), &expire).await, [""; 0]);
+    assert_eq!(twins(&with(&expire, 7), &with(&expire, 8)).await, ["its transaction stream differs"]);
+    let domain =
+        |value: &str| format!("{honest}{{\"domainMetadata\":{{\"domain\":\"d\",\"configuration\":\"{value}\",\"removed\":false}}}}\n");
+    assert_eq!(twins(&domain("1"), &domain("1")).await, [""; 0]);
+    assert_eq!(twins(&domain("1"), &domain("2")).await, ["its domain d differs"]);
+}
+
+#[tokio::test]
+async fn no_checkpoint_speaks_for_a_log_with_all_of_its_commits() {
+    let store = InMemory::new();
+    let root = Path::from("t");
+    assert!(judged_checkpoint(&store, &root).await.unwrap().is_empty());
+    put(&store, 0, META).await;
+    store.put(&Path::from(FIRST), META.into()).await.unwrap();
+    assert!(judged_checkpoint(&store, &root).await.unwrap().is_empty(), "also where the checkpoint is newer than all of them");
+}
+
+/// A checkpoint in Parquet of so many rows, each with this path in `add`, and no more.
+fn parquet_checkpoint(path: Option<&str>, rows: usize) -> Vec<u8> {
+    use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray, StructArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+    let member = Field::new("path", DataType::Utf8, true);
+    let paths: ArrayRef = Arc::new(StringArray::from(vec![path; rows]));
+    let present = path.is_none().then(|| arrow::buffer::NullBuffer::new_null(rows));
+    let add = StructArray::new(vec![member].into(), vec![paths], present);
+    let schema = Arc::new(Schema::new(vec![Field::new("add", add.data_type().clone(), true)]));
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).unwrap();
+    writer.write(&RecordBatch::try_new(schema, vec![Arc::new(add)]).unwrap()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_few_bytes_cannot_come_to_many() {
+    let root = Path::from("t");
+    let long = "x".repeat(256 << 10);
+    for (what, bytes) in [("rows", parquet_checkpoint(None, 2_000_000)), ("comes to more", parquet_checkpoint(Some(&long), 200))] {
+        assert!(bytes.len() < 16 << 10, "{what}: {}", bytes.len());
+        let store = InMemory::new();
+        put(&store, 0, META).await;
+        store.put(&Path::from("t/_delta_log/00000000000000000000.checkpoint.parquet"), bytes.into()).await.unwrap();
+        let found = check_checkpoints(&store, &root, 0).await.unwrap();
+        assert_eq!(found.len(), 1, "{what}");
+        assert!(found[0].detail.contains(what), "{what}: {}", found[0].detail);
+    }
+    // Rows that say nothing are no damage while they are few.
+    let store = InMemory::new();
+    put(&store, 0, META).await;
+    store.put(&Path::from("t/_delta_log/00000000000000000000.checkpoint.parquet"), parquet_checkpoint(None, 10_000).into()).await.unwrap();
+    let found = check_checkpoints(&store, &root, 0).await.unwrap();
+    assert!(found.iter().all(|f| f.detail.contains("differs")), "{found:?}");
+}

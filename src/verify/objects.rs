@@ -1,6 +1,6 @@
 //! The objects that a verified table consists of; nothing else exists for its readers.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +8,8 @@ use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
+use roaring::RoaringTreemap;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::View;
@@ -17,7 +19,7 @@ use super::quarantine::Trimmed;
 use crate::baseline::{SealedFile, SealedTable};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::deletion_vector::{Descriptor, descriptor};
+use crate::table::deletion_vector::{self, Descriptor, descriptor};
 use crate::table::{LiveFile, TableSnapshot, commit_path};
 
 /// Larger deletion-vector files are refused.
@@ -122,7 +124,9 @@ impl Object {
 pub(super) struct Objects(pub(super) BTreeMap<Path, Object>);
 
 impl Objects {
-    /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them.
+    /// Collects the objects of `snapshot`, each with what it is held against. Reads files of deletion vectors once, to pin them, and
+    /// refuses vectors that no baseline covers when they delete rows that their files do not have: engines set memory aside for all up to
+    /// the last.
     pub(super) async fn of(
         store: &dyn ObjectStore,
         root: &Path,
@@ -149,7 +153,7 @@ impl Objects {
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
             objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest))?;
         }
-        let mut pinned = HashSet::new();
+        let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
             // A file outside of the table is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
@@ -172,8 +176,15 @@ impl Objects {
                     let path = Path::from_iter(root.parts().chain(Path::from(vector.path.as_str()).parts()));
                     objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest))?;
                 }
-                None => objects.pin_deletions(store, root, live, &mut pinned).await?,
+                None => {
+                    if let Some((path, vector)) = LaterVector::of(root, live, sealed_file)? {
+                        later.entry(path).or_default().push(vector);
+                    }
+                }
             }
+        }
+        for (path, vectors) in later {
+            objects.pin_deletions(store, root, path, &vectors).await?;
         }
         Ok(objects)
     }
@@ -193,21 +204,53 @@ impl Objects {
         Ok(())
     }
 
-    async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, live: &LiveFile, pinned: &mut HashSet<Path>) -> Result<()> {
-        let Some(value) = &live.deletion_vector else { return Ok(()) };
-        let Descriptor::File { location, .. } = descriptor(root, value)? else { return Ok(()) };
-        let Some(path) = location else {
-            return Err(Error::new(ErrorKind::Mismatch, "a deletion vector lies outside of the table").with("file", &live.raw_path));
-        };
-        if !pinned.insert(path.clone()) {
-            return Ok(());
-        }
+    async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, path: Path, vectors: &[LaterVector<'_>]) -> Result<()> {
         let meta = store.head(&path).await?;
         if meta.size > DELETIONS_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
         }
         let bytes = store.get(&path).await?.bytes().await?;
-        self.add(root, path, bytes.len() as u64, live.modification_time_ms, Content::Pinned(Digest::of(&bytes)))
+        for vector in vectors {
+            let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
+            vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;
+        }
+        let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
+        self.add(root, path, bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)))
+    }
+}
+
+/// A deletion vector in a file, that no baseline covers.
+struct LaterVector<'a> {
+    live: &'a LiveFile,
+    value: &'a Value,
+    offset: u64,
+    size: u64,
+    /// Rows of the file, as they were sealed, or else as the log states them.
+    rows: Option<u64>,
+}
+
+impl<'a> LaterVector<'a> {
+    /// The vector of `live` with the path of its file. One that stands in the log is checked at once.
+    fn of(root: &Path, live: &'a LiveFile, sealed: Option<&Arc<SealedFile>>) -> Result<Option<(Path, Self)>> {
+        let Some(value) = &live.deletion_vector else { return Ok(None) };
+        let stated = || live.stats.as_ref().and_then(|stats| stats.get("numRecords")).and_then(Value::as_u64);
+        let rows = sealed.map(|file| file.rows).or_else(stated);
+        match descriptor(root, value)? {
+            Descriptor::Inline { text, size } => {
+                let vector = Self { live, value, offset: 0, size, rows };
+                vector.check(deletion_vector::read_inline(value, &text, size))?;
+                Ok(None)
+            }
+            Descriptor::File { location: None, .. } => {
+                Err(Error::new(ErrorKind::Mismatch, "a deletion vector lies outside of the table").with("file", &live.raw_path))
+            }
+            Descriptor::File { location: Some(path), offset, size } => Ok(Some((path, Self { live, value, offset, size, rows }))),
+        }
+    }
+
+    fn check(&self, positions: Result<RoaringTreemap>) -> Result<()> {
+        let checked = positions.and_then(|positions| self.rows.map_or(Ok(()), |rows| deletion_vector::check_rows(&positions, rows)));
+        checked.map_err(|e| e.with("file", &self.live.raw_path))
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::printable::is_hidden;
+
 /// Text as it may stand in an element or in a quoted attribute. What is neither visible nor a space is shown as its code.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -14,9 +16,7 @@ pub(super) fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             // Directions and joiners that make text look like other text are shown, too.
-            c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
-            {
+            c if is_hidden(c) || matches!(c, '\u{200b}'..='\u{200d}' | '\u{feff}') => {
                 // Writing to a string does not fail.
                 let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use console::{Key, Term, measure_text_width};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::is_hidden;
 
 /// Statements that are remembered.
 const HISTORY_LINES: usize = 2000;
@@ -217,7 +218,9 @@ impl Editor {
 
     /// Completes as far as all candidates agree, and shows them where they do not.
     fn offer(&self, line: &mut Line, start: usize, candidates: &[String]) -> Result<()> {
-        let Some(common) = common_start(candidates) else { return Ok(()) };
+        // A name that a terminal would obey is typed by whoever means it.
+        let candidates: Vec<String> = candidates.iter().filter(|name| !name.contains(is_hidden)).cloned().collect();
+        let Some(common) = common_start(&candidates) else { return Ok(()) };
         let before = line.before_cursor();
         let word = before.get(start..).unwrap_or_default();
         if common.chars().count() > word.chars().count() || candidates.len() == 1 {

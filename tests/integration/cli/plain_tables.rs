@@ -95,6 +95,47 @@ fn a_delta_directory_is_sealed_in_place_and_a_forged_log_is_found() {
     assert!(run.out.is_empty(), "the forged count was told: {}", run.out);
 }
 
+/// Names and values come from whoever writes to the table: a terminal must show them and not obey them.
+#[test]
+fn what_a_log_says_cannot_speak_to_the_terminal() {
+    let place = Place::new();
+    delta_directory(&place);
+    place.run(&["seal", "./delta"]).expect(0);
+    let hostile = "\u{1b}[2J\u{1b}[Hintact\u{1b}[8m\u{9b}2J\u{202e}";
+    let shown = "\\u001b[2J\\u001b[Hintact\\u001b[8m\\u009b2J\\u202e";
+    let lines = [
+        serde_json::json!({"commitInfo": {"timestamp": 1, "operation": hostile}}),
+        serde_json::json!({"add": {"path": hostile, "partitionValues": {}, "size": 1, "modificationTime": 0, "dataChange": true}}),
+    ];
+    let commit = lines.map(|line| format!("{line}\n")).concat();
+    std::fs::write(place.path("delta/_delta_log/00000000000000000001.json"), commit).unwrap();
+    // As on a terminal: our own colours are on.
+    let run = |args: &[&str]| super::Run::from(place.command(args).env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1").output().unwrap());
+    let query = format!("SELECT '{hostile}' AS \"c{hostile}\"");
+    for args in [&["audit", "./delta"][..], &["sql", "-c", &query]] {
+        let run = run(args);
+        let all = format!("{}{}", run.out, run.err);
+        assert!(all.contains(shown), "{args:?}: {all:?}");
+        for forbidden in ["\u{1b}[2J", "\u{1b}[H", "\u{1b}[8m", "\u{9b}", "\u{202e}"] {
+            assert!(!all.contains(forbidden), "{args:?}: {forbidden:?} in {all:?}");
+        }
+    }
+    let report = run(&["audit", "./delta"]);
+    assert!(report.out.contains("\u{1b}["), "our own styles are kept: {:?}", report.out);
+    // Programs are given what is there.
+    let json = place.run(&["audit", "./delta", "--json"]).expect(1).json();
+    assert!(
+        json["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["file"] == hostile || f["detail"].as_str().is_some_and(|d| d.contains(hostile))),
+        "{json}"
+    );
+    let csv = place.run(&["sql", "--format", "csv", "-c", &query]).expect(0);
+    assert!(csv.out.contains(hostile), "{:?}", csv.out);
+}
+
 #[test]
 fn a_pin_makes_taken_away_and_forked_seals_a_mismatch() {
     let place = Place::new();

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use deltalake::protocol::checkpoints::create_checkpoint;
 use futures::stream::BoxStream;
+use lakeseal::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Verdict};
 use lakeseal::sql::VerifyMode;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutOptions, PutPayload, PutResult,
@@ -343,4 +345,67 @@ async fn a_directory_that_lists_in_any_order_is_opened_sealed_and_queried() {
     let session = SealedSession::new(SessionOptions { lake: None, trust, tables }).await.unwrap();
     session.register("flights", &location).await.unwrap();
     assert_eq!(first(&session.run(COUNT).await.unwrap()), 14);
+}
+
+async fn import(fixture: &Fixture, ids: Range<i64>) -> Result<(), Error> {
+    let source = fixture._directory.path().join("more.parquet");
+    std::fs::write(&source, parquet_bytes(&[batch(ids)])).unwrap();
+    delta::import(&fixture.location, Import { sources: vec![source], ..Import::default() }).await.map(drop)
+}
+
+/// A sealed table with a constraint, the first commits of which are gone: two checkpoints of one version, which say the same, stand for them.
+/// Also gives the bytes of an older checkpoint, which knows nothing of the constraint.
+async fn told_by_checkpoints() -> (Fixture, Bytes) {
+    let log = |name: &str| Path::from(format!("flights/_delta_log/{name}"));
+    let fixture = Fixture::unsealed().await;
+    let table = delta::open(&fixture.location, None).await.unwrap();
+    create_checkpoint(&table, None).await.unwrap();
+    let older = fixture.get(&log("00000000000000000000.checkpoint.parquet")).await;
+    let table = table.add_constraint().with_constraint("sane", "delay < 1000").await.unwrap();
+    create_checkpoint(&table, None).await.unwrap();
+    let honest = fixture.get(&log("00000000000000000001.checkpoint.parquet")).await;
+    let twin = log("00000000000000000001.checkpoint.0000000001.0000000001.parquet");
+    fixture.lake.store.put(&twin, honest.into()).await.unwrap();
+    import(&fixture, 4000..4010).await.unwrap();
+    for gone in ["00000000000000000000.json", "00000000000000000001.json", "00000000000000000000.checkpoint.parquet"] {
+        fixture.lake.store.delete(&log(gone)).await.unwrap();
+    }
+    fixture.seal().await;
+    (fixture, older)
+}
+
+async fn audited(fixture: &Fixture) -> AuditReport {
+    let trust = Trust::new([fixture.key.public()], TrustLevel::Given).unwrap();
+    let (store, root) = (fixture.location.store().clone(), fixture.location.root().clone());
+    let url = fixture.location.url().as_str();
+    let auditor = Auditor::new(store, root, url, trust, Arc::new(SystemClock), AuditOptions::default());
+    auditor.audit(&()).await.unwrap()
+}
+
+/// Of several checkpoints of one version, we read the first by name and the Delta kernel the last: whoever adds one speaks to writers alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_checkpoint_of_one_version_is_neither_believed_nor_overlooked() {
+    let (fixture, older) = told_by_checkpoints().await;
+    assert_eq!(audited(&fixture).await.outcome(), Outcome::Intact, "checkpoints that say the same are honest");
+    let forged = Path::from("flights/_delta_log/00000000000000000001.checkpoint.ffffffff-ffff-4fff-bfff-ffffffffffff.parquet");
+    fixture.lake.store.put(&forged, older.into()).await.unwrap();
+
+    let report = audited(&fixture).await;
+    let named =
+        |f: &lakeseal::baseline::Finding| f.verdict == Verdict::Forged && f.file.as_deref().is_some_and(|name| name.contains("ffffffff"));
+    assert!(report.findings.iter().any(named), "{report:#?}");
+    // What we read is the honest one.
+    assert_eq!(fixture.number(COUNT).await.unwrap(), 4010);
+    for bad in ["INSERT INTO flights VALUES (9999, 5000.0, 'AA')", "INSERT INTO flights VALUES (9999, 5.0, 'AA')"] {
+        let error = fixture.session(ReadMode::Latest).await.run(bad).await.unwrap_err();
+        names(&error, &["two checkpoints of one version"]);
+    }
+    names(&import(&fixture, 4010..4020).await.unwrap_err(), &["ffffffff"]);
+
+    // Without it the table is written to as before, and its constraint is kept.
+    fixture.lake.store.delete(&forged).await.unwrap();
+    let error = fixture.session(ReadMode::Latest).await.run("INSERT INTO flights VALUES (9999, 5000.0, 'AA')").await.unwrap_err();
+    assert!(!error.to_string().contains("two checkpoints"), "{error}");
+    fixture.session(ReadMode::Latest).await.run("INSERT INTO flights VALUES (9999, 5.0, 'AA')").await.unwrap();
+    assert_eq!(fixture.number(COUNT).await.unwrap(), 4011);
 }

@@ -95,6 +95,38 @@ async fn the_cardinality_of_a_later_deletion_vector_is_not_counted_with() {
     }
 }
 
+/// An engine sets memory aside for each row up to the last that a vector deletes: some forty bytes in the log must not ask for a terabyte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_deletion_vector_that_reaches_beyond_its_file_is_refused_before_an_engine_sees_it() {
+    for (position, lies) in [(1_u64 << 40, false), (1 << 40, true), (4000, false), (4000, true)] {
+        let fixture = Fixture::sealed().await;
+        let mut bytes = 1_681_511_377_u32.to_le_bytes().to_vec();
+        roaring::RoaringTreemap::from_iter([0, position]).serialize_into(&mut bytes).unwrap();
+        let size = bytes.len();
+        bytes.resize(size.div_ceil(4) * 4, 0);
+        let text = fixture.commit_text(0).await;
+        let line = text.lines().find(|line| line.starts_with("{\"add\"")).unwrap();
+        let add = serde_json::from_str::<Value>(line).unwrap()["add"].clone();
+        let mut with = add.clone();
+        with["deletionVector"] = json!({"storageType": "i", "pathOrInlineDv": z85::encode(&bytes), "sizeInBytes": size, "cardinality": 2});
+        if lies {
+            // The rows of a sealed file are known, whatever a later commit says of it.
+            with["stats"] = json!("{\"numRecords\":2199023255552}");
+        }
+        let features = json!(["deletionVectors"]);
+        let lines = [
+            json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}}),
+            json!({"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": true, "partitionValues": {}}}),
+            json!({"add": with}),
+        ];
+        fixture.put_commit(1, lines.map(|line| format!("{line}\n")).concat()).await;
+        match fixture.number(COUNT).await {
+            Ok(count) => assert_eq!(count, 4000, "{position} {lies}"),
+            Err(error) => assert!(error.to_string().contains("deletes rows that its file does not have"), "{position} {lies}: {error}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bound_that_is_a_last_digit_too_narrow_hides_nothing() {
     let most = "SELECT COUNT(*) FROM flights WHERE delay >= 59";
