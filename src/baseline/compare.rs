@@ -16,10 +16,10 @@ use super::compare_restated::{compare_live, compare_other_vectors, compare_typed
 use super::later::{self, LaterCommit};
 use super::sealed::{SealedFile, SealedTable};
 use super::state;
-use super::statement::BaselineSummary;
+use super::statement::{BaselineSummary, Statement};
 use super::verdict::{AFTER_BASELINE, Finding, Verdict};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyId;
 use crate::table::{self, CheckpointDisagreement, FileKey, LiveFile, LogMemory, Stats, TableKind, TableSchema, TableSnapshot};
 
@@ -94,17 +94,36 @@ pub fn compare_statement(sealed: &SealedTable, snapshot: &TableSnapshot, place: 
         ));
     }
     found.extend(compare_term(&sealed.baseline, place.now_ms));
-    if let Some((version, expires_ms)) = sealed.baseline.trust_root {
-        found.extend(compare_trust_root(version, expires_ms, place.now_ms));
-        if statement.trust_root > version {
-            let detail = format!(
-                "baseline {} was sealed under version {} of the trust root, and only version {version} is known: get the newer one",
-                statement.number, statement.trust_root
-            );
-            found.push(Finding::new(Verdict::Undetermined, detail));
-        }
+    found.extend(compare_root(statement, &sealed.baseline, place.now_ms));
+    found
+}
+
+/// What is wrong with the trust root under which a baseline counts: it expired, or the baseline was made under a newer one.
+fn compare_root(statement: &Statement, baseline: &BaselineSummary, now_ms: i64) -> Vec<Finding> {
+    let Some((version, expires_ms)) = baseline.trust_root else { return Vec::new() };
+    let mut found: Vec<Finding> = compare_trust_root(version, expires_ms, now_ms).into_iter().collect();
+    if statement.trust_root > version {
+        let detail = format!(
+            "baseline {} was sealed under version {} of the trust root, and only version {version} is known: get the newer one",
+            statement.number, statement.trust_root
+        );
+        found.push(Finding::new(Verdict::Undetermined, detail));
     }
     found
+}
+
+/// Whether the trust root under which a baseline counts lets anything be said of it now.
+///
+/// # Errors
+/// [`ErrorKind::Mismatch`] when the trust root has expired; [`ErrorKind::Config`] when the baseline was made under a newer one than is known.
+pub fn check_root(statement: &Statement, baseline: &BaselineSummary, now_ms: i64) -> Result<()> {
+    match compare_root(statement, baseline, now_ms).into_iter().next() {
+        None => Ok(()),
+        Some(finding) => {
+            let kind = if finding.verdict.is_mismatch() { ErrorKind::Mismatch } else { ErrorKind::Config };
+            Err(Error::new(kind, finding.detail).with("baseline", baseline.number))
+        }
+    }
 }
 
 /// What is wrong with a baseline whose term is over.

@@ -41,6 +41,10 @@ pub struct BaselineDiff {
     pub rows: (u64, u64),
     /// Columns, properties, protocol and domains that changed, in words.
     pub metadata: Vec<String>,
+    /// Other addresses at which a table counts as this one, that came or went, in words.
+    pub addresses: Vec<String>,
+    /// Why the ground of the comparison is not what was in force before, in words; absent where it is, and before the first baseline.
+    pub unproven: Option<String>,
     /// The first of the added and removed files' paths, with `+` or `-`.
     pub examples: Vec<String>,
 }
@@ -162,6 +166,14 @@ impl BaselineDiff {
         }
     }
 
+    /// Compares the other addresses of the table.
+    pub(super) fn compare_addresses(&mut self, before: &[String], now: &[String]) {
+        let new = now.iter().filter(|one| !before.contains(one));
+        self.addresses.extend(new.map(|one| format!("address {} added: a table there counts as this one", printable(one))));
+        let gone = before.iter().filter(|one| !now.contains(one));
+        self.addresses.extend(gone.map(|one| format!("address {} removed: a table there no longer counts as this one", printable(one))));
+    }
+
     /// Whether nothing was taken away: no file removed, no row hidden or shown again, no column or property changed.
     pub fn is_append(&self) -> bool {
         self.removed.files == 0 && self.vectors_changed == 0 && self.metadata.is_empty()
@@ -175,7 +187,7 @@ impl BaselineDiff {
 
     /// Whether there is no difference.
     pub fn is_empty(&self) -> bool {
-        self.added.files == 0 && self.is_append()
+        self.added.files == 0 && self.is_append() && self.addresses.is_empty()
     }
 
     /// The diff as JSON.
@@ -197,24 +209,34 @@ impl BaselineDiff {
             "rows_before": self.rows.0,
             "rows_after": self.rows.1,
             "metadata": self.metadata,
+            "addresses": self.addresses,
+            "unproven": self.unproven,
             "examples": self.examples,
         })
     }
 
     /// The diff as lines for people.
     pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.unproven.iter().map(|why| printable(why)).collect();
+        let described = || self.addresses.iter().cloned().chain(self.metadata.iter().map(|change| format!("metadata: {change}")));
         let Some(from) = self.from else {
-            let now = format!("first baseline: {} rows in {} files, trusted on first use", self.rows.1, self.added.files);
-            return vec![now];
+            let (rows, files) = (self.rows.1, self.added.files);
+            lines.push(match self.unproven {
+                None => format!("first baseline: {rows} rows in {files} files, trusted on first use"),
+                Some(_) => format!("compared with nothing: {rows} rows in {files} files, trusted as they are found"),
+            });
+            lines.extend(described());
+            return lines;
         };
         if self.is_empty() && self.commits.is_empty() {
-            return vec![format!("nothing changed since baseline {from}")];
+            lines.push(format!("nothing changed since baseline {from}"));
+            return lines;
         }
         let versions = match self.versions {
             (Some(was), Some(is)) => format!(" (version {was} to {is})"),
             _ => String::new(),
         };
-        let mut lines = vec![format!("since baseline {from}{versions}: {} rows, before {}", self.rows.1, self.rows.0)];
+        lines.push(format!("since baseline {from}{versions}: {} rows, before {}", self.rows.1, self.rows.0));
         for (what, amount) in [("added", self.added), ("removed", self.removed)] {
             if amount.files > 0 {
                 lines.push(format!("{what}: {} rows in {} files, {} bytes", amount.rows, amount.files, amount.bytes));
@@ -227,7 +249,7 @@ impl BaselineDiff {
             let (hidden, shown) = (self.rows_hidden, self.rows_shown);
             lines.push(format!("deletion vectors of {} files changed: {hidden} rows hidden, {shown} shown again", self.vectors_changed));
         }
-        lines.extend(self.metadata.iter().map(|change| format!("metadata: {change}")));
+        lines.extend(described());
         for (version, operation) in self.commits.iter().take(NAMED_LIMIT) {
             lines.push(format!("commit {version}: {}", one_line(operation.as_deref().unwrap_or("an operation that it does not state"))));
         }
@@ -327,6 +349,12 @@ impl Bounds {
         let mut beyond = Vec::new();
         if diff.from.is_none() {
             beyond.push("the first baseline has none before it to be compared with: seal it yourself".to_owned());
+        }
+        if let Some(why) = &diff.unproven {
+            beyond.push(format!("{why}: look yourself"));
+        }
+        if diff.from.is_some() && !diff.addresses.is_empty() {
+            beyond.push(format!("other addresses changed, look yourself: {}", diff.addresses.join("; ")));
         }
         // Files that were laid out anew with the same rows are no removal of rows, but no append either.
         if self.append_only && !(diff.removed.files == 0 && diff.vectors_changed == 0) {

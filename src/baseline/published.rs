@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode};
 
@@ -10,10 +10,13 @@ use super::repository::{NUMBER_DIGITS, Repository};
 use super::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::{Role, VerifyingKey};
 use crate::table::read_object;
 
-/// More objects that claim to be one version are somebody's attempt to keep readers busy.
-const CANDIDATE_LIMIT: usize = 64;
+/// More objects that claim to be one version are refused: they are somebody's attempt to keep readers busy. Anybody who can create objects can
+/// make a few, so that the limit is far above what a handful of false names reaches.
+const CANDIDATE_LIMIT: usize = 100_000;
+const CONCURRENCY: usize = 8;
 
 impl Repository {
     /// Where a trust root lies.
@@ -49,6 +52,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`] when two different roots of one version are both validly signed: whoever holds the root keys misused them.
+    /// [`ErrorKind::InvalidInput`] when enough root keys signed a successor that contradicts itself: it may revoke what the version before trusts.
     pub async fn newest_trust(&self, trust: &Trust) -> Result<Trust> {
         let Some(mut newest) = trust.root().cloned() else { return Ok(trust.clone()) };
         let published = self.published_roots(newest.root().version).await?;
@@ -88,13 +92,22 @@ impl Repository {
             .with("version", version));
         }
         let mut found: Option<SignedRoot> = None;
-        for digest in candidates {
-            let bytes = match read_object(&**self.store(), &self.root_path(version, *digest), ENVELOPE_LIMIT_BYTES).await {
-                Ok(bytes) => bytes,
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => continue,
-                Err(e) => return Err(e),
+        let reads = stream::iter(candidates.to_vec()).map(|digest| async move {
+            let path = self.root_path(version, digest);
+            match read_object(&**self.store(), &path, ENVELOPE_LIMIT_BYTES).await {
+                Ok(bytes) => Ok(Some((path, bytes))),
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
+                Err(e) => Err(e),
+            }
+        });
+        let mut read = reads.buffered(CONCURRENCY);
+        while let Some(candidate) = read.try_next().await? {
+            let Some((path, bytes)) = candidate else { continue };
+            let next = match of.open_successor(&bytes) {
+                Ok(next) => next,
+                Err(e) if e.kind() == ErrorKind::InvalidInput => return Err(e.with("trust root", path)),
+                Err(_) => continue,
             };
-            let Ok(next) = of.open_successor(&bytes) else { continue };
             if found.as_ref().is_some_and(|other| other.digest() != next.digest()) {
                 return Err(Error::new(
                     ErrorKind::Mismatch,
@@ -105,5 +118,36 @@ impl Repository {
             found = Some(next);
         }
         Ok(found)
+    }
+
+    /// The keys that could seal under earlier versions of the trust root `newest`, as far as these are published here or `held`, and those that it
+    /// revokes; without those that may seal now. An earlier version is authentic because its successor names its digest.
+    ///
+    /// Cost: one GET per earlier version.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn former_sealers(&self, newest: &Trust, held: &Trust) -> Result<Vec<VerifyingKey>> {
+        let Some(root) = newest.root() else { return Ok(Vec::new()) };
+        let mut keys: Vec<VerifyingKey> = newest.revoked().iter().map(|revocation| revocation.key).collect();
+        keys.extend(held.keys(Role::Sealer));
+        let mut next = root.root().version.checked_sub(1).zip(root.root().previous);
+        while let Some((version, digest)) = next {
+            let bytes = match read_object(&**self.store(), &self.root_path(version, digest), ENVELOPE_LIMIT_BYTES).await {
+                Ok(bytes) => bytes,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => break,
+                Err(e) => return Err(e),
+            };
+            let Some(earlier) = SignedRoot::parse_draft(&bytes).ok().filter(|earlier| earlier.digest() == digest) else { break };
+            keys.extend(earlier.root().keys(Role::Sealer));
+            next = version.checked_sub(1).zip(earlier.root().previous);
+        }
+        let mut former: Vec<VerifyingKey> = Vec::new();
+        for key in keys {
+            if !newest.keys(Role::Sealer).contains(&key) && !former.contains(&key) {
+                former.push(key);
+            }
+        }
+        Ok(former)
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::repository::{Repository, SEAL_FOLDER};
 use super::sealed::{SealedFile, SealedTable};
 use super::standing::Judge;
-use super::statement::STATEMENT_TYPE;
+use super::statement::{Claims, STATEMENT_TYPE};
 use super::trust::Trust;
 use super::verdict::{Finding, Verdict};
 use super::{canonical, sign};
@@ -193,10 +193,11 @@ impl Repository {
         Ok(())
     }
 
-    /// The stored purges that at least one trusted sealer signed, by digest. Cost: one LIST, and two GETs or more per record.
+    /// The stored purges that at least one trusted sealer signed, by digest; signed statements of other kinds are none. Cost: one LIST, and two GETs or
+    /// more per record.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for more than 100,000 records; the store's.
+    /// [`ErrorKind::Unsupported`] for more than 100,000 records; [`Purge::parse`]'s when enough sealers signed what is not understood; the store's.
     pub async fn purges(&self, trust: &Trust) -> Result<Vec<PurgeRecord>> {
         let folder = self.root().clone().join(SEAL_FOLDER).join("purges");
         let mut names: Vec<Digest> = Vec::new();
@@ -237,9 +238,16 @@ impl Repository {
         if signed_by.is_empty() {
             return Ok(None);
         }
-        let purge = Purge::parse(&bytes)?;
+        if !Claims::of(&bytes).is_some_and(|claims| claims.is_of_kind(PURGE_PREDICATE_TYPE)) {
+            return Ok(None);
+        }
         let needed = PURGE_SIGNATURES.max(judge.trust.threshold(Role::Sealer));
-        Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed }))
+        match Purge::parse(&bytes) {
+            Ok(purge) => Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed })),
+            // A thief of one key must not be able to make a table unreadable.
+            Err(_) if signed_by.len() < needed => Ok(None),
+            Err(e) => Err(e.with("purge", self.purge_path(digest))),
+        }
     }
 
     /// The sealed files of this table that were erased on record.

@@ -166,6 +166,8 @@ pub(super) struct Ground {
     /// Sealed files that may not be taken over from evidence.
     stale: BTreeSet<FileKey>,
     pub(super) first: bool,
+    /// Why `previous` is not in force, or is absent although there are seals, for people; nothing of it is then taken over unread.
+    pub(super) unproven: Option<String>,
 }
 
 impl Ground {
@@ -184,7 +186,7 @@ impl Ground {
 pub(super) struct Sealing {
     pub(super) changes: BTreeMap<String, SealedObject>,
     pub(super) files: BTreeMap<FileKey, Arc<SealedFile>>,
-    added: BTreeSet<FileKey>,
+    pub(super) added: BTreeSet<FileKey>,
     profiles: Profiles,
     pub(super) bytes_read: u64,
 }
@@ -287,7 +289,7 @@ impl Sealer {
         };
         let sealing = self.fingerprint(&ground, row_key, progress).await?;
         let memory = remembered(&ground, &sealing);
-        let mut diff = self.diff(&ground, &sealing.files, &memory.commits).await?;
+        let mut diff = self.diff(&ground, &sealing.files, &memory.commits, &self.options.aliases).await?;
         if let Some(wanted) = &self.options.expectations {
             let before = match &ground.previous {
                 Some(previous) => self.repository.expectations(&previous.statement).await?,
@@ -325,8 +327,12 @@ impl Sealer {
         ground: &Ground,
         files: &BTreeMap<FileKey, Arc<SealedFile>>,
         commits: &BTreeMap<u64, SealedCommit>,
+        aliases: &[String],
     ) -> Result<BaselineDiff> {
         let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
+        diff.unproven.clone_from(&ground.unproven);
+        let known = ground.previous.as_ref().map_or(&[][..], |previous| &previous.statement.aliases);
+        diff.compare_addresses(known, aliases);
         if let Some(sealed) = ground.sealed.as_ref().filter(|_| ground.snapshot.kind == TableKind::Delta) {
             let before = self.load(Some(sealed.statement.state.version)).await;
             diff.compare_heads(sealed, before.ok().as_ref(), &ground.snapshot);
@@ -345,6 +351,7 @@ impl Sealer {
         }
         let known = previous.as_ref().map(|previous| previous.summary.clone());
         let mut ground = self.ground_at(judge, snapshot, (previous, known), progress).await?;
+        ground.unproven.clone_from(&untrusted);
         ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
         ground.findings.sort();
         Ok(ground)
@@ -362,7 +369,7 @@ impl Sealer {
         refuse_foreign(&snapshot)?;
         let mut findings = Vec::new();
         let first = previous.is_none();
-        findings.extend(compare::compare_pin(previous.as_ref().map(|previous| previous.summary.number), self.options.pin));
+        findings.extend(compare::compare_pin(known.as_ref().map(|known| known.number), self.options.pin));
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
         let consulted = self.log.consult(&self.location, known.as_ref(), &judge.trust, pin, now_ms).await?;
         // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
@@ -381,7 +388,7 @@ impl Sealer {
                 Err(e) => return Err(e),
             };
         }
-        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first };
+        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first, unproven: None };
         self.compare(&mut ground, progress).await?;
         Ok(ground)
     }
@@ -497,10 +504,11 @@ impl Sealer {
     /// Takes over what evidence covers and reads the rest.
     pub(super) async fn fingerprint(&self, ground: &Ground, row_key: [u8; 32], progress: &dyn Progress) -> Result<Sealing> {
         let kind = ground.snapshot.kind;
+        let proven = ground.sealed.as_ref().filter(|_| ground.unproven.is_none());
         let mut files = BTreeMap::new();
         let mut fresh: Vec<&LiveFile> = Vec::new();
         for (key, live) in &ground.snapshot.files {
-            let known = ground.sealed.as_ref().and_then(|sealed| sealed.files.get(key));
+            let known = proven.and_then(|sealed| sealed.files.get(key));
             match known
                 .filter(|file| !ground.stale.contains(key) && compare_live(kind, &ground.snapshot.schema, &file.live, live).is_empty())
             {
@@ -526,7 +534,7 @@ impl Sealer {
             Ok::<_, Error>(observed)
         });
         let observed: Vec<(SealedFile, Vec<GroupProfiles>)> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
-        let known = ground.sealed.as_ref().filter(|_| ground.findings.is_empty());
+        let known = proven.filter(|_| ground.findings.is_empty());
         let changes = changes::to_be_sealed(&**self.repository.store(), &ground.snapshot, known, count).await?;
         progress.end();
         let added = observed.iter().map(|(file, _)| file.live.key.clone()).collect();

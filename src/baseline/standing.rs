@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::repository::{BaselineName, Repository};
 use super::sign;
-use super::statement::Statement;
+use super::statement::{Claims, Statement};
 use super::trust::Trust;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
@@ -136,7 +136,7 @@ impl Repository {
         }
     }
 
-    /// What the signatures of the statement of this name come to; `None` when there is no such statement.
+    /// What the signatures of the statement of this name come to; `None` when there is no such statement, or what was signed is something else.
     ///
     /// Cost: one GET, and one per trusted key.
     ///
@@ -147,10 +147,12 @@ impl Repository {
         Ok(self.judged(name, &judge).await?.map(|(_, standing)| standing))
     }
 
-    /// The statement's bytes and what its signatures come to.
+    /// The statement's bytes and what its signatures come to; `None`, too, for what was signed as something else: a purge, or a baseline of another
+    /// number, that somebody copied here.
     pub(super) async fn judged(&self, name: &BaselineName, judge: &Judge) -> Result<Option<(Bytes, Standing)>> {
         let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
-        let signed_by = self.signatures(name.digest, &bytes, judge).await?.into_iter().map(|(key, _)| key).collect();
-        Ok(Some((bytes, judge.standing(signed_by))))
+        let signed_by: Vec<KeyId> = self.signatures(name.digest, &bytes, judge).await?.into_iter().map(|(key, _)| key).collect();
+        let is_other = !signed_by.is_empty() && !Claims::of(&bytes).is_some_and(|claims| claims.is_baseline(name.number));
+        Ok((!is_other).then(|| (bytes, judge.standing(signed_by))))
     }
 }

@@ -1,5 +1,6 @@
 //! The statement that a baseline signs: an in-toto Statement v1 in canonical JSON. `docs/format/baseline.md` is its document.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -305,6 +306,38 @@ impl Statement {
             signatures_needed: standing.needed,
             trust_root: standing.root,
         }
+    }
+}
+
+/// What a signed statement says that it is. Baselines, purges and attestations have one payload type, so that whoever copies one of them with its
+/// signatures under another's name has something that is validly signed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    #[serde(rename = "predicateType")]
+    kind: String,
+    #[serde(default)]
+    predicate: ClaimedPredicate,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ClaimedPredicate {
+    number: Option<u64>,
+}
+
+impl Claims {
+    /// Reads them; `None` when `bytes` are no statement at all. Call it only once a signature over the bytes is verified.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// Whether the statement is of this `predicateType`.
+    pub(super) fn is_of_kind(&self, predicate_type: &str) -> bool {
+        self.kind == predicate_type
+    }
+
+    /// Whether it is a baseline of this number. One that states none may be of a later format: to read it is an error, to pass it over none.
+    pub(super) fn is_baseline(&self, number: u64) -> bool {
+        self.is_of_kind(PREDICATE_TYPE) && self.predicate.number.is_none_or(|stated| stated == number)
     }
 }
 

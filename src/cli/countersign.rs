@@ -36,6 +36,9 @@ pub(super) async fn run(args: CountersignArgs, context: &Context, out: &mut Outp
         out.line(format_args!("  digest    {}", baseline.digest))?;
         out.line(format_args!("  expires   {}", baseline.expires_ms.map_or_else(|| "never".to_owned(), super::output::time)))?;
         show(&prepared.outcome.diff, out)?;
+        for line in super::integrity::findings(&prepared.outcome.findings) {
+            out.line(format_args!("  {line}"))?;
+        }
     }
     if bounds.is_none() && !args.yes && !confirmed("Sign this baseline?")? {
         out.line("not signed")?;

@@ -153,6 +153,9 @@ async fn made(
     let prepared = sealer.prepare(&Bars::default()).await?;
     if !prepared.outcome.unchanged {
         countersign::show(&prepared.outcome.diff, out)?;
+        for line in findings(&prepared.outcome.findings) {
+            out.line(format_args!("  {line}"))?;
+        }
         if !countersign::confirmed("Seal this?")? {
             out.line("not sealed")?;
             return Ok(None);

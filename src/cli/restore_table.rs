@@ -8,8 +8,11 @@ use super::Ending;
 use super::args::RestoreArgs;
 use super::context::Context;
 use super::output::{BAD, GOOD, NOTE, Output, bytes, count, styled};
+use super::pins::PinFile;
 use super::progress::Bars;
-use crate::baseline::{Place, Repository, SealedTable, Trust, Writers, compare_log};
+use crate::baseline::{
+    Finding, Place, SealedTable, Trust, TrustedBaseline, Verdict, Writers, check_root, compare_known, compare_log, compare_term,
+};
 use crate::delta::{Location, RestoreOptions, RestorePlan, Restored, plan_restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table;
@@ -24,7 +27,8 @@ pub(super) async fn run(args: RestoreArgs, to: &str, context: &Context, out: &mu
     let trust = context.trust_at(&args.trust, &location).await?;
     let writers = context.writers(&args.writers, Some(&trust), lake.as_ref())?;
     let repository = location.repository();
-    let sealed = baseline(&repository, &trust, to).await.map_err(|e| e.with("table", location.name()))?;
+    let pins = PinFile::read_if_any(args.pin.as_deref()).await?;
+    let sealed = baseline(&location, &trust, pins.as_ref(), to, context).await.map_err(|e| e.with("table", location.name()))?;
     let options = RestoreOptions {
         attested: if args.keep_attested { attested(&location, &sealed, &writers, context).await? } else { BTreeSet::new() },
         keep: args.keep.iter().copied().collect(),
@@ -55,18 +59,46 @@ async fn attested(location: &Location, sealed: &SealedTable, writers: &Writers, 
     Ok(compare_log(&place, &snapshot, sealed).await?.attested.into_keys().collect())
 }
 
-/// The baseline of this number, or the newest, with what it seals.
-async fn baseline(repository: &Repository, trust: &Trust, to: &str) -> Result<SealedTable> {
+/// The baseline of this number, or the newest, with what it seals. A number is somebody's choice; what `newest` is must be certain, since all
+/// that came after it is undone.
+async fn baseline(location: &Location, trust: &Trust, pins: Option<&PinFile>, to: &str, context: &Context) -> Result<SealedTable> {
+    let repository = location.repository();
     let found = if to == "newest" {
-        repository.newest_baseline(trust).await?
+        let newest = repository.newest_baseline(trust).await?;
+        check_newest(location, trust, pins, newest.as_ref(), context.clock.now_ms()).await?;
+        newest
     } else {
         let number: u64 =
             to.parse().map_err(|_| Error::new(ErrorKind::InvalidInput, "--to takes a baseline's number, or `newest`").with("to", to))?;
         repository.numbered_baseline(trust, number).await?
     };
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "no baseline of this number that you trust; `lakeseal log TABLE` lists them").with("to", to)
-    })
+    })?;
+    check_root(&found.statement, &found.baseline, context.clock.now_ms())?;
+    Ok(found)
+}
+
+/// Holds the newest baseline that is there against its term, its chain, the log and the pins, as an audit does.
+async fn check_newest(location: &Location, trust: &Trust, pins: Option<&PinFile>, newest: Option<&SealedTable>, now_ms: i64) -> Result<()> {
+    let repository = location.repository();
+    let names = location.pin_names();
+    let pins = pins.map(|file| (&file.pins, &names));
+    let mut found = compare_known(&repository, &location.log(), location.url().as_str(), newest, trust, pins, now_ms).await?;
+    if let Some(sealed) = newest {
+        let baseline = TrustedBaseline { statement: sealed.statement.clone(), summary: sealed.baseline.clone() };
+        let wrong = repository.check_chain(&baseline, trust, &[]).await?;
+        found.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
+        found.extend(compare_term(&sealed.baseline, now_ms));
+    }
+    let Some(first) = found.iter().find(|finding| finding.verdict.is_mismatch()).or(found.first()) else { return Ok(()) };
+    let kind = if first.verdict.is_mismatch() { ErrorKind::Mismatch } else { ErrorKind::Unavailable };
+    let what = format!(
+        "nothing is restored, because it is not certain which baseline is the newest: {}: {}; `lakeseal log TABLE` lists those that are \
+         there: look, and name the number that you mean (--to NUMBER)",
+        first.verdict, first.detail
+    );
+    Err(Error::new(kind, what))
 }
 
 fn tell(plan: &RestorePlan, location: &Location, done: Option<&Restored>, args: &RestoreArgs, out: &mut Output) -> Result<()> {

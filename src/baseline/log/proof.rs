@@ -13,7 +13,7 @@ use crate::baseline::sealed::SealedTable;
 use crate::baseline::standing::Standing;
 use crate::baseline::statement::{BaselineSummary, Statement};
 use crate::baseline::trust::Trust;
-use crate::baseline::{canonical, sign, state};
+use crate::baseline::{canonical, check_root, sign, state};
 use crate::digest::{Digest, InclusionProof};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::dsse::Envelope;
@@ -121,7 +121,8 @@ impl Log {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] when `proof` is none; [`ErrorKind::Unauthentic`] when a signature is not by a trusted key;
-/// [`ErrorKind::Mismatch`] when a path does not lead to its root, the baseline's term is over, or the file is another.
+/// [`ErrorKind::Mismatch`] when a path does not lead to its root, the term of the baseline or of the trust root is over, or the file is another;
+/// [`ErrorKind::Config`] when the baseline was made under a newer trust root than is known.
 pub fn verify(proof: &[u8], file: &FileHasher, trust: &Trust, now_ms: i64) -> Result<Proven> {
     if u64::try_from(proof.len()).unwrap_or(u64::MAX) > PROOF_LIMIT_BYTES {
         return Err(Error::new(ErrorKind::InvalidInput, "too large for a proof").with("limit", PROOF_LIMIT_BYTES));
@@ -131,6 +132,7 @@ pub fn verify(proof: &[u8], file: &FileHasher, trust: &Trust, now_ms: i64) -> Re
         return Err(Error::new(ErrorKind::InvalidInput, "not a proof of a kind that this version knows").with("wanted", TYPE));
     }
     let (statement, baseline) = statement(&value, trust)?;
+    check_root(&statement, &baseline, now_ms)?;
     if baseline.expires_ms.is_some_and(|expires| expires <= now_ms) {
         return Err(mismatch("the baseline's term is over: it says nothing of today").with("baseline", baseline.number));
     }

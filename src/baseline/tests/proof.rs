@@ -1,11 +1,14 @@
 //! Proofs of files: they hold for what was sealed, offline, and for nothing else.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::log::Lake;
 use super::*;
 use crate::baseline::log::proof::{FileHasher, Proven, verify};
 use crate::clock::Clock as _;
+use crate::key::Role;
 
 async fn proved(lake: &Lake, path: &str) -> Vec<u8> {
     let repository = lake.t.repository();
@@ -55,6 +58,45 @@ async fn a_proof_holds_for_its_file_and_no_other() {
     let sealed = repository.newest_baseline(&lake.t.trust()).await.unwrap().unwrap();
     let gone = lake.log().prove(&sealed, "nothing.parquet", &repository, &lake.t.trust()).await.unwrap_err();
     assert_eq!(gone.kind(), crate::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_proof_depends_on_the_trust_root_as_an_audit_does() {
+    let lake = Lake::sealed().await;
+    let key = &lake.t.key;
+    let holders = || RoleKeys { keys: vec![key.public().into()], threshold: 1 };
+    let one = TrustRoot {
+        name: "t".into(),
+        version: 1,
+        previous: None,
+        created_ms: NOW_MS,
+        expires_ms: Some(NOW_MS + EXPIRES_AFTER_MS / 2),
+        roles: BTreeMap::from([(Role::Root, holders()), (Role::Sealer, holders())]),
+        names: BTreeMap::new(),
+        revoked: Vec::new(),
+    };
+    let signed = async |root: TrustRoot| {
+        let mut signed = SignedRoot::draft(root).unwrap();
+        signed.sign(key).await.unwrap();
+        signed
+    };
+    let one = signed(one).await;
+    let two = signed(TrustRoot { version: 2, previous: Some(one.digest()), ..one.root().clone() }).await;
+    let (one, two) = (Trust::from_root(one), Trust::from_root(two));
+    let file = lake.t.get(&lake.t.file("f1.parquet")).await;
+    let proof = proved(&lake, "f1.parquet").await;
+    verify(&proof, &hash(&file), &one, NOW_MS + 10_000).unwrap();
+    let late = verify(&proof, &hash(&file), &one, NOW_MS + EXPIRES_AFTER_MS * 2 / 3).unwrap_err();
+    assert_eq!(late.kind(), crate::ErrorKind::Mismatch, "{late}");
+    assert!(late.message().contains("version 1 of the trust root expired"), "{late}");
+    // Sealed under version 2, of which whoever verifies does not know what it changed.
+    lake.t.append(3).await;
+    lake.t.seal_logged(&lake.log(), SealOptions { trust: Some(two.clone()), ..SealOptions::default() }).await.unwrap();
+    let proof = proved(&lake, "f1.parquet").await;
+    verify(&proof, &hash(&file), &two, NOW_MS + 10_000).unwrap();
+    let older = verify(&proof, &hash(&file), &one, NOW_MS + 10_000).unwrap_err();
+    assert_eq!(older.kind(), crate::ErrorKind::Config, "{older}");
+    assert!(older.message().contains("only version 1 is known"), "{older}");
 }
 
 /// Everything in a proof matters: whatever member is changed, it proves nothing, or says the same as before.

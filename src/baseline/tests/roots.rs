@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use serde_json::json;
 
 use super::table::{add, honest, parquet, remove};
 use super::*;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
+use crate::key::dsse::Envelope;
 use crate::key::{P256PrivateKey, Role, Signer, VerifyingKey};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -73,6 +76,15 @@ impl Ceremony {
         self.world.audit_with(self.trust(), AuditOptions::default()).await
     }
 
+    /// What a thief of a key makes of the table as it stands, following whatever that key alone has signed.
+    async fn steal(&self, key: PrivateKey) -> SealOutcome {
+        self.world.clock.advance(1000);
+        let world = &self.world;
+        let options = SealOptions { record: false, ..SealOptions::default() };
+        let sealer = Sealer::new(world.store.clone(), world.root.clone(), LOCATION, key, world.clock.clone(), options).unwrap();
+        sealer.seal(&()).await.unwrap()
+    }
+
     /// The next version of the root, changed and signed; published, not yet held.
     async fn publish(&self, change: impl FnOnce(&mut TrustRoot)) -> SignedRoot {
         let mut root = self.root.root().clone();
@@ -105,6 +117,18 @@ impl Ceremony {
 
     fn last_good(&self, name: BaselineName) -> LastGood {
         LastGood { table: LOCATION.into(), number: name.number, digest: name.digest }
+    }
+}
+
+/// A purge that names `file` of the table as it is sealed.
+fn purge_of(file: &SealedFile) -> Purge {
+    Purge {
+        location: LOCATION.into(),
+        table_id: "the-table".into(),
+        baseline: 1,
+        created_ms: NOW_MS,
+        reason: "request 17".into(),
+        files: vec![PurgedFile { path: file.live.key.path.clone(), digest: file.digest, sha256: file.sha256 }],
     }
 }
 
@@ -229,7 +253,7 @@ async fn terms_of_a_proposal_are_checked() {
         assert!(refused.message().contains(what), "{refused}");
         ceremony.world.store.delete(&ceremony.world.repository().baseline_path(&name)).await.unwrap();
     }
-    let refused = ceremony.forge(Statement { previous: Some(crate::digest::Digest([7; 32])), ..next }, &[&ceremony.alice]).await;
+    let refused = ceremony.forge(Statement { previous: Some(Digest([7; 32])), ..next }, &[&ceremony.alice]).await;
     assert_eq!(refused.number, 2);
     assert_eq!(ceremony.countersign(ceremony.bob.clone()).await.unwrap_err().kind(), ErrorKind::NotFound, "it follows nothing");
 }
@@ -387,7 +411,7 @@ async fn roots_that_fork_are_a_mismatch_and_junk_is_ignored() {
     for name in ["x.json", "00000000000000000002-x.json"] {
         ceremony.world.put(&folder.clone().join(name), "junk").await;
     }
-    ceremony.world.put(&repository.root_path(2, crate::digest::Digest([2; 32])), "junk").await;
+    ceremony.world.put(&repository.root_path(2, Digest([2; 32])), "junk").await;
     assert_intact(&ceremony.audit().await);
 
     ceremony.publish(|root| root.name = "one".into()).await;
@@ -451,4 +475,270 @@ async fn changed_properties_and_columns_are_shown_and_bounded() {
     for part in ["deletedFileRetentionDuration", "interval 0 hours", "column name dropped", "column label added"] {
         assert!(refused.message().contains(part), "{part}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn change_data_of_a_proposal_is_what_is_there() {
+    let ceremony = Ceremony::new(2).await;
+    let world = &ceremony.world;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    let path = world.file("_change_data/cdc-1.parquet");
+    let (good, poisoned) = (parquet(2000, honest), parquet(2000, |i| if i == 2007 { 2008.5 } else { honest(i) }));
+    assert_eq!(good.len(), poisoned.len());
+    let cdc = json!({"cdc": {"path": "_change_data/cdc-1.parquet", "partitionValues": {}, "size": good.len(), "dataChange": false}});
+    world.commit(4, "UPDATE", &[cdc]).await;
+    // The thief of Alice's key seals while another file is there, and while none is.
+    world.put(&path, poisoned).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    world.put(&path, good.clone()).await;
+    let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Mismatch, "{refused}");
+    assert!(refused.to_string().contains("a change-data file has another digest") && refused.to_string().contains("cdc-1"), "{refused}");
+    world.store.delete(&path).await.unwrap();
+    let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("names a change-data file that is not there"), "{refused}");
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    world.put(&path, good).await;
+    let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("a change-data file is missing from it"), "{refused}");
+    // An honest proposal is signed, and one after it when the file was vacuumed.
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    assert_intact(&ceremony.audit().await);
+    world.store.delete(&path).await.unwrap();
+    world.append(5).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.carol.clone()).await.unwrap();
+    assert_intact(&ceremony.audit().await);
+}
+
+#[tokio::test]
+async fn other_addresses_are_shown_before_they_are_signed_and_are_beyond_bounds() {
+    let ceremony = Ceremony::new(2).await;
+    let named = |aliases: &[&str]| SealOptions { aliases: aliases.iter().map(|&one| one.into()).collect(), ..SealOptions::default() };
+    let review = async |options| ceremony.sealer(ceremony.bob.clone(), options).review(None, &()).await;
+    let bounds = Bounds { append_only: true, allow_metadata: true, ..Bounds::default() };
+    let bounded = || SealOptions { bounds: Some(bounds), ..SealOptions::default() };
+    // In the first baseline already.
+    ceremony.sealer(ceremony.alice.clone(), named(&["memory:///v"])).seal(&()).await.unwrap();
+    let first = review(SealOptions::default()).await.unwrap();
+    let lines = first.outcome.diff.lines();
+    assert!(lines[0].contains("first baseline") && lines[1].contains("address memory:///v added"), "{lines:?}");
+    ceremony.sealer(ceremony.bob.clone(), SealOptions::default()).sign(first).await.unwrap().unwrap();
+    // And alone, with nothing else that is new.
+    ceremony.sealer(ceremony.alice.clone(), named(&["memory:///u\u{1b}"])).seal(&()).await.unwrap();
+    let lines = review(SealOptions::default()).await.unwrap().outcome.diff.lines().join("\n");
+    for part in ["address memory:///u\u{fffd} added", "address memory:///v removed"] {
+        assert!(lines.contains(part), "{lines}");
+    }
+    let refused = review(bounded()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Permission, "{refused}");
+    assert!(refused.message().contains("other addresses changed"), "{refused}");
+    // Addresses that stay are none that a bounded seal stumbles over.
+    ceremony.countersign(ceremony.carol.clone()).await.unwrap();
+    ceremony.world.append(4).await;
+    ceremony.sealer(ceremony.alice.clone(), named(&["memory:///u\u{1b}"])).seal(&()).await.unwrap();
+    assert_eq!(review(bounded()).await.unwrap().outcome.diff.addresses, [""; 0]);
+}
+
+#[tokio::test]
+async fn where_none_is_in_force_the_difference_from_what_was_signed_is_shown_and_all_is_read() {
+    let ceremony = Ceremony::new(1).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let one = ceremony.names().await[0];
+    ceremony.publish(|root| root.roles.get_mut(&Role::Sealer).unwrap().threshold = 2).await;
+    // A poisoned commit, sealed by a thief of Alice's key on top of her honest baseline.
+    ceremony.world.append(4).await;
+    ceremony.steal(ceremony.alice.clone()).await;
+    let review = async |options| ceremony.sealer(ceremony.bob.clone(), options).review(None, &()).await;
+    let outcome = review(SealOptions::default()).await.unwrap().outcome;
+    assert_eq!((outcome.baseline.number, outcome.first, outcome.files_added), (2, false, 4));
+    let one_file = ceremony.world.get(&ceremony.world.file("f4.parquet")).await.len();
+    assert!(outcome.bytes_read > u64::try_from(one_file).unwrap(), "what no baseline in force covers is read: {}", outcome.bytes_read);
+    assert_eq!((outcome.diff.from, outcome.diff.added.files), (Some(1), 1));
+    assert_eq!(outcome.diff.commits, [(4, Some("WRITE".into()))]);
+    let lines = outcome.diff.lines();
+    assert!(lines[0].contains("no baseline is in force") && lines[0].contains("1 of the 2"), "{lines:?}");
+    assert!(!lines.join(" ").contains("first baseline") && lines.contains(&"+ f4.parquet".to_owned()), "{lines:?}");
+    let bounds = Bounds { max_added_rows: Some(1000), ..Bounds::default() };
+    let refused = review(SealOptions { bounds: Some(bounds), ..SealOptions::default() }).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Permission, "nobody looks: {refused}");
+
+    // One that follows nothing would make the history forged for good, whoever accepts it.
+    let two = *ceremony.names().await.last().unwrap();
+    let bytes = ceremony.world.get(&ceremony.world.repository().baseline_path(&two)).await;
+    let two = Statement::parse(&bytes).unwrap();
+    let bogus = ceremony.forge(Statement { number: 3, previous: Some(Digest([7; 32])), ..two.clone() }, &[&ceremony.alice]).await;
+    for accept_changes in [false, true] {
+        let options = SealOptions { accept_changes, ..SealOptions::default() };
+        let refused = review(options).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Mismatch, "{refused}");
+        assert!(refused.message().contains("a baseline 2 that is not there"), "{refused}");
+    }
+    ceremony.world.store.delete(&ceremony.world.repository().baseline_path(&bogus)).await.unwrap();
+    // One that begins anew hides what was sealed: it takes somebody who accepts that, and is never shown as a first one.
+    let anew = ceremony.forge(Statement { number: 1, previous: None, ..two }, &[&ceremony.alice]).await;
+    let anew = async |accept_changes| {
+        let sealer = ceremony.sealer(ceremony.bob.clone(), SealOptions { accept_changes, ..SealOptions::default() });
+        sealer.review(Some(anew.digest), &()).await
+    };
+    let refused = anew(false).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthentic, "{refused}");
+    assert!(refused.message().contains("has nothing before it") && refused.message().contains("--accept-changes"), "{refused}");
+    let accepted = anew(true).await.unwrap().outcome;
+    assert!(accepted.diff.lines()[0].contains("has nothing before it"), "{:?}", accepted.diff.lines());
+    assert!(!accepted.diff.lines().join(" ").contains("first baseline"), "{:?}", accepted.diff.lines());
+    assert!(accepted.findings.iter().any(|finding| finding.verdict == Verdict::Untrusted), "{:?}", accepted.findings);
+    // The honest baseline may still be signed instead.
+    let named = ceremony.sealer(ceremony.bob.clone(), SealOptions::default()).review(Some(one.digest), &()).await;
+    assert!(named.is_err_and(|e| e.message().contains("has nothing before it")), "the thief's is later");
+}
+
+#[tokio::test]
+async fn a_removed_sealers_baselines_are_ground_to_go_on_from_and_junk_does_not_hide_them() {
+    let ceremony = Ceremony::new(1).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.world.append(4).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let two = ceremony.names().await[1];
+    let alice: VerifyingKey = ceremony.alice.public().into();
+    let mut held = ceremony;
+    held.root = held.publish(|root| root.roles.get_mut(&Role::Sealer).unwrap().keys.retain(|key| *key != alice)).await;
+    // Anybody's statement of a high number goes behind what a former sealer signed.
+    let bytes = held.world.get(&held.world.repository().baseline_path(&two)).await;
+    let statement = Statement::parse(&bytes).unwrap();
+    held.forge(Statement { number: 1000, previous: Some(Digest([7; 32])), ..statement.clone() }, &[&PrivateKey::from_seed(&[99; 32])])
+        .await;
+    let sealer = held.sealer(held.carol.clone(), SealOptions::default());
+    let prepared = sealer.review(None, &()).await.unwrap();
+    let lines = prepared.outcome.diff.lines();
+    assert_eq!((prepared.name, prepared.outcome.diff.from), (two, Some(1)), "{lines:?}");
+    assert!(lines[0].contains("only keys signed it that may no longer seal"), "{lines:?}");
+    sealer.sign(prepared).await.unwrap().unwrap();
+    assert_intact(&held.audit().await);
+}
+
+#[tokio::test]
+async fn a_baseline_that_follows_a_strangers_is_signed_only_if_that_is_accepted() {
+    let ceremony = Ceremony::new(2).await;
+    let stranger = PrivateKey::from_seed(&[99; 32]);
+    ceremony.steal(stranger.clone()).await;
+    ceremony.world.append(4).await;
+    ceremony.steal(stranger).await;
+    let review = async |accept_changes| {
+        let options = SealOptions { accept_changes, ..SealOptions::default() };
+        ceremony.sealer(ceremony.alice.clone(), options).review(None, &()).await
+    };
+    let refused = review(false).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthentic, "{refused}");
+    assert!(refused.message().contains("nobody signed it who may seal here"), "{refused}");
+    let outcome = review(true).await.unwrap().outcome;
+    assert_eq!((outcome.diff.from, outcome.files_added), (Some(1), 4));
+    assert!(outcome.findings.iter().any(|finding| finding.verdict == Verdict::Untrusted), "{:?}", outcome.findings);
+}
+
+#[tokio::test]
+async fn what_was_signed_as_one_thing_serves_as_no_other_and_stops_nobody() {
+    let ceremony = Ceremony::new(2).await;
+    let (world, repository) = (&ceremony.world, ceremony.world.repository());
+    let trust = ceremony.trust();
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let one = ceremony.names().await[0];
+    let statement = world.get(&repository.baseline_path(&one)).await;
+    let purges = |digest: Digest| Path::from(format!("t/_seal/purges/{digest}.json"));
+    // A purge that both signed, before there is a baseline in force: copied, it is no proposal that stands in the way of the first.
+    let alone = Trust::new([ceremony.alice.public()], TrustLevel::Given).unwrap();
+    let purge = purge_of(repository.newest_baseline(&alone).await.unwrap().unwrap().file_at("f1.parquet").unwrap());
+    let record = repository.keep_purge(&purge).await.unwrap();
+    for key in [&ceremony.alice as &dyn Signer, &ceremony.bob] {
+        repository.sign_purge(&purge, key).await.unwrap();
+    }
+    let copies = async |number: u64, digest: Digest, bytes: Vec<u8>| {
+        world.put(&repository.baseline_path(&BaselineName { number, digest }), bytes).await;
+    };
+    let purge_bytes = world.get(&purges(record)).await;
+    for number in [1, 2, 3, 99] {
+        copies(number, record, purge_bytes.clone()).await;
+    }
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    // A baseline's statement as a purge, and as baselines of other numbers.
+    world.put(&purges(one.digest), statement.clone()).await;
+    for number in [2, 3, 77] {
+        copies(number, one.digest, statement.clone()).await;
+    }
+    let report = ceremony.audit().await;
+    assert_intact(&report);
+    assert_eq!(report.notes.iter().filter(|note| note.contains("signatures that it needs")).count(), 0, "{:?}", report.notes);
+    assert_eq!(repository.newest_statement(&trust).await.unwrap().unwrap().summary.digest, one.digest);
+    let found = repository.purges(&trust).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), [record]);
+    let sealed = repository.newest_baseline(&trust).await.unwrap().unwrap();
+    assert!(repository.erased(&trust, &sealed).await.unwrap().is_of(sealed.file_at("f1.parquet").unwrap()));
+    // Nor do they stop the next seal.
+    world.append(4).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    assert!(ceremony.countersign(ceremony.bob.clone()).await.unwrap().is_in_force());
+    assert_intact(&ceremony.audit().await);
+}
+
+#[tokio::test]
+async fn one_stolen_key_makes_no_table_unreadable_by_a_purge_that_nobody_understands() {
+    let ceremony = Ceremony::new(1).await;
+    let repository = ceremony.world.repository();
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let sealed = repository.newest_baseline(&ceremony.trust()).await.unwrap().unwrap();
+    let purge = purge_of(sealed.file_at("f1.parquet").unwrap());
+    let bytes = String::from_utf8(purge.to_bytes()).unwrap().replace("\"format\":1", "\"format\":2").into_bytes();
+    let digest = Digest::of(&bytes);
+    ceremony.world.put(&Path::from(format!("t/_seal/purges/{digest}.json")), bytes.clone()).await;
+    let sign = async |key: &dyn Signer| {
+        let object = sign::sign(key, &bytes).await.unwrap();
+        ceremony.world.put(&repository.signature_path(digest, key.public().id()), object).await;
+    };
+    sign(&ceremony.alice).await;
+    assert!(repository.purges(&ceremony.trust()).await.unwrap().is_empty());
+    assert_intact(&ceremony.audit().await);
+    // What enough sealers signed may say that a file must not come back: it is not passed over.
+    sign(&ceremony.bob).await;
+    assert!(repository.erased(&ceremony.trust(), &sealed).await.is_err());
+}
+
+#[tokio::test]
+async fn many_false_roots_do_not_keep_readers_from_the_true_one() {
+    let ceremony = Ceremony::new(1).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let repository = ceremony.world.repository();
+    for n in 0..200 {
+        ceremony.world.put(&repository.root_path(2, Digest([n; 32])), "junk").await;
+    }
+    assert_intact(&ceremony.audit().await);
+    let alice: VerifyingKey = ceremony.alice.public().into();
+    ceremony.publish(|root| revoke(root, alice, Vec::new())).await;
+    assert_found(&ceremony.audit().await, Verdict::Untrusted, &[]);
+}
+
+#[tokio::test]
+async fn a_signed_successor_that_cannot_hold_is_not_passed_over() {
+    let ceremony = Ceremony::new(1).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let repository = ceremony.world.repository();
+    // As an older version of this software let people write it; it may revoke somebody.
+    let mut root = ceremony.root.root().clone();
+    (root.version, root.previous) = (2, Some(ceremony.root.digest()));
+    let timestamps = RoleKeys { keys: vec![ceremony.alice.public().into(), ceremony.carol.public().into()], threshold: 2 };
+    root.roles.insert(Role::Timestamp, timestamps);
+    let publish = async |root: &TrustRoot, key: &PrivateKey| {
+        let mut envelope = Envelope::new(TRUST_ROOT_TYPE, root.to_bytes());
+        envelope.sign(key).await.unwrap();
+        let path = repository.root_path(2, Digest::of(&root.to_bytes()));
+        ceremony.world.put(&path, envelope.to_json().to_string()).await;
+    };
+    publish(&root, &PrivateKey::from_seed(&[66; 32])).await;
+    assert_intact(&ceremony.audit().await);
+    publish(&root, &ceremony.chief).await;
+    let error = repository.newest_trust(&ceremony.trust()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("role timestamp") && error.to_string().contains("_seal/trust/"), "{error}");
+    assert_found(&ceremony.audit().await, Verdict::Undetermined, &["role timestamp"]);
 }

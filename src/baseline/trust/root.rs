@@ -45,7 +45,7 @@ pub struct TrustRoot {
 pub struct RoleKeys {
     /// Distinct keys.
     pub keys: Vec<VerifyingKey>,
-    /// How many of them must sign: from 1 to their number.
+    /// How many of them must sign: from 1 to their number; of writers and timestamp keys each signs alone, and it is 1.
     pub threshold: usize,
 }
 
@@ -121,6 +121,13 @@ impl TrustRoot {
     /// [`ErrorKind::Unsupported`] for another format; [`ErrorKind::Corrupt`] when a member is missing, malformed or superfluous, or the bytes are
     /// not the canonical form of what they say; [`ErrorKind::InvalidInput`] when it contradicts itself, with the reason.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let root = Self::read(bytes)?;
+        root.check()?;
+        Ok(root)
+    }
+
+    /// As [`Self::parse`], whether or not it contradicts itself.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > TRUST_ROOT_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::Corrupt, "a trust root is too large").with("bytes", bytes.len()));
         }
@@ -131,14 +138,12 @@ impl TrustRoot {
             return Err(Error::new(ErrorKind::Unsupported, "a trust root of a format that this version does not know")
                 .with("format", format.map_or_else(|| "absent".to_owned(), |f| f.to_string())));
         }
-        let root = parse_document(&value).filter(|root| root.to_bytes() == bytes).ok_or_else(|| {
+        parse_document(&value).filter(|root| root.to_bytes() == bytes).ok_or_else(|| {
             Error::new(
                 ErrorKind::Corrupt,
                 "a trust root has missing, malformed or superfluous members, a key that is refused, or is not in canonical form",
             )
-        })?;
-        root.check()?;
-        Ok(root)
+        })
     }
 
     /// Whether the document makes sense.
@@ -187,6 +192,10 @@ impl TrustRoot {
         }
         if holders.threshold == 0 || holders.threshold > count {
             return wrong(format!("{} of {count} keys cannot be asked for", holders.threshold));
+        }
+        // Attestations, checkpoints and inventories count with one signature: a threshold that nobody keeps would be a false comfort.
+        if holders.threshold > 1 && !matches!(role, Role::Root | Role::Sealer) {
+            return wrong(format!("{} keys that must agree: each key of this role signs alone, so say 1", holders.threshold));
         }
         for (i, key) in holders.keys.iter().enumerate() {
             if holders.keys.iter().take(i).any(|other| other == key) {

@@ -58,17 +58,19 @@ impl SignedRoot {
     /// looked at, and then by the threshold of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthentic`] when it is not; [`ErrorKind::Corrupt`] when it is signed but no successor of `self`, or malformed.
+    /// [`ErrorKind::Unauthentic`] when it is not; [`ErrorKind::Corrupt`] when it is signed but no successor of `self`, or malformed;
+    /// [`ErrorKind::InvalidInput`] when it is the successor, and contradicts itself.
     pub fn open_successor(&self, bytes: &[u8]) -> Result<Self> {
         let envelope = envelope(bytes)?;
         enough(&envelope, &self.root, "the version before it")?;
-        let root = TrustRoot::parse(&envelope.payload)?;
+        let root = TrustRoot::read(&envelope.payload)?;
         if Some(root.version) != self.root.version.checked_add(1) || root.previous != Some(self.digest) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format!("version {} of the trust root does not follow version {}", root.version, self.root.version),
             ));
         }
+        root.check()?;
         let signed = Self { root, digest: Digest::of(&envelope.payload), envelope };
         signed.check_own()?;
         Ok(signed)

@@ -138,6 +138,10 @@ fn a_root_that_contradicts_itself_is_refused() {
     assert!(with(Role::Sealer, holders(&[&a], 2)).unwrap_err().contains("2 of 1"));
     assert!(with(Role::Sealer, holders(&[&a], 0)).unwrap_err().contains("0 of 1"));
     assert!(with(Role::Sealer, holders(&[&a, &a], 2)).unwrap_err().contains("twice"));
+    for role in [Role::Timestamp, Role::Writer] {
+        assert!(with(role, holders(&[&a, &b], 2)).unwrap_err().contains("each key of this role signs alone"));
+        assert!(with(role, holders(&[&a, &b], 1)).is_ok());
+    }
     assert!(with(Role::Collector, holders(&[&a], 1)).is_err());
     let revoked = RoleKeys { keys: vec![good.revoked[0].key], threshold: 1 };
     assert!(with(Role::Writer, revoked).unwrap_err().contains("is revoked"));

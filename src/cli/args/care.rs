@@ -70,6 +70,9 @@ pub struct RestoreArgs {
     /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
     #[arg(long, value_name = "FILE", requires = "to")]
     pub trust: Vec<PathBuf>,
+    /// Refuse a `newest` that is older than, or another than, the one that this file or object at a URL remembers
+    #[arg(long, value_name = "FILE|URL", requires = "to")]
+    pub pin: Option<String>,
     /// An object's version, as `lakeseal versions` lists it [default: the newest that is readable and no deletion, before the current one]
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,

@@ -92,7 +92,8 @@ Example:
   lakeseal trust threshold root-1.json --out root-2.json --role sealer 2
 
 After raising the sealers' threshold, newest baselines have too few signatures until somebody countersigns them. After lowering it,
-a proposal that had too few may come into force: look for such with `lakeseal log`.")]
+a proposal that had too few may come into force: look for such with `lakeseal log`. Only root and sealer have thresholds: each key of
+writer and timestamp signs alone.")]
     Threshold {
         /// What to change
         #[command(flatten)]

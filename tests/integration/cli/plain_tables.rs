@@ -202,3 +202,24 @@ fn sealing_refuses_statistics_that_lie() {
     run.says(&["1459", "1458"]);
     assert!(files(&place.path("delta/_seal")).iter().all(|f| !f.to_string_lossy().contains("baseline")), "nothing was signed");
 }
+
+#[test]
+fn nothing_is_restored_to_a_baseline_that_is_not_known_to_be_the_newest() {
+    let place = Place::new();
+    delta_directory(&place);
+    place.run(&["seal", "./delta"]).expect(0);
+    append_to_delta_directory(&place);
+    place.run(&["seal", "./delta", "--pin", "pins.json"]).expect(0);
+    append_to_delta_directory(&place);
+    let restore = |args: &[&str]| place.run(&[&["restore", "./delta", "--dry-run"], args].concat());
+    assert!(restore(&["--to", "newest", "--pin", "pins.json"]).expect(0).out.contains("baseline 2"));
+    // Whoever takes the second baseline away would have the commits that it seals undone as well.
+    let taken = files(&place.path("delta/_seal/baselines")).into_iter().find(|path| path.to_string_lossy().contains("00002-")).unwrap();
+    std::fs::remove_file(taken).unwrap();
+    place.run(&["audit", "./delta", "--quick"]).expect(1);
+    restore(&["--to", "newest"]).expect(1).says(&["rolled_back", "inventory lists baseline 2", "--to NUMBER"]);
+    assert!(restore(&["--to", "1"]).expect(0).out.contains("baseline 1"), "a number is somebody's choice");
+    // With the log, only a pin tells.
+    std::fs::remove_dir_all(place.path("delta/_seal/log")).unwrap();
+    restore(&["--to", "newest", "--pin", "pins.json"]).expect(1).says(&["baseline 2 is pinned"]);
+}

@@ -144,6 +144,13 @@ fn bad_roots_and_keys_are_explained() {
     let place = ceremony();
     root(&place, &["sign", "root-1.json", "--key", "ann.pem"]).expect(2).says(&["does not hold the role root"]);
     root(&place, &["threshold", "root-1.json", "--out", "x.json", "--role", "sealer", "4"]).expect(2).says(&["4 of 3"]);
+    // What nobody would keep is not promised: writers and timestamp keys sign alone.
+    for (role, out) in [("writer", "w.json"), ("timestamp", "s.json")] {
+        for key in ["ann.pem", "bob.pem"] {
+            root(&place, &["add-key", "root-1.json", "--out", out, "--role", role, key]).expect(2);
+        }
+        root(&place, &["threshold", "root-1.json", "--out", out, "--role", role, "2"]).expect(2).says(&["signs alone", role]);
+    }
     root(&place, &["add-key", "root-1.json", "--out", "x.json", "--role", "sealer", "ann.pem"]).expect(2).says(&["already"]);
     root(&place, &["remove-key", "root-1.json", "--out", "x.json", "--role", "sealer", "c1"]).expect(2).says(&["does not hold"]);
     root(&place, &["show", "t/a.parquet"]).expect(2);
