@@ -4,7 +4,8 @@ use object_store::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The path that a manifest, a trailer, a binding or an inventory has as text. `Path::from` would escape it again, and so name another object.
+/// The path that a manifest, a trailer, a binding or an inventory has as text. `Path::from` would escape it again, and so name another
+/// object.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] for a text that no path is stored as: there is one spelling only.
