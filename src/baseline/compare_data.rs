@@ -16,6 +16,7 @@ use super::verdict::{Finding, Verdict};
 use crate::ask::{Unchanged, unchanged_since};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::logical::stored_below;
 use crate::table::{FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
 
 /// A column chunk larger than this is not held in memory to place a difference; its row group is named alone.
@@ -102,7 +103,7 @@ impl Observer<'_> {
     /// The file that holds a sealed deletion vector must be as sealed, too.
     async fn compare_vector(&self, sealed: &SealedFile) -> Result<Vec<Finding>> {
         let Some(file) = sealed.deleted.as_ref().and_then(|deleted| deleted.file.as_ref()) else { return Ok(Vec::new()) };
-        let location = Path::from_iter(self.root.parts().chain(Path::from(file.path.as_str()).parts()));
+        let location = stored_below(self.root, &file.path)?;
         let finding = |verdict, what: &str| {
             vec![Finding::new(verdict, format!("its deletion vector {} {what}", file.path)).file(&sealed.live.key.path)]
         };

@@ -169,9 +169,9 @@ impl BaselineDiff {
     /// Compares the other addresses of the table.
     pub(super) fn compare_addresses(&mut self, before: &[String], now: &[String]) {
         let new = now.iter().filter(|one| !before.contains(one));
-        self.addresses.extend(new.map(|one| format!("address {} added: a table there counts as this one", printable(one))));
+        self.addresses.extend(new.map(|one| format!("address {} added: a table there counts as this one", one_line(one))));
         let gone = before.iter().filter(|one| !now.contains(one));
-        self.addresses.extend(gone.map(|one| format!("address {} removed: a table there no longer counts as this one", printable(one))));
+        self.addresses.extend(gone.map(|one| format!("address {} removed: a table there no longer counts as this one", one_line(one))));
     }
 
     /// Whether nothing was taken away: no file removed, no row hidden or shown again, no column or property changed.
@@ -217,7 +217,7 @@ impl BaselineDiff {
 
     /// The diff as lines for people.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.unproven.iter().map(|why| printable(why)).collect();
+        let mut lines: Vec<String> = self.unproven.iter().map(|why| one_line(why).into_owned()).collect();
         let described = || self.addresses.iter().cloned().chain(self.metadata.iter().map(|change| format!("metadata: {change}")));
         let Some(from) = self.from else {
             let (rows, files) = (self.rows.1, self.added.files);

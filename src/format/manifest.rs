@@ -10,7 +10,7 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use attributes::{ATTRIBUTES_LIMIT, ATTRIBUTES_LIMIT_BYTES};
+pub use attributes::{ATTRIBUTES_LIMIT, ATTRIBUTES_LIMIT_BYTES, check_attributes};
 pub use content::{Content, MAX_SEGMENTS, STREAMED_SLOT, Sharded};
 
 use crate::digest::Digest;

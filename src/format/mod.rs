@@ -3,6 +3,7 @@
 pub mod binding;
 pub mod configuration;
 pub mod entry;
+pub mod logical;
 pub mod manifest;
 pub mod trailer;
 pub mod wire;

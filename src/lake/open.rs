@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::SharedClock;
+use crate::clock::{Moment, SharedClock};
 use crate::erasure::Profile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RegionName;
@@ -173,7 +173,7 @@ pub(super) async fn open_over(
     store: impl Fn(&RegionConfig) -> Result<Arc<dyn ObjectStore>>,
 ) -> Result<Lake> {
     config.check()?;
-    let began = Instant::now();
+    let began = Moment::now();
     let Answers { shown, late, rest } = ask(config, store).await?;
     let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
     compare_profiles(config, &record)?;

@@ -174,13 +174,15 @@ pub fn register_prefix(directory: Option<&Path>) -> Path {
     }
 }
 
-/// A physical offset that is greater than every key of `path`'s register and less than every key of a greater path.
-pub fn register_after(path: &Path) -> Path {
+/// A physical offset among the registers below `directory` that is greater than every key of `path`'s register and less than every key of a
+/// greater path. `path` need be none of them: objects are listed after a name of the lake's own, too.
+pub fn register_after(directory: Option<&Path>, path: &Path) -> Path {
+    let registers = directory.map_or(REGISTERS, top);
     if path.as_ref().is_empty() {
-        return Path::from(REGISTERS);
+        return Path::from(registers);
     }
     // '~' is greater than any digit of `^slot`.
-    key(format!("{}/~", folder_text(path)))
+    key(format!("{registers}/{}{LEAF_END}/~", escaped(path)))
 }
 
 /// Takes a key of a register apart; `None` for whatever was not built here.
@@ -333,7 +335,7 @@ mod tests {
             } else {
                 prop_assert_eq!((t, 0).cmp(&(s, 7)), x.as_ref().cmp(y.as_ref()));
             }
-            let after = register_after(&a);
+            let after = register_after(None, &a);
             prop_assert!(x < after && marker_key(&a, 0, "zzz").unwrap() < after);
             if b > a {
                 prop_assert!(y > after);
@@ -388,6 +390,8 @@ mod tests {
         assert_eq!(register_prefix(Some(&Path::from("t"))).as_ref(), "i/t-");
         assert_eq!(register_prefix(None).as_ref(), "i");
         let system = Path::parse(".lakeseal/w/x").unwrap();
+        assert_eq!(register_after(None, &system).as_ref(), "i/%2Elakeseal-/w-/x!/~");
+        assert_eq!(register_after(Some(&system), &Path::from("t")).as_ref(), "s/t!/~");
         assert_eq!(entry_key(&system, 0, 0).unwrap().as_ref(), "s/%2Elakeseal-/w-/x!/ffffffffffffffff.0000000000");
         assert_eq!(parse_register_key(&Path::parse("i/%2Elakeseal-/w-/x!/ffffffffffffffff.0000000000").unwrap()), None);
         assert_eq!(configuration_key(0).as_ref(), "c/ffffffffffffffff");

@@ -11,21 +11,22 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{RegionSet, layout};
+use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::configuration::is_configuration;
 
 /// How long a look at the lake's configuration lasts. Clocks serve safety here and nowhere else: the clocks of two clients may run at
-/// different speeds by a quarter at most.
+/// different speeds by a quarter at most. The time of day is asked as well, for the other clock may stand still while a machine sleeps;
+/// where both do (a virtual machine that is paused), a client believes its last look for too long.
 pub const CONFIGURATION_LEASE: Duration = Duration::from_secs(20);
 /// Largest object that is taken for a configuration here; what it says is read when the lake is opened again.
 const LIMIT_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    looked: Mutex<Instant>,
+    looked: Mutex<Moment>,
     changed: AtomicBool,
     /// Of whoever looks ahead of time.
     turn: tokio::sync::Mutex<()>,
@@ -33,7 +34,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { looked: Mutex::new(Instant::now()), changed: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
+        Self { looked: Mutex::new(Moment::now()), changed: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
     }
 }
 
@@ -50,7 +51,7 @@ impl RegionSet {
 
     /// That the last look at the configuration began when the lake was opened, at `at`.
     #[must_use]
-    pub fn looked_at(self, at: Instant) -> Self {
+    pub fn looked_at(self, at: Moment) -> Self {
         *self.watch.looked.lock() = at;
         self
     }
@@ -81,7 +82,7 @@ impl RegionSet {
     }
 
     async fn look(&self) -> Result<()> {
-        let began = Instant::now();
+        let began = Moment::now();
         let next = self.configuration().saturating_add(1);
         let key = layout::configuration_key(next);
         let mut answers: FuturesUnordered<_> = self.voters().iter().map(|region| region.get(&key, LIMIT_BYTES)).collect();
@@ -101,7 +102,7 @@ impl RegionSet {
             }
             if without >= usize::from(self.quorums().classic()) {
                 let mut looked = self.watch.looked.lock();
-                *looked = (*looked).max(began);
+                *looked = looked.later(began);
                 return Ok(());
             }
         }

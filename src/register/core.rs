@@ -313,6 +313,20 @@ pub fn choose<V: Copy + Eq>(rules: &Rules, before: &[&Log<V>]) -> Option<Choice<
     })
 }
 
+/// Whether another classic ballot would find nothing to complete and tell nobody anything, by the logs `seen`, each read to its end.
+///
+/// So it is when all of them count, none has a vote, and a classic quorum has promised the highest ballot that any of them promised.
+/// Nothing below that ballot can be decided then: those who promised it had not voted and vote for nothing lower, which leaves n - Qc + b
+/// regions to vote, fewer than Qc and Qf. Nobody is hindered either: whoever proposes next takes a higher ballot, as ever.
+///
+/// *The ballot itself may still be decided*: whoever asked for the promises may have been a proposer that votes late. So this does not
+/// close a slot, and a region that took another's place is never told such a ballot: the one before may have voted in it, unseen.
+pub fn is_promised<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> bool {
+    let Some(highest) = seen.iter().map(|log| log.promised()).max().filter(|highest| !highest.is_fast()) else { return false };
+    let is_silent = seen.iter().all(|log| log.accepted().is_none() && !log.is_closed() && counts(log, seen));
+    is_silent && seen.iter().filter(|log| log.promised() == highest).count() >= rules.classic
+}
+
 /// The lowest round that is above every ballot seen.
 pub fn next_round<V: Copy + Eq>(seen: &[&Log<V>]) -> u64 {
     seen.iter().map(|log| log.promised().round).max().unwrap_or(0).saturating_add(1)

@@ -56,8 +56,8 @@ enum State {
 impl<G: Gather> Lanes<G> {
     /// All registers below `prefix` that are greater than `after`.
     pub(super) fn new(regions: Arc<RegionSet>, rules: Rules, prefix: Option<&Path>, after: Option<&Path>) -> Self {
+        let after = after.filter(|after| !after.as_ref().is_empty()).map(|after| layout::register_after(prefix, after));
         let prefix = layout::register_prefix(prefix.filter(|prefix| !prefix.as_ref().is_empty()));
-        let after = after.filter(|after| !after.as_ref().is_empty()).map(layout::register_after);
         Self::below(regions, rules, &prefix, after)
     }
 

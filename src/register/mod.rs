@@ -141,6 +141,21 @@ impl Registers {
         self.believed(self.find_closed(path, slot)).await
     }
 
+    /// Whether a slot in which nothing is decided is as [`Registers::close`] would leave it, but for a higher ballot: a classic quorum
+    /// promised the highest ballot there is, nobody has voted, and every region that answers has its say. Whoever asks again and again does
+    /// not make the logs longer.
+    ///
+    /// Unlike after [`Registers::close`], a proposer who got those promises may still complete what it began.
+    ///
+    /// Cost: the logs of all regions are read.
+    ///
+    /// # Errors
+    /// Those of reading are none: where fewer than a quorum answers, it is not known, `false`. [`ErrorKind::Unavailable`] when the lake's
+    /// regions have changed since it was opened.
+    pub async fn is_promised(&self, path: &Path, slot: Slot) -> Result<bool> {
+        self.believed(self.find_promised(path, slot)).await
+    }
+
     /// What `read` learns, if the regions that it was learned from are known to be the lake's still. The look for that is renewed beside
     /// the reading, early enough that it seldom costs time.
     async fn believed<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {

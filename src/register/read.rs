@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
 
 use super::acceptor::{Acceptor, SlotName};
-use super::core::{Log, Standing, standing};
+use super::core::{Log, Standing, is_promised, standing};
 use super::driver::Proposer;
 use super::patience::Patience;
 use super::{Closed, Decided, Registers, Slot, blame, collected};
@@ -93,6 +94,14 @@ impl Registers {
             Outcome::Decided(decided) => Ok(Closed::Decided(decided)),
             Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
         }
+    }
+
+    pub(super) async fn find_promised(&self, path: &Path, slot: Slot) -> Result<bool> {
+        layout::register_folder(path)?;
+        let mut acceptors = Reading::new(self.slot_name(path, slot)).acceptors;
+        let reads = join_all(acceptors.iter_mut().map(|acceptor| acceptor.read(1))).await;
+        let seen: Vec<_> = acceptors.iter().zip(&reads).filter(|(_, read)| read.is_ok()).map(|(acceptor, _)| acceptor.log()).collect();
+        Ok(is_promised(&self.rules, &seen))
     }
 
     /// Finds the highest slot below `below` with any entry, by the lists of a classic quorum at least.

@@ -437,5 +437,10 @@ async fn names_are_listed_in_the_order_of_their_bytes_with_their_newest_slots() 
         assert_eq!(below.iter().map(|l| l.path().as_ref()).collect::<Vec<_>>(), ["a/b", "a/c d/e"]);
         let after: Vec<_> = writer.list(None, Some(&Path::from("a/b"))).try_collect().await.unwrap();
         assert_eq!(after.iter().map(|l| l.path().as_ref()).collect::<Vec<_>>(), &names[5..]);
+        // The lake's own names lie elsewhere, and are no less among the others in order.
+        for own in ["!", ".lakeseal", ".lakeseal/writes/x", ".m"] {
+            let after: Vec<_> = writer.list(None, Some(&Path::from(own))).try_collect().await.unwrap();
+            assert_eq!(after.len(), names.len(), "{own}");
+        }
     }
 }

@@ -180,6 +180,13 @@ pub(super) fn next_slot(before: Option<&Version>) -> Result<u64> {
     }
 }
 
+/// Whether an error of [`Inner::propose`] came before any vote was sent, so that no version can name what was uploaded for it. Once votes
+/// were sent, none of these kinds is told (see [`Registers::propose`](crate::register::Registers::propose)).
+pub(super) fn is_before_votes(error: &Error) -> bool {
+    use ErrorKind::{InvalidInput, Permission, Unavailable, Unsupported};
+    matches!(error.kind(), InvalidInput | Permission | Unavailable | Unsupported) && !is_collected(error)
+}
+
 pub(super) fn contended(path: &Path) -> Error {
     Error::new(ErrorKind::Unavailable, "other writers won every version that was tried; nothing was written").with("path", path)
 }

@@ -21,7 +21,7 @@ use super::streamed;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
-use crate::format::manifest::STREAMED_SLOT;
+use crate::format::manifest::{STREAMED_SLOT, check_attributes};
 use crate::id::WriteId;
 
 /// A part, and whom to tell that it was taken.
@@ -45,6 +45,7 @@ impl std::fmt::Debug for Multipart {
 
 impl Multipart {
     pub(super) fn begin(inner: &Arc<Inner>, path: &Path, options: PutMultipartOptions) -> Result<Self> {
+        check_attributes(&options.attributes)?;
         let write_id = WriteId::random()?;
         let upload = Uploader::new(Arc::clone(inner), path, write_id, STREAMED_SLOT)?;
         let (parts, queue) = mpsc::unbounded_channel();
@@ -152,6 +153,11 @@ impl MultipartUpload for Multipart {
 
     async fn abort(&mut self) -> object_store::Result<()> {
         failpoint!("multipart.before-abort");
+        // `complete` has discarded what no version can name, and nothing else may go: after an unknown outcome a version may name the
+        // rest. Whoever aborts behind its failure (`WriteMultipart::finish` does) is to learn of that one.
+        if self.worker.is_none() {
+            return Ok(());
+        }
         let (upload, _) = self.finished().await.map_err(|e| e.into_object_store(&self.path))?;
         upload.discard();
         Ok(())

@@ -22,6 +22,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::binding::Binding;
+use crate::format::logical::stored_path;
 use crate::format::manifest::{Content, ObjectManifest, STREAMED_SLOT};
 use crate::format::trailer::{TRAILER_LIMIT_BYTES, Trailer};
 use crate::id::WriteId;
@@ -120,13 +121,16 @@ impl Collector<'_> {
             .collect()
             .await;
         // A shard goes only by its own trailer: what somebody else put beside it says nothing of it.
-        let mut owners: BTreeMap<(String, Slot), Vec<&Stored>> = BTreeMap::new();
+        let mut owners: BTreeMap<(Path, Slot), Vec<&Stored>> = BTreeMap::new();
         let mut unexplained = None;
         for (at, tail) in tails {
             let Some(shard) = stored.get(at) else { continue };
             match tail {
                 Ok(found) if found.lake == *self.inner.regions.lake() && found.write_id == write_id && found.slot == shard.name.slot => {
-                    owners.entry((found.path, found.slot)).or_default().push(shard);
+                    match stored_path(&found.path) {
+                        Ok(path) => owners.entry((path, found.slot)).or_default().push(shard),
+                        Err(error) => unexplained = Some(error),
+                    }
                 }
                 Ok(_) => unexplained = Some(Error::new(ErrorKind::Unauthentic, "a shard's trailer belongs to another shard")),
                 // Somebody else deleted it meanwhile.
@@ -139,9 +143,9 @@ impl Collector<'_> {
             self.report.problem(layout::shard_folder(&write_id), error);
         }
         for ((path, slot), shards) in owners {
-            match self.settle(write_id, &Path::from(path.as_str()), slot).await {
+            match self.settle(write_id, &path, slot).await {
                 Ok(Verdict::Owned) => self.report.orphans_found = self.report.orphans_found.saturating_sub(1),
-                Ok(Verdict::Orphan) => self.discard(&path, &shards).await,
+                Ok(Verdict::Orphan) => self.discard(path.as_ref(), &shards).await,
                 Err(error) => self.report.problem(path, error),
             }
         }
@@ -308,7 +312,7 @@ impl Collector<'_> {
             return Ok(());
         };
         // A writer whose write is decided binds it to nothing further.
-        let is_done = match self.inner.version_in(&Path::from(path.as_str()), slot).await? {
+        let is_done = match self.inner.version_in(&stored_path(&path)?, slot).await? {
             Found::Version(version) => version.manifest.write_id == write_id,
             Found::Collected | Found::Undecided => false,
         };

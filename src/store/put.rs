@@ -7,14 +7,14 @@ use object_store::path::Path;
 use object_store::{Attributes, PutOptions, PutPayload, PutResult};
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, next_slot};
+use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, is_before_votes, next_slot};
 use super::digest_wanted::DigestWanted;
 use super::resolve::Version;
 use super::upload::Uploader;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::failpoint::failpoint;
-use crate::format::manifest::Content;
+use crate::format::manifest::{Content, check_attributes};
 use crate::id::WriteId;
 
 pub(super) async fn put(inner: &Arc<Inner>, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -69,6 +69,7 @@ async fn put_sharded(
     attributes: Attributes,
     condition: &Condition,
 ) -> Result<Arc<Version>> {
+    check_attributes(&attributes)?;
     let mut before = inner.admitted(path, condition).await?;
     for _ in 0..LOST_LIMIT {
         let write_id = WriteId::random()?;
@@ -82,10 +83,16 @@ async fn put_sharded(
         };
         failpoint!("put.after-shards");
         let draft = Draft { content, digest, attributes: attributes.clone() };
-        match inner.propose(path, before.as_deref(), write_id, draft).await? {
-            Attempt::Won(version) => return Ok(version),
+        match inner.propose(path, before.as_deref(), write_id, draft).await {
+            Ok(Attempt::Won(version)) => return Ok(version),
+            Err(error) => {
+                if is_before_votes(&error) {
+                    upload.discard();
+                }
+                return Err(error);
+            }
             // Another value is decided in the slot that these shards are named after: nothing can refer to them any more.
-            Attempt::Lost(newest) => {
+            Ok(Attempt::Lost(newest)) => {
                 upload.discard();
                 before = inner.admitted_behind(path, condition, newest).await?;
             }

@@ -11,6 +11,7 @@ use super::{Inner, KNOWN_BYTES};
 use crate::erasure::Departure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Marker, ObjectKind};
+use crate::format::logical::stored_path;
 use crate::format::manifest::{Content, ObjectManifest};
 use crate::id::WriteId;
 use crate::region::layout;
@@ -154,7 +155,7 @@ impl Inner {
         if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable) {
             return error;
         }
-        let path = Path::from(version.manifest.path.as_str());
+        let Ok(path) = stored_path(&version.manifest.path) else { return error };
         match self.registers.at(&path, version.decided.slot).await {
             Err(collected) if is_collected(&collected) => collected.caused_by(error),
             _ => error,

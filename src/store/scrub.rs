@@ -102,7 +102,7 @@ impl ErasureStore {
     /// Regions that cannot be asked are reported, and neither repaired nor written to; what they hold is *unreachable*, not *absent*. A piece
     /// counts as repaired once it was read back from its region. Writers may go on meanwhile.
     ///
-    /// With repair, slots in which a writer stopped are completed or closed.
+    /// With repair, slots in which a writer stopped are completed, or closed to all but the last to whom a quorum promised a ballot.
     ///
     /// Behind the last name come the lake's own registers (its configurations, and what uploads were bound to), unless a prefix is given.
     ///
@@ -314,11 +314,19 @@ impl Scrub<'_> {
         modified_ms.is_none_or(|modified| self.inner.clock.now_ms().saturating_sub(modified) >= self.depth.settle_ms)
     }
 
-    /// Completes what a writer began in a slot, or closes the slot to it: regions that came since have no say in it before.
+    /// Completes what a writer began in a slot, or closes the slot to it: regions that came since have no say in it before. Once that is
+    /// done it is left alone: each ballot makes the logs of the slot longer, for ever.
     pub(super) async fn close(&mut self, path: &Path, slot: u64) {
-        match self.inner.registers.close(path, slot).await {
-            Err(error) if !is_collected(&error) => self.find(path, slot, &error, Outcome::NotRepaired(error.to_string())),
-            _ => {}
+        let registers = &self.inner.registers;
+        let closed = match registers.is_promised(path, slot).await {
+            Ok(true) => return,
+            Ok(false) => registers.close(path, slot).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed
+            && !is_collected(&error)
+        {
+            self.find(path, slot, &error, Outcome::NotRepaired(error.to_string()));
         }
     }
 

@@ -19,6 +19,7 @@ use super::quarantine::Trimmed;
 use crate::baseline::{SealedFile, SealedTable};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::logical::stored_below;
 use crate::table::deletion_vector::{self, Descriptor, descriptor};
 use crate::table::{LiveFile, TableSnapshot, commit_path};
 
@@ -173,7 +174,7 @@ impl Objects {
             let vector = same_vector.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
             match vector {
                 Some(vector) => {
-                    let path = Path::from_iter(root.parts().chain(Path::from(vector.path.as_str()).parts()));
+                    let path = stored_below(root, &vector.path)?;
                     objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest))?;
                 }
                 None => {

@@ -1,7 +1,5 @@
 //! What the log says of one table, held against the newest baseline that is there.
 
-use object_store::path::Path;
-
 use super::tree::{self, Hash};
 use super::{Checkpoint, Log, LogKeys, Newest};
 use crate::baseline::compare::compare_pin;
@@ -14,6 +12,7 @@ use crate::baseline::trust::Trust;
 use crate::baseline::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
+use crate::format::logical::stored_below;
 
 /// The state of a log that is known from elsewhere: what comes now must extend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +147,9 @@ impl Log {
     /// # Errors
     /// Those of the store.
     pub async fn missing(&self, row: &InventoryRow, trust: &Trust) -> Result<Option<String>> {
-        let below = Path::from(row.path.as_str());
-        let root = self.root.parts().chain(below.parts()).collect();
+        let Ok(root) = stored_below(&self.root, &row.path) else {
+            return Ok(Some(format!("the inventory has \"{}\" for its path, which is none", row.path)));
+        };
         let newest = Repository::new(self.store.clone(), root).newest_statement(trust).await?;
         let mut consulted = Consulted::default();
         compare_row(row, newest.as_ref().map(|newest| &newest.summary), &mut consulted);

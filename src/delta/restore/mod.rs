@@ -28,6 +28,7 @@ use crate::baseline::{self, Progress, SealedTable};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::logical::stored_below;
 use crate::id::random_bytes;
 use crate::table::{self, CanonicalPath, FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, commit_path};
 use crate::verify::{CopyAt, find_exact, sealed_state};
@@ -283,7 +284,7 @@ impl Planner<'_> {
             return Ok(());
         };
         if let Some(vector) = sealed.deleted.as_ref().and_then(|deleted| deleted.file.as_ref()) {
-            let path = Path::from_iter(self.location.root().parts().chain(Path::from(vector.path.as_str()).parts()));
+            let path = stored_below(self.location.root(), &vector.path)?;
             match self.stored(&path, vector.size, vector.digest).await? {
                 Stored::Intact => {}
                 Stored::Elsewhere(from) => plan.put_back.push(PutBack { path, size: vector.size, digest: vector.digest, from }),

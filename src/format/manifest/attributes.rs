@@ -12,10 +12,16 @@ pub const ATTRIBUTES_LIMIT_BYTES: usize = 8192;
 
 const METADATA: u8 = 7;
 
+/// Whether a manifest can hold these attributes, so that nothing need be uploaded to learn that it cannot.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when they are over their limits, [`ErrorKind::Unsupported`] for one of a kind unknown here.
+pub fn check_attributes(attributes: &Attributes) -> Result<()> {
+    rows(attributes).map(|_| ())
+}
+
 pub(super) fn encode(attributes: &Attributes, out: &mut Writer) -> Result<()> {
-    let count = u16::try_from(attributes.len()).ok().filter(|count| usize::from(*count) <= ATTRIBUTES_LIMIT);
-    let count = count.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an object has at most 256 attributes"))?;
-    let mut rows: Vec<(u8, &str, &str)> = attributes.iter().map(|(name, value)| row(name, value)).collect::<Result<_>>()?;
+    let (count, mut rows) = rows(attributes)?;
     rows.sort_unstable();
     out.u16(count);
     for (kind, name, value) in rows {
@@ -24,7 +30,15 @@ pub(super) fn encode(attributes: &Attributes, out: &mut Writer) -> Result<()> {
     Ok(())
 }
 
-fn row<'a>(name: &'a Attribute, value: &'a str) -> Result<(u8, &'a str, &'a str)> {
+type Row<'a> = (u8, &'a str, &'a str);
+
+fn rows(attributes: &Attributes) -> Result<(u16, Vec<Row<'_>>)> {
+    let count = u16::try_from(attributes.len()).ok().filter(|count| usize::from(*count) <= ATTRIBUTES_LIMIT);
+    let count = count.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an object has at most 256 attributes"))?;
+    Ok((count, attributes.iter().map(|(name, value)| row(name, value)).collect::<Result<_>>()?))
+}
+
+fn row<'a>(name: &'a Attribute, value: &'a str) -> Result<Row<'a>> {
     let (kind, key) = match name {
         Attribute::ContentDisposition => (1, ""),
         Attribute::ContentEncoding => (2, ""),

@@ -46,7 +46,7 @@ async fn a_list_is_one_register_and_begins_after_the_offset() {
     let one: Vec<_> = region.list(&layout::register_folder(&paths[0]).unwrap(), None).try_collect().await.unwrap();
     let slots: Vec<_> = one.iter().map(|meta| layout::parse_register_key(&meta.location).unwrap().slot).collect();
     assert_eq!(slots, [1, 0]);
-    let after = layout::register_after(&paths[1]);
+    let after = layout::register_after(None, &paths[1]);
     let rest: Vec<_> = region.list(&layout::register_prefix(None), Some(&after)).try_collect().await.unwrap();
     let found: Vec<_> = rest.iter().map(|meta| layout::parse_register_key(&meta.location).unwrap().path.to_string()).collect();
     assert_eq!(found, ["a!", "a!", "a/b", "a/b", "b", "b"]);

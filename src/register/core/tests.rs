@@ -232,6 +232,19 @@ mod replaced {
     }
 
     #[test]
+    fn a_region_that_is_told_a_ballot_of_somebody_else_hides_what_is_decided_in_it() {
+        let rules = Rules::new(3, 0, 2, 3);
+        let promised = made(&[(Record::Promise(ballot(1)), BEFORE)]);
+        assert!(is_promised(&rules, &[&promised, &promised]));
+        // The one before it had voted in that very ballot, unseen; with the late vote of one of the others it is decided.
+        let late = made(&[(Record::Promise(ballot(1)), BEFORE), (Record::Accept(ballot(1), OLD), BEFORE)]);
+        let mut told = Log::voting_since(SINCE);
+        told.push_made(Record::Undecided(ballot(1)), SINCE - 1).unwrap();
+        assert_eq!(choose(&rules, &[&promised, &told]), Some(Choice::Free(None)), "so a close takes a ballot of its own");
+        assert_eq!(choose(&rules, &[&late, &told]), Some(Choice::Bound(OLD)));
+    }
+
+    #[test]
     fn who_was_told_that_nothing_is_decided_counts_and_what_is_decided_with_it_binds_every_quorum() {
         let told = |since: u64| {
             let mut log = Log::voting_since(since);
@@ -293,4 +306,21 @@ mod replaced {
             assert!(2 * (rules.fast - 1) > others + rules.liars, "{rules:?}");
         }
     }
+}
+
+#[test]
+fn a_ballot_more_finds_nothing_when_a_quorum_promised_the_highest_and_nobody_voted() {
+    let promise = |round: u64| log(&[Record::Promise(ballot(round))]);
+    let is = |logs: &[Log<u8>]| is_promised(&FIVE, &logs.iter().collect::<Vec<_>>());
+    assert!(is(&[promise(2), promise(2), promise(2)]) && is(&[promise(2), promise(2), promise(2), promise(1), Log::default()]));
+    assert!(!is(&[promise(2), promise(2), promise(1)]), "too few");
+    assert!(!is(&[promise(2), promise(2), promise(2), promise(3)]), "a higher ballot is at work");
+    assert!(!is(&[promise(2), promise(2), promise(2), fast(1)]), "a vote may be completed");
+    assert!(!is(&[promise(2), promise(2), promise(2), log(&[Record::Learned(1)])]));
+    assert!(!is(&[Log::default(), Log::default(), Log::default()]) && !is(&[]));
+    let late = Log::voting_since(1);
+    assert!(!is(&[promise(2), promise(2), promise(2), late.clone()]), "somebody is to be told");
+    let mut told = late;
+    told.push_made(Record::Undecided(ballot(2)), 0).unwrap();
+    assert!(is(&[promise(2), promise(2), promise(2), told]));
 }

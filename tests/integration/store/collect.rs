@@ -97,6 +97,20 @@ fn found(error: &object_store::Error) -> &lakeseal::Error {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_overtaken_by_collection_is_told_so_whatever_the_path() {
+    for path in ["t/a", "t/p=a%20b/x"] {
+        let lab = Lab::new(0);
+        let path = Path::parse(path).unwrap();
+        lab.store.put(&path, content(1, 700_000).into()).await.unwrap();
+        let stream = lab.store.get(&path).await.unwrap();
+        lab.store.put(&path, content(2, 100).into()).await.unwrap();
+        assert_eq!(lab.collect().await.collected, 1);
+        let overtaken = stream.bytes().await.unwrap_err();
+        assert!(overtaken.to_string().contains("collected"), "{path}: {overtaken}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn superseded_versions_go_the_newest_stay_and_a_second_run_finds_nothing() {
     let lab = Lab::new(0);
     let (a, b, c) = (Path::from("t/a"), Path::from("t/b"), Path::from("c"));

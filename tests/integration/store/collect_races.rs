@@ -56,10 +56,11 @@ async fn settles(lab: &Lab, path: &Path, expected: Option<Vec<u8>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_was_paused_before_its_vote_uploads_again_after_a_collector_closed_its_slot() {
-    for before in [None, Some(300_000), Some(10)] {
+    // A path that `Path::from` would escape again is another object's.
+    for (before, path) in [(None, "t/a"), (Some(300_000), "t/a"), (Some(10), "t/a"), (None, "t/p=a%20b"), (Some(300_000), "t/p=a%20b/~x")] {
         for mode in [PutMode::Overwrite, PutMode::Create] {
             let lab = Lab::new(0);
-            let path = Path::from("t/a");
+            let path = Path::parse(path).unwrap();
             let old = before.map(|size| content(1, size));
             let mut tag = None;
             if let Some(bytes) = &old {
@@ -175,12 +176,17 @@ async fn an_upload_that_was_given_up_before_or_after_it_was_bound_fails_and_noth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_and_copies_that_are_done_are_no_orphans_and_their_bindings_go() {
+    for (a, b) in [("a", "b"), ("t/p=a%20b/x", "t/~{b}")] {
+        uploads_and_copies_that_are_done(&Path::parse(a).unwrap(), &Path::parse(b).unwrap()).await;
+    }
+}
+
+async fn uploads_and_copies_that_are_done(a: &Path, b: &Path) {
     let lab = Lab::new(0);
-    let (a, b) = (Path::from("a"), Path::from("b"));
-    let mut upload = lab.store.put_multipart(&a).await.unwrap();
+    let mut upload = lab.store.put_multipart(a).await.unwrap();
     upload.put_part(content(1, 600_000).into()).await.unwrap();
     upload.complete().await.unwrap();
-    lab.store.copy(&a, &b).await.unwrap();
+    lab.store.copy(a, b).await.unwrap();
     lab.store.quiesce().await;
     assert_eq!(lab.keys("s").await.len(), 10);
     let report = lab.collect().await;
@@ -193,10 +199,28 @@ async fn uploads_and_copies_that_are_done_are_no_orphans_and_their_bindings_go()
         }
     }
     assert!(lab.collect().await.shards_deleted == 0);
-    for path in [&a, &b] {
+    for path in [a, b] {
         assert_eq!(lab.read(path).await.unwrap(), content(1, 600_000));
     }
     assert!(lab.collect().await.is_idle());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_whose_markers_are_gone_are_owned_by_the_object_that_their_trailers_name() {
+    let lab = Lab::new(0);
+    for path in ["t/p=a%20b/x", "t/~[x]", "t/a%"] {
+        let path = Path::parse(path).unwrap();
+        lab.store.put(&path, content(1, 300_000).into()).await.unwrap();
+        lab.store.quiesce().await;
+        for (index, key) in lab.keys("i").await {
+            if key.filename().is_some_and(|name| name.contains(".d")) {
+                lab.raw[index].delete(&key).await.unwrap();
+            }
+        }
+        let report = lab.collect().await;
+        assert_eq!((report.shards_deleted, report.problems_total), (0, 0), "{report:?}");
+        assert!(lab.read(&path).await.unwrap() == content(1, 300_000), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use object_store::{ObjectStore, integration as suite};
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, integration as suite};
 
 use super::{PROFILES, directories, memory, store_over};
 use lakeseal::store::{ErasureStore, Profile};
@@ -52,4 +54,14 @@ async fn the_suite_passes_over_memory_with_every_tolerated_subset_of_regions_dow
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_passes_over_directories_with_every_tolerated_subset_of_regions_down() {
     every_tolerated_subset("directories", directories).await;
+}
+
+#[tokio::test]
+async fn objects_are_listed_after_a_name_of_the_lakes_own() {
+    let (store, _) = store_over(Profile::new(3, 2), memory(5));
+    store.put(&Path::from("t/1"), "x".into()).await.unwrap();
+    for offset in [".lakeseal", ".lakeseal/writes/x"] {
+        let listed: Vec<_> = store.list_with_offset(None, &Path::from(offset)).try_collect().await.unwrap();
+        assert_eq!(listed.iter().map(|meta| meta.location.as_ref()).collect::<Vec<_>>(), ["t/1"], "{offset}");
+    }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions, WriteMultipart};
 
+use super::collect::Lab;
 use super::damage::sample;
-use super::{memory, store_over};
+use super::{content, memory, store_over};
+use lakeseal::ErrorKind;
+use lakeseal::lake::testing::FaultyRegion;
 use lakeseal::store::Profile;
 
 const MIB: usize = 1024 * 1024;
@@ -59,4 +62,50 @@ async fn an_aborted_upload_leaves_nothing() {
         let left: Vec<_> = region.list(None).try_collect().await.unwrap();
         assert!(left.is_empty(), "orphans are left: {left:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_cannot_be_completed_says_why_though_it_is_aborted_behind_that() {
+    let (store, faults) = store_over(Profile { inline_bytes: 1000, ..Profile::new(3, 2) }, memory(5));
+    let path = Path::from("a");
+    let mut upload = WriteMultipart::new(store.put_multipart(&path).await.unwrap());
+    upload.write(&content(1, 300_000));
+    faults.iter().take(3).for_each(|fault| fault.set_down(true));
+    let error = upload.finish().await.unwrap_err();
+    assert_eq!(lakeseal::Error::find(&error).unwrap().kind(), ErrorKind::Unavailable, "{error}");
+    faults.iter().for_each(|fault| fault.set_down(false));
+    let mut upload = store.put_multipart(&path).await.unwrap();
+    upload.put_part(content(1, 300_000).into()).await.unwrap();
+    upload.complete().await.unwrap();
+    upload.abort().await.unwrap();
+    store.quiesce().await;
+    assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), content(1, 300_000), "what is done stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_before_a_vote_leaves_no_shards() {
+    let lab = Lab::new(0);
+    let path = Path::from("a");
+    let attributes: Attributes = (0..257).map(|i| (Attribute::Metadata(format!("k{i}").into()), "v")).collect();
+    let options = PutOptions { attributes: attributes.clone(), ..PutOptions::default() };
+    let error = lab.store.put_opts(&path, content(1, 300_000).into(), options).await.unwrap_err();
+    assert_eq!(lakeseal::Error::find(&error).unwrap().kind(), ErrorKind::InvalidInput, "{error}");
+    let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+    let error = lab.store.put_multipart_opts(&path, options).await.unwrap_err();
+    assert_eq!(lakeseal::Error::find(&error).unwrap().kind(), ErrorKind::InvalidInput, "{error}");
+    lab.store.quiesce().await;
+    assert!(lab.keys("d").await.is_empty());
+
+    // The regions change while the shards are on their way.
+    lab.faults.iter().for_each(|fault| fault.hold(|key| key.as_ref().starts_with("d/")));
+    let (put, ()) = tokio::join!(lab.store.put(&path, content(1, 300_000).into()), async {
+        while lab.faults.iter().all(|fault| fault.held() == 0) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        lab.regions.note_change();
+        lab.faults.iter().for_each(FaultyRegion::release);
+    });
+    assert_eq!(lakeseal::Error::find(&put.unwrap_err()).unwrap().kind(), ErrorKind::Unavailable);
+    lab.store.quiesce().await;
+    assert!(lab.keys("d").await.is_empty());
 }

@@ -12,6 +12,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
 
 use super::damage::sample;
 use super::{memory, store_over};
+use lakeseal::clock::SystemClock;
+use lakeseal::format::entry::{Ballot, EntryBody, EntryPlace};
+use lakeseal::id::{ProposerId, WriteId};
+use lakeseal::lake::testing::lake_over;
 use lakeseal::region::layout;
 use lakeseal::store::{Defect, ErasureStore, Fault, Outcome, Piece, Profile, ScrubOptions, ScrubReport};
 
@@ -481,4 +485,34 @@ async fn what_reads_meet_is_repaired_in_the_background_when_that_is_on() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("nothing was repaired");
+}
+
+#[tokio::test]
+async fn a_slot_that_a_stopped_writer_left_without_a_vote_does_not_grow_with_every_repair() {
+    for promised in 1..=5 {
+        let stores = memory(5);
+        let (regions, writer, _) = lake_over(3, 2, 0, stores.clone()).unwrap();
+        let writer = Arc::new(writer);
+        let store = ErasureStore::new(Arc::clone(&regions), profile(), Some(Arc::clone(&writer)), Arc::new(SystemClock)).unwrap();
+        // An object's slot, and one of the lake's own registers.
+        let paths = [Path::from("t/stopped"), layout::streamed_write(&WriteId([7; 16]))];
+        for path in &paths {
+            for (index, region) in (0..).zip(&stores).take(promised) {
+                let place = EntryPlace { lake: *regions.lake(), configuration: 0, region: index, path: path.as_ref(), slot: 0, seq: 0 };
+                let body = EntryBody::Promise(Ballot { round: 1, proposer: ProposerId([7; 8]) });
+                region.put(&layout::entry_key(path, 0, 0).unwrap(), body.seal(&place, &writer).unwrap().into()).await.unwrap();
+            }
+        }
+        let mut counts = Vec::new();
+        for _ in 0..4 {
+            let report = store.scrub(&repairing(), &()).await.unwrap();
+            assert_eq!((report.open_slots, report.findings_total), (2, 0), "{report:?}");
+            store.quiesce().await;
+            counts.push(snapshots(&stores).await.iter().map(BTreeMap::len).collect::<Vec<_>>());
+        }
+        assert!(counts.windows(2).all(|pair| pair[0] == pair[1]), "{counts:?}");
+        // Writers are not hindered.
+        store.put(&paths[0], sample(50_000).into()).await.unwrap();
+        assert_eq!(store.get(&paths[0]).await.unwrap().bytes().await.unwrap(), sample(50_000));
+    }
 }
