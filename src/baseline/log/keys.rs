@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::repository::Repository;
-use super::super::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust, TrustRoot};
 use super::Log;
+use crate::baseline::repository::Repository;
+use crate::baseline::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust, TrustRoot};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::key::{KeyId, Role, VerifyingKey};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::inventory::{Inventory, table_name};
 use super::entry::{Entry, LoggedBaseline};
 use super::{LogEntry, LogKeys};
+use crate::baseline::inventory::{Inventory, table_name};
 use crate::digest::Digest;
 use crate::key::KeyId;
 
