@@ -122,7 +122,9 @@ impl Log {
         repository: &Repository,
         consulted: &mut Consulted,
     ) -> Result<()> {
-        let here = newest.map_or(0, |newest| newest.number);
+        // What is older than the listed one was compared with that.
+        let listed = log.inventory.tables.get(name).filter(|row| !row.retired).map_or(0, |row| row.number);
+        let here = newest.map_or(0, |newest| newest.number).max(listed);
         for claim in log.votes.claims(name, here) {
             if repository.statement_bytes(&BaselineName { number: claim.number, digest: claim.digest }).await?.is_some() {
                 continue;

@@ -68,7 +68,7 @@ impl Votes {
             let (enough, restart) = votes.seal(logged, signers, keys);
             let counts = enough || restart;
             if counts && inventory.name(index, &LoggedBaseline { restart, ..logged.clone() }, together) {
-                votes.settle((logged.number, logged.digest));
+                votes.settle((logged.number, logged.digest), restart);
             }
         }
         for table in &entry.retired {
@@ -136,9 +136,10 @@ impl TableVotes {
         (enough, restarts.len() >= keys.threshold)
     }
 
-    /// The log lists this baseline now: what was said of earlier ones, and of beginning anew or giving up what was, is settled.
-    fn settle(&mut self, at: At) {
-        self.seals.retain(|other, _| other.0 > at.0 || *other == at);
+    /// The log lists this baseline now: what was said of earlier ones, and of beginning anew or giving up what was, is settled; of all others, if
+    /// the history begins anew with it.
+    fn settle(&mut self, at: At, restart: bool) {
+        self.seals.retain(|other, _| *other == at || (!restart && other.0 > at.0));
         self.restarts.clear();
         self.retires.clear();
     }

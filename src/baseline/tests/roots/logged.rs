@@ -95,6 +95,24 @@ async fn one_sealer_of_several_rolls_nothing_back_by_beginning_anew() {
 }
 
 #[tokio::test]
+async fn several_sealers_begin_a_history_anew_by_accepting_what_is_there() {
+    let ceremony = Ceremony::new(2).await;
+    ceremony.both().await;
+    ceremony.world.append(4).await;
+    ceremony.both().await;
+    ceremony.strip().await;
+    assert_found(&ceremony.audit().await, Verdict::RolledBack, &["inventory lists baseline 2", "taken away"]);
+    assert_eq!(ceremony.seal(ceremony.alice.clone()).await.unwrap_err().kind(), ErrorKind::Mismatch);
+    let accepting = || SealOptions { accept_changes: true, ..SealOptions::default() };
+    ceremony.sealer(ceremony.alice.clone(), accepting()).seal(&()).await.unwrap();
+    let bob = ceremony.sealer(ceremony.bob.clone(), accepting());
+    let prepared = bob.review(None, &()).await.unwrap();
+    let anew = bob.sign(prepared).await.unwrap().unwrap();
+    assert!(anew.is_in_force() && anew.baseline.number == 1);
+    assert_intact(&ceremony.audit().await);
+}
+
+#[tokio::test]
 async fn one_sealer_of_several_gives_no_table_up() {
     let ceremony = Ceremony::new(2).await;
     ceremony.both().await;
