@@ -211,7 +211,7 @@ impl Auditor {
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
         // Where two trust roots disagree, the newest baseline is what says so.
         let trust = self.repository.newest_trust(&self.trust).await.unwrap_or_else(|_| self.trust.clone());
-        match self.log.consult(&self.location, newest, &trust, pin, now_ms).await {
+        match self.log.consult(&self.repository, &self.location, newest, &trust, pin, now_ms).await {
             Ok(consulted) => {
                 report.findings.extend(consulted.findings);
                 report.notes.extend(consulted.notes);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::canonical;
-use super::log::{Checkpoint, Entry, Frontier, LogEntry, note};
+use super::log::{Checkpoint, Entry, Frontier, LogEntry, LoggedBaseline, note};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, Signer, VerifyingKey};
@@ -90,22 +90,31 @@ impl Inventory {
     /// Takes in an entry, which is the log's next or stands at `index`.
     pub(super) fn apply(&mut self, index: u64, entry: &Entry) {
         for logged in &entry.baselines {
-            let name = table_name(&logged.table).to_owned();
-            let known = self.tables.get(&name).filter(|row| !row.retired && !logged.restart);
-            // A baseline that is logged twice keeps its first place, unless the second is that of several tables sealed as one.
-            let moves = |row: &InventoryRow| entry.baselines.len() > 1 && row.digest == logged.digest;
-            if known.is_some_and(|row| row.number > logged.number || (row.number == logged.number && !moves(row))) {
-                continue;
-            }
-            let row =
-                InventoryRow { path: logged.path.clone(), number: logged.number, digest: logged.digest, entry: index, retired: false };
-            self.tables.insert(name, row);
+            self.name(index, logged, entry.baselines.len() > 1);
         }
-        for table in &entry.retired {
-            if let Some(row) = self.tables.get_mut(table_name(table)) {
-                row.retired = true;
-                row.entry = index;
-            }
+        entry.retired.iter().for_each(|table| self.retire(index, table));
+    }
+
+    /// Takes in that the entry at `index` names a baseline, with others of tables that were sealed as one or alone. Says whether the table's row
+    /// is another now.
+    pub(super) fn name(&mut self, index: u64, logged: &LoggedBaseline, together: bool) -> bool {
+        let name = table_name(&logged.table).to_owned();
+        let known = self.tables.get(&name).filter(|row| !row.retired && !logged.restart);
+        // A baseline that is logged twice keeps its first place, unless the second is that of several tables sealed as one.
+        let moves = |row: &InventoryRow| together && row.digest == logged.digest;
+        if known.is_some_and(|row| row.number > logged.number || (row.number == logged.number && !moves(row))) {
+            return false;
+        }
+        let row = InventoryRow { path: logged.path.clone(), number: logged.number, digest: logged.digest, entry: index, retired: false };
+        self.tables.insert(name, row);
+        true
+    }
+
+    /// Takes in that the entry at `index` gives a table up.
+    pub(super) fn retire(&mut self, index: u64, table: &str) {
+        if let Some(row) = self.tables.get_mut(table_name(table)) {
+            row.retired = true;
+            row.entry = index;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::log::{LogKeys, Record};
+use super::log::{Appended, Record};
 use super::repository::BaselineName;
 use super::seal::{SealOutcome, Sealer};
 use super::standing::Judge;
@@ -79,6 +79,7 @@ impl Sealer {
         let Prepared { name, mut outcome, statement, judge } = prepared;
         let signer = self.signer()?;
         let Some(statement) = statement else {
+            // There was nothing new: the baseline is in force already.
             self.record(&mut outcome, &judge).await?;
             return Ok(Some(outcome));
         };
@@ -102,10 +103,10 @@ impl Sealer {
         Ok(Some(outcome))
     }
 
-    /// Records a baseline in the log once it is in force. It is sealed already: what goes wrong here is a note, and sealing again makes up
-    /// for it.
+    /// Records in the log that this key stands behind the baseline. Where it takes several, each says so when it signs: then the log lists the
+    /// baseline once it is in force. It is signed already: what goes wrong here is a note, and sealing again makes up for it.
     async fn record(&self, outcome: &mut SealOutcome, judge: &Judge) -> Result<()> {
-        if !self.options.record || !outcome.is_in_force() {
+        if !self.options.record {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
@@ -115,11 +116,20 @@ impl Sealer {
             expires_ms: self.options.inventory_expires_after_ms.map(|after| now_ms.saturating_add(after)),
             ..Record::default()
         };
-        match self.log.append(&record, &**self.signer()?, &LogKeys::of(&judge.trust)).await {
+        match self.append(&record, judge).await {
             Ok(appended) => outcome.log = Some(appended.inventory.checkpoint().into()),
             Err(e) => outcome.notes.push(format!("sealed, but not recorded in the log of baselines; seal again to record it: {e}")),
         }
         Ok(())
+    }
+
+    async fn append(&self, record: &Record, judge: &Judge) -> Result<Appended> {
+        // Beside a lake's log it outlives the table's own seals: who sealed formerly must still be known when these were taken away.
+        if let Some(root) = judge.trust.root().filter(|_| self.log.root() != self.repository.root()) {
+            self.log.repository().publish_root_if_new(root).await?;
+        }
+        let keys = self.log.keys(&judge.trust, Some(&self.repository)).await?;
+        self.log.append(record, &**self.signer()?, &keys).await
     }
 
     async fn has_rival(&self, own: &BaselineName, judge: &Judge) -> Result<bool> {

@@ -116,7 +116,7 @@ pub struct SealOutcome {
     pub unchanged: bool,
     /// Mismatches that were accepted.
     pub findings: Vec<Finding>,
-    /// The log with the baseline in it; absent when it could not be recorded (see [`Self::notes`]), or was not to be.
+    /// The log with this key's word on the baseline in it; absent when it could not be recorded (see [`Self::notes`]), or was not to be.
     pub log: Option<LogPin>,
     /// For people.
     pub notes: Vec<String>,
@@ -371,7 +371,7 @@ impl Sealer {
         let first = previous.is_none();
         findings.extend(compare::compare_pin(known.as_ref().map(|known| known.number), self.options.pin));
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
-        let consulted = self.log.consult(&self.location, known.as_ref(), &judge.trust, pin, now_ms).await?;
+        let consulted = self.log.consult(&self.repository, &self.location, known.as_ref(), &judge.trust, pin, now_ms).await?;
         // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
         findings.extend(consulted.findings.into_iter().filter(|f| f.verdict.is_mismatch() && f.verdict != Verdict::Expired));
         let mut sealed = None;

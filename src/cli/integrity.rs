@@ -75,11 +75,14 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         None => Trust::new([key.public()], TrustLevel::Given)?,
     };
     let count = logged.len();
-    let state = log::together(&location.log(), logged, expires_ms, &key, &trust, context).await?;
+    let (state, as_one) = log::together(&location.log(), logged, expires_ms, &key, &trust, context).await?;
     if let Some(pins) = &mut pins {
         pins.raise_log(&location.pin_names(), &state)?;
     }
-    if !args.json {
+    if !args.json && !as_one {
+        let note = styled(NOTE, "note:");
+        out.line(format_args!("{note} the log lists them as one once enough sealers have sealed them together"))?;
+    } else if !args.json {
         out.line(format_args!("{} {count} tables as one, in the log's first {} entries", styled(GOOD, "sealed"), state.size))?;
     }
     Ok(Ending::Done)

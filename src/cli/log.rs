@@ -13,7 +13,7 @@ use super::output::{self, BAD, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use crate::baseline::log::proof::{self, FileHasher, PROOF_LIMIT_BYTES};
 use crate::baseline::log::{Checkpoint, Hash, LogCheck, LogEntry, LoggedBaseline, Record};
-use crate::baseline::{Finding, Inventory, InventoryRow, Log, LogKeys, LogPin, PinNames, Trust};
+use crate::baseline::{Finding, Inventory, InventoryRow, Log, LogKeys, LogPin, PinNames, Repository, Trust};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Signer;
@@ -31,6 +31,8 @@ struct Place {
     log: Log,
     names: PinNames,
     name: String,
+    /// The table's seals.
+    repository: Option<Repository>,
     /// The canonical URL of the one table that is asked for.
     table: Option<String>,
 }
@@ -42,6 +44,7 @@ impl Place {
             log: location.log(),
             names: location.pin_names(),
             name: location.name().to_owned(),
+            repository: Some(location.repository()),
             table: location.is_in_lake().then(|| location.url().as_str().trim_end_matches('/').to_owned()),
         }
     }
@@ -60,7 +63,15 @@ impl Place {
         let id = lake.lake.record.lake;
         let log = Log::new(lake.store.clone(), object_store::path::Path::default()).of_lake(id);
         let name = format!("the lake {}", lake.named.name);
-        Ok(Self { log, names: PinNames::new("", Some((id, ""))), name, table: None, _lake: Some(lake) })
+        Ok(Self { log, names: PinNames::new("", Some((id, ""))), name, repository: None, table: None, _lake: Some(lake) })
+    }
+
+    /// The newest trust that is published beside the table, else beside the log, and the keys that it has for the log.
+    async fn keys(&self, trust: &Trust) -> Result<(Trust, LogKeys)> {
+        let repository = self.repository.clone().unwrap_or_else(|| self.log.repository());
+        let newest = repository.newest_trust(trust).await?;
+        let keys = self.log.keys(&newest, self.repository.as_ref()).await?;
+        Ok((newest, keys))
     }
 }
 
@@ -71,7 +82,7 @@ pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> R
     if args.checkpoint {
         let trust = context.trust(&args.trust)?;
         let place = Place::of(args.table.as_deref(), context).await?;
-        let newest = place.log.newest_checkpoint(&LogKeys::of(&trust)).await?;
+        let newest = place.log.newest_checkpoint(&place.keys(&trust).await?.1).await?;
         let (_, note) = newest.ok_or_else(|| unlogged(&place.name))?;
         out.bytes(note.as_bytes())?;
         return Ok(Ending::Done);
@@ -92,8 +103,9 @@ fn short(hash: &Hash) -> String {
 
 /// Lists all entries of a lake's log.
 async fn entries(args: LogArgs, context: &Context, out: &mut Output) -> Result<Ending> {
-    let keys = LogKeys::of(&context.trust(&args.trust)?);
+    let trust = context.trust(&args.trust)?;
     let place = Place::of(None, context).await?;
+    let (_, keys) = place.keys(&trust).await?;
     let entries = place.log.entries(0, &keys.entries).await?;
     if args.json {
         for entry in &entries {
@@ -146,9 +158,9 @@ fn entry_json(entry: &LogEntry) -> Value {
 /// Reads the whole log, and holds it against what is signed, pinned and given.
 async fn check(args: LogArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust(&args.trust)?;
-    let keys = LogKeys::of(&trust);
     let mut pins = PinFile::read_if_any(args.pin.as_deref()).await?;
     let place = Place::of(args.table.as_deref(), context).await?;
+    let (_, keys) = place.keys(&trust).await?;
     let mut known: Vec<(String, LogPin)> = Vec::new();
     known.extend(pins.as_ref().and_then(|pins| pins.pins.log(&place.names)).map(|pin| ("the pin".to_owned(), pin.clone())));
     for file in &args.against {
@@ -236,10 +248,17 @@ async fn append(
     out: &mut Output,
 ) -> Result<Ending> {
     let key = context.sealer(key)?;
-    let trust = context.trust(trust)?;
-    let appended = place.log.append(record, &key, &LogKeys::of(&trust)).await?;
+    let (_, keys) = place.keys(&context.trust(trust)?).await?;
+    let appended = place.log.append(record, &key, &keys).await?;
     let checkpoint = appended.inventory.checkpoint();
+    // Where it takes several sealers, a table is given up once enough of them have said so.
+    let waits =
+        |table: &String| keys.threshold > 1 && appended.inventory.tables.get(table.trim_end_matches('/')).is_some_and(|row| !row.retired);
     match (appended.index, record.retired.first()) {
+        (None, Some(table)) if waits(table) => {
+            let what = "this key has given the table up already; it is given up once other sealers repeat this command";
+            return Err(Error::new(ErrorKind::AlreadyExists, what).with("table", table).with("sealers needed", keys.threshold));
+        }
         (None, Some(table)) => {
             let what = "the log does not name this table, or it was given up already";
             return Err(Error::new(ErrorKind::NotFound, what).with("table", table));
@@ -253,6 +272,11 @@ async fn append(
     if let Some(expires) = record.expires_ms {
         out.line(format_args!("  expires   {}", output::time(expires)))?;
     }
+    if record.retired.first().is_some_and(waits) {
+        let needed = keys.threshold;
+        let note = styled(NOTE, "note:");
+        out.line(format_args!("  {note} the table is not given up yet: it takes {needed} sealers, each with this command"))?;
+    }
     Ok(Ending::Done)
 }
 
@@ -262,7 +286,8 @@ fn live(inventory: &Inventory) -> impl Iterator<Item = (&String, &InventoryRow)>
 
 /// Lists the tables, and whether each has the baseline that it must have.
 async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, out: &mut Output) -> Result<Ending> {
-    let newest = place.log.newest(&LogKeys::of(trust)).await?.ok_or_else(|| unlogged(&place.name))?;
+    let (trust, keys) = place.keys(trust).await?;
+    let newest = place.log.newest(&keys).await?.ok_or_else(|| unlogged(&place.name))?;
     let expired = newest.expires_ms.is_some_and(|expires| expires <= context.clock.now_ms());
     let mut wrong = expired;
     let mut rows = Vec::new();
@@ -272,7 +297,7 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
         return Err(Error::new(ErrorKind::NotFound, what).with("table", &place.name));
     }
     for (table, row) in newest.inventory.tables.iter().filter(|(table, _)| asked(table)) {
-        let missing = if row.retired { None } else { place.log.missing(row, trust).await? };
+        let missing = if row.retired { None } else { place.log.missing(row, &trust).await? };
         wrong |= missing.is_some();
         if as_json {
             out.line(json!({
@@ -310,7 +335,7 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
     Ok(if wrong { Ending::Mismatch } else { Ending::Done })
 }
 
-/// Records the baselines of several tables as sealed as one.
+/// Records the baselines of several tables as sealed as one. Says whether the log lists them so: it may take other sealers, too.
 pub(super) async fn together(
     log: &Log,
     baselines: Vec<LoggedBaseline>,
@@ -318,10 +343,12 @@ pub(super) async fn together(
     key: &dyn Signer,
     trust: &Trust,
     context: &Context,
-) -> Result<LogPin> {
+) -> Result<(LogPin, bool)> {
+    let (first, count) = (baselines.first().map(|logged| logged.table.clone()), baselines.len());
     let record = Record { baselines, now_ms: context.clock.now_ms(), expires_ms, ..Record::default() };
-    let appended = log.append(&record, key, &LogKeys::of(trust)).await?;
-    Ok(appended.inventory.checkpoint().into())
+    let appended = log.append(&record, key, &log.keys(trust, None).await?).await?;
+    let together = first.map_or(0, |table| appended.inventory.together(table.trim_end_matches('/')).count() + 1);
+    Ok((appended.inventory.checkpoint().into(), together == count))
 }
 
 /// Tables that are sealed as one must be in one log.

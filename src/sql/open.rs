@@ -44,7 +44,9 @@ pub(super) struct Opened {
 /// Opens the table at `location` as `options` say.
 pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> Result<Opened> {
     check_options(location, options)?;
-    let options = &under_newest_root(location, trust, options).await;
+    // With verification off, nothing is asked of the trust.
+    let trust = if options.verify == VerifyMode::Off { trust.cloned() } else { newest_trust(location, trust).await? };
+    let (trust, options) = (trust.as_ref(), &under_newest_root(trust.as_ref(), options));
     let mut view = View { on_difference: on_difference(options.verify), reports: options.reports.clone(), ..View::default() };
     let mut notes = Vec::new();
     let early = EarlyLoad::begin(location, options);
@@ -114,7 +116,8 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
 pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: u64) -> Result<Opened> {
-    let options = &under_newest_root(location, trust, options).await;
+    let trust = newest_trust(location, trust).await?;
+    let (trust, options) = (trust.as_ref(), &under_newest_root(trust.as_ref(), options));
     let mut view = View { reports: options.reports.clone(), ..View::default() };
     let mut notes = Vec::new();
     let sealed = match trust {
@@ -142,13 +145,22 @@ pub(super) fn own_log(snapshot: &TableSnapshot, sealed: &SealedTable, version: u
     Ok(OwnLog { commit: written_as_commit(snapshot, sealed.baseline.created_ms)?.into(), version })
 }
 
-/// The options with the writers that the newest trust root lists. Where that root cannot be told, reading the newest baseline says why.
-async fn under_newest_root(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> TableOptions {
+/// The newest trust that is published beside the table: baselines, log, pins and writers are all judged by it. Where two roots disagree, the
+/// newest baseline is what says so.
+async fn newest_trust(location: &Location, trust: Option<&Trust>) -> Result<Option<Trust>> {
+    let Some(trust) = trust else { return Ok(None) };
+    match location.repository().newest_trust(trust).await {
+        Ok(newest) => Ok(Some(newest)),
+        Err(error) if error.is_retryable() => Err(error.with("table", location.name())),
+        Err(_) => Ok(Some(trust.clone())),
+    }
+}
+
+/// The options with the writers that the newest trust root lists.
+fn under_newest_root(trust: Option<&Trust>, options: &TableOptions) -> TableOptions {
     let mut options = options.clone();
-    if let Some(trust) = trust.filter(|trust| trust.root().is_some())
-        && let Ok(newest) = location.repository().newest_trust(trust).await
-    {
-        options.writers = options.writers.at(&newest);
+    if let Some(trust) = trust.filter(|trust| trust.root().is_some()) {
+        options.writers = options.writers.at(trust);
     }
     options
 }

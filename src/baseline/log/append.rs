@@ -7,11 +7,12 @@ use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode};
 
 use super::entry::TABLES_LIMIT;
 use super::tree;
-use super::{Entry, Log, LogKeys, LoggedBaseline, ORIGIN_START, TILE_LEAVES};
+use super::votes::{self, Votes};
+use super::{Entry, Log, LogEntry, LogKeys, LoggedBaseline, Newest, ORIGIN_START, SignedEntry, TILE_LEAVES};
 use crate::baseline::inventory::{Inventory, table_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
-use crate::key::{Signer, VerifyingKey};
+use crate::key::{KeyId, Signer};
 
 /// So often a place may be lost to others, or the store may fail, before appending gives up.
 const ATTEMPTS: u32 = 64;
@@ -69,13 +70,14 @@ impl Log {
         let newest = self.newest(keys).await?;
         let due = newest.as_ref().is_some_and(|newest| {
             let expired = newest.expires_ms.is_some_and(|expires| expires <= record.now_ms);
-            expired || newest.inventory.frontier.size() > newest.signed.size
+            expired || newest.by_former || newest.inventory.frontier.size() > newest.signed.size
         });
-        let mut inventory = match newest {
-            Some(newest) => newest.inventory,
-            None => self.begin(&keys.entries).await?,
+        let mut known = match newest {
+            Some(Newest { inventory, replayed, votes, .. }) => Known { inventory, replayed, votes },
+            None => self.begin(keys).await?,
         };
-        let index = self.place(record, signer, &keys.entries, &mut inventory).await?;
+        let index = self.place(record, signer, keys, &mut known).await?;
+        let mut inventory = known.inventory;
         if inventory.log.is_empty() {
             inventory.log = self.new_origin()?;
         }
@@ -86,10 +88,10 @@ impl Log {
     }
 
     /// The inventory of a log that nobody known had signed anything of a moment ago: of junk at most, or of what somebody else begins just now.
-    async fn begin(&self, keys: &[VerifyingKey]) -> Result<Inventory> {
-        let mut inventory = Inventory::empty(String::new());
-        self.entries(0, keys).await?.iter().for_each(|entry| inventory.follow(entry));
-        Ok(inventory)
+    async fn begin(&self, keys: &LogKeys) -> Result<Known> {
+        let mut known = Known { inventory: Inventory::empty(String::new()), replayed: Vec::new(), votes: Votes::default() };
+        known.follow(self.entries(0, &keys.known()).await?, keys);
+        Ok(known)
     }
 
     /// The origin of a log that begins.
@@ -101,14 +103,15 @@ impl Log {
     }
 
     /// Puts the entry at the first free place; `None` when all of it is known already.
-    async fn place(&self, record: &Record, signer: &dyn Signer, keys: &[VerifyingKey], inventory: &mut Inventory) -> Result<Option<u64>> {
+    async fn place(&self, record: &Record, signer: &dyn Signer, keys: &LogKeys, known: &mut Known) -> Result<Option<u64>> {
+        let own = signer.public().id();
         for attempt in 0..ATTEMPTS {
-            let Some(mut entry) = missing(record, inventory) else { return Ok(None) };
+            let Some(mut entry) = missing(record, known, own, keys) else { return Ok(None) };
             if entry.log.is_empty() {
                 entry.log = self.new_origin()?;
             }
             let leaf = Bytes::from(entry.sign(signer).await?);
-            let index = inventory.frontier.size();
+            let index = known.inventory.frontier.size();
             let put = self.store.put_opts(&self.entry_path(index), leaf.clone().into(), PutMode::Create.into()).await;
             // Whatever the store said of the create, what lies there decides: an acknowledgement may have been lost.
             let found = match put {
@@ -124,12 +127,11 @@ impl Log {
             };
             match found {
                 Some(found) if found == leaf => {
-                    inventory.frontier.push(tree::leaf_hash(&leaf));
-                    inventory.log.clone_from(&entry.log);
-                    inventory.apply(index, &entry);
+                    let signed = Some(SignedEntry { entry, signers: vec![own] });
+                    known.follow(vec![LogEntry { index, hash: tree::leaf_hash(&leaf), signed }], keys);
                     return Ok(Some(index));
                 }
-                Some(_) => self.entries(index, keys).await?.iter().for_each(|entry| inventory.follow(entry)),
+                Some(_) => known.follow(self.entries(index, &keys.known()).await?, keys),
                 None => {
                     let [jitter] = random_bytes::<1>()?;
                     tokio::time::sleep(Duration::from_millis(u64::from(jitter) << attempt.min(4))).await;
@@ -167,12 +169,33 @@ impl Log {
     }
 }
 
-/// The entry for what the log does not know yet.
-fn missing(record: &Record, inventory: &Inventory) -> Option<Entry> {
+/// What is known of a log while an entry is placed.
+struct Known {
+    inventory: Inventory,
+    /// All entries, where a log is replayed.
+    replayed: Vec<LogEntry>,
+    votes: Votes,
+}
+
+impl Known {
+    fn follow(&mut self, next: Vec<LogEntry>, keys: &LogKeys) {
+        if !keys.replays() {
+            return next.iter().for_each(|entry| self.inventory.follow(entry));
+        }
+        self.replayed.extend(next);
+        (self.inventory, self.votes) = votes::judge(&self.inventory.log, &self.replayed, keys);
+    }
+}
+
+/// The entry for what the log does not know yet, or what this key has not said yet where it takes several.
+fn missing(record: &Record, known: &Known, own: KeyId, keys: &LogKeys) -> Option<Entry> {
+    let (inventory, votes) = (&known.inventory, &known.votes);
+    let several = keys.threshold > 1;
     let row = |table: &str| inventory.tables.get(table_name(table));
     let is_new = |logged: &&LoggedBaseline| {
         let known = row(&logged.table).filter(|row| !row.retired);
-        known.is_none_or(|row| row.number < logged.number || (logged.restart && row.digest != logged.digest))
+        let counts = known.is_some_and(|row| row.number >= logged.number && (!logged.restart || row.digest == logged.digest));
+        !counts && !(several && votes.has_named(logged, &own))
     };
     // What is sealed as one stands in one entry, whatever of it is known from elsewhere.
     let baselines = if record.baselines.iter().any(|logged| is_new(&logged)) || is_new_set(record, inventory) {
@@ -180,7 +203,8 @@ fn missing(record: &Record, inventory: &Inventory) -> Option<Entry> {
     } else {
         Vec::new()
     };
-    let retired: Vec<String> = record.retired.iter().filter(|table| row(table).is_some_and(|row| !row.retired)).cloned().collect();
+    let is_live = |table: &&String| row(table).is_some_and(|row| !row.retired) && !(several && votes.has_retired(table, &own));
+    let retired: Vec<String> = record.retired.iter().filter(is_live).cloned().collect();
     let entry = Entry { log: inventory.log.clone(), time_ms: record.now_ms, baselines, retired };
     (!entry.baselines.is_empty() || !entry.retired.is_empty()).then_some(entry)
 }

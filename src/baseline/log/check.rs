@@ -48,23 +48,26 @@ impl Log {
         let hashes: Vec<Hash> = entries.iter().map(|entry| entry.hash).collect();
         let mut checkpoints = vec![newest.signed.clone()];
         checkpoints.extend(self.newest_checkpoint(keys).await?.map(|(checkpoint, _)| checkpoint));
-        let mut findings = Vec::new();
+        let mut findings: Vec<Finding> = newest.contradiction(keys).into_iter().collect();
+        // Where one signer is not enough, a checkpoint of one that is not that of the entries shows a forgery or a misused key.
+        let verdict = |found| if keys.newest_threshold() > 1 { Verdict::Undetermined } else { found };
         for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.size > 0) {
             let first = usize::try_from(checkpoint.size).ok().and_then(|size| hashes.get(..size));
             let wrong = match first {
                 None => {
                     let detail = format!("a checkpoint of {} entries is signed, but only {} are there", checkpoint.size, entries.len());
-                    Finding::new(Verdict::RolledBack, detail)
+                    Finding::new(verdict(Verdict::RolledBack), detail)
                 }
                 Some(first) if tree::root(first) != checkpoint.root => {
                     let detail = format!("the first {} entries are not those that a checkpoint was signed over", checkpoint.size);
-                    Finding::new(Verdict::Forged, detail)
+                    Finding::new(verdict(Verdict::Forged), detail)
                 }
                 Some(_) => continue,
             };
             findings.push(wrong);
         }
-        if findings.is_empty() {
+        // What was replayed to begin with cannot say anything else.
+        if findings.is_empty() && !keys.replays() {
             let replayed = Inventory::replay(&newest.inventory.log, &entries);
             for (table, row) in &replayed.tables {
                 if newest.inventory.tables.get(table) != Some(row) {

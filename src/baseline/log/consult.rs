@@ -5,7 +5,7 @@ use super::{Checkpoint, Log, LogKeys, Newest};
 use crate::baseline::compare::compare_pin;
 use crate::baseline::inventory::{InventoryRow, table_name};
 use crate::baseline::pins::{PinNames, Pins};
-use crate::baseline::repository::{Repository, TrustedBaseline};
+use crate::baseline::repository::{BaselineName, Repository, TrustedBaseline};
 use crate::baseline::sealed::SealedTable;
 use crate::baseline::statement::BaselineSummary;
 use crate::baseline::trust::Trust;
@@ -51,14 +51,16 @@ impl Consulted {
 }
 
 impl Log {
-    /// Holds the table at `location`, whose newest trusted baseline is `newest`, against the log, and the log against `pin`.
+    /// Holds the table at `location`, whose seals are `repository` and whose newest trusted baseline is `newest`, against the log, and the log
+    /// against `pin`. `trust` is the newest that is known.
     ///
-    /// Cost: as [`Log::newest`]; with a pin of an earlier state, as [`Log::hashes`].
+    /// Cost: as [`Log::newest`]; one GET per earlier trust root; with a pin of an earlier state, as [`Log::hashes`].
     ///
     /// # Errors
     /// Those of the store.
     pub async fn consult(
         &self,
+        repository: &Repository,
         location: &str,
         newest: Option<&BaselineSummary>,
         trust: &Trust,
@@ -66,7 +68,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<Consulted> {
         let mut consulted = Consulted::default();
-        let keys = LogKeys::of(trust);
+        let keys = self.keys(trust, Some(repository)).await?;
         let Some(log) = self.newest(&keys).await? else {
             if let Some(pin) = pin {
                 let detail =
@@ -79,6 +81,11 @@ impl Log {
             let detail = "the log has entries but no signed inventory: it was taken away, or the first seal was interrupted; seal again";
             consulted.find(Verdict::Undetermined, detail);
         }
+        if log.by_former {
+            let note = "nobody who may say today what is newest has signed the inventory yet: renew it, or seal anything";
+            consulted.notes.push(note.to_owned());
+        }
+        consulted.findings.extend(log.contradiction(&keys));
         if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
             consulted
                 .find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
@@ -94,10 +101,44 @@ impl Log {
                 compare_row(row, newest, &mut consulted);
                 self.compare_set(&log, name, trust, &mut consulted).await?;
             }
+            None if newest.is_some_and(|newest| log.votes.claims(name, 0).any(|claim| claim.digest == newest.digest)) => {
+                consulted.notes.push("too few sealers have recorded this baseline in the log: another one should seal again".to_owned());
+            }
             None if newest.is_some() => consulted.notes.push("the log does not name this table: seal it to have it recorded".to_owned()),
             None => {}
         }
+        self.compare_claims(&log, name, newest, repository, &mut consulted).await?;
         Ok(consulted)
+    }
+
+    /// Fewer sealers than must have named a newer baseline than the newest that is here. One that waits for signatures is here; of one that is
+    /// not, nobody can say whether it was taken away or never was: one thief can neither hide a roll-back so, nor have it believed.
+    async fn compare_claims(
+        &self,
+        log: &Newest,
+        name: &str,
+        newest: Option<&BaselineSummary>,
+        repository: &Repository,
+        consulted: &mut Consulted,
+    ) -> Result<()> {
+        // What is older than the listed one was compared with that.
+        let listed = log.inventory.tables.get(name).filter(|row| !row.retired).map_or(0, |row| row.number);
+        let here = newest.map_or(0, |newest| newest.number).max(listed);
+        for claim in log.votes.claims(name, here) {
+            if repository.statement_bytes(&BaselineName { number: claim.number, digest: claim.digest }).await?.is_some() {
+                continue;
+            }
+            let by: Vec<String> = claim.by.iter().map(ToString::to_string).collect();
+            let detail = format!(
+                "{} named baseline {} in the log, too few for it to count, and it is not here: it was taken away, or a key was misused; \
+                 if it was, revoke it",
+                by.join(", "),
+                claim.number
+            );
+            consulted.find(Verdict::Undetermined, detail);
+            break;
+        }
+        Ok(())
     }
 
     /// Whether the log extends what is pinned; what is wrong, if not.
@@ -157,6 +198,24 @@ impl Log {
     }
 }
 
+impl Newest {
+    /// What it comes to that inventories were signed which are not made over the entries that are there.
+    pub(super) fn contradiction(&self, keys: &LogKeys) -> Option<Finding> {
+        let size = self.inventory.frontier.size();
+        let largest = *self.contradicted.iter().max()?;
+        let what = if largest > size {
+            format!("an inventory of {largest} entries is signed, but only {size} are there")
+        } else {
+            format!("an inventory of {largest} entries is signed, but they are not those that are there")
+        };
+        if self.contradicted.len() < keys.newest_threshold() {
+            let detail = format!("{what}: they were taken away, or a key was misused, for too few signed it; if so, revoke it");
+            return Some(Finding::new(Verdict::Undetermined, detail));
+        }
+        Some(Finding::new(if largest > size { Verdict::RolledBack } else { Verdict::Forged }, what))
+    }
+}
+
 fn compare_row(row: &InventoryRow, newest: Option<&BaselineSummary>, consulted: &mut Consulted) {
     let listed = row.number;
     consulted.logged = Some((row.number, row.digest));
@@ -193,7 +252,7 @@ pub async fn compare_known(
 ) -> Result<Vec<Finding>> {
     let (pin, log_pin) = pins.map_or((None, None), |(pins, names)| (pins.table(names), pins.log(names)));
     let summary = newest.map(|newest| &newest.baseline);
-    let consulted = log.consult(location, summary, trust, log_pin, now_ms).await?;
+    let consulted = log.consult(repository, location, summary, trust, log_pin, now_ms).await?;
     let mut findings: Vec<Finding> = compare_pin(summary.map(|summary| summary.number), pin).into_iter().collect();
     findings.extend(consulted.findings);
     let known: Vec<_> = pin.into_iter().chain(consulted.logged).collect();

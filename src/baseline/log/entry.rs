@@ -64,6 +64,11 @@ impl Entry {
         canonical::text(&value) + "\n"
     }
 
+    /// Tells an entry from every other, whoever signed it.
+    pub(super) fn text_digest(&self) -> Digest {
+        Digest::of(self.to_text().as_bytes())
+    }
+
     /// The bytes that are stored; they are the leaf.
     pub(in crate::baseline) async fn sign(&self, signer: &dyn Signer) -> Result<Vec<u8>> {
         note::sign(&self.log, &self.to_text(), signer).await.map(String::into_bytes)

@@ -13,10 +13,12 @@ mod check;
 mod checkpoint;
 mod consult;
 mod entry;
+mod keys;
 pub(super) mod note;
 pub mod proof;
 mod read;
 mod tree;
+mod votes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ pub use check::LogCheck;
 pub use checkpoint::Checkpoint;
 pub use consult::{Consulted, LogPin, compare_known};
 pub use entry::{Entry, LoggedBaseline, SignedEntry};
+pub use keys::LogKeys;
 pub use read::{LogEntry, Newest};
 pub use tree::{Frontier, Hash, empty_root, leaf_hash, prove_consistency, prove_inclusion, root, verify_consistency, verify_inclusion};
 
@@ -36,9 +39,8 @@ pub use tree::{Frontier, Hash, empty_root, leaf_hash, prove_consistency, prove_i
 pub(super) use entry::tests::sample as entry_sample;
 
 use super::repository::SEAL_FOLDER;
-use super::trust::Trust;
 use crate::id::LakeId;
-use crate::key::{KeyId, Role, VerifyingKey};
+use crate::key::KeyId;
 
 /// What every origin begins with.
 const ORIGIN_START: &str = "lakeseal.log/";
@@ -113,22 +115,4 @@ impl fmt::Debug for Log {
 /// The origin of a lake's log.
 pub fn lake_origin(lake: LakeId) -> String {
     format!("{ORIGIN_START}{lake}")
-}
-
-/// Whose words count in a log.
-#[derive(Debug, Clone)]
-pub struct LogKeys {
-    /// Sealers: whose entries count.
-    pub entries: Vec<VerifyingKey>,
-    /// Whose checkpoints and inventories count: those who may say what is newest, else the sealers.
-    pub newest: Vec<VerifyingKey>,
-}
-
-impl LogKeys {
-    /// The keys that `trust` has for a log.
-    pub fn of(trust: &Trust) -> Self {
-        let sealers = trust.keys(Role::Sealer);
-        let timestamps = trust.keys(Role::Timestamp);
-        Self { entries: sealers.to_vec(), newest: if timestamps.is_empty() { sealers } else { timestamps }.to_vec() }
-    }
 }

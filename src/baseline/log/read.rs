@@ -7,6 +7,7 @@ use object_store::ObjectStoreExt as _;
 use super::checkpoint::CHECKPOINT_LIMIT_BYTES;
 use super::entry::ENTRY_LIMIT_BYTES;
 use super::tree::{self, Hash};
+use super::votes::{self, Votes};
 use super::{Checkpoint, Entry, Log, LogKeys, NAME_DIGITS, SignedEntry, TILE_LEAVES};
 use crate::baseline::inventory::{INVENTORY_LIMIT_BYTES, Inventory};
 use crate::digest::Digest;
@@ -42,6 +43,13 @@ pub struct Newest {
     pub expires_ms: Option<i64>,
     /// The entries that came after it.
     pub tail: Vec<LogEntry>,
+    /// The newest signed inventory is by a key that may not say any more what is newest.
+    pub by_former: bool,
+    /// How many entries those inventories state that are not made over these entries, where these were replayed.
+    pub contradicted: Vec<u64>,
+    /// All entries, where they were replayed.
+    pub(super) replayed: Vec<LogEntry>,
+    pub(super) votes: Votes,
 }
 
 impl Log {
@@ -177,11 +185,15 @@ impl Log {
 
     /// What trusted signers say of the log, and the entries since. `None` when no known key signed anything of it.
     ///
-    /// Cost: one LIST; one GET for each key, each entry since, and one more.
+    /// Cost: one LIST; one GET for each key, each entry since, and one more. Where one sealer is not enough, or sealers of former trust
+    /// roots have a part in the log: one GET for every entry.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn newest(&self, keys: &LogKeys) -> Result<Option<Newest>> {
+        if keys.replays() {
+            return self.newest_replayed(keys).await;
+        }
         let mut inventories = self.inventories(&keys.newest).await?.into_iter();
         let (mut inventory, expires_ms) = match inventories.next() {
             Some(longest) => {
@@ -201,7 +213,56 @@ impl Log {
         let signed = inventory.checkpoint();
         let tail = self.entries(signed.size, &keys.entries).await?;
         tail.iter().for_each(|entry| inventory.follow(entry));
-        Ok((!inventory.log.is_empty()).then_some(Newest { inventory, signed, expires_ms, tail }))
+        let newest = Newest {
+            inventory,
+            signed,
+            expires_ms,
+            tail,
+            by_former: false,
+            contradicted: Vec::new(),
+            replayed: Vec::new(),
+            votes: Votes::default(),
+        };
+        Ok((!newest.inventory.log.is_empty()).then_some(newest))
+    }
+
+    /// As [`Self::newest`], by all entries: signed inventories only say how far the log was, and for how long that holds.
+    async fn newest_replayed(&self, keys: &LogKeys) -> Result<Option<Newest>> {
+        // Inventories first: what is appended meanwhile is then more than they state, not less.
+        let current = self.inventories(&keys.newest).await?;
+        let former = self.inventories(keys.former_newest()).await?;
+        let replayed = self.entries(0, &keys.known()).await?;
+        let (mut inventory, votes) = votes::judge("", &replayed, keys);
+        let hashes: Vec<Hash> = replayed.iter().map(|entry| entry.hash).collect();
+        let log = inventory.log.clone();
+        let fits = |signed: &Inventory| {
+            let first = usize::try_from(signed.frontier.size()).ok().and_then(|size| hashes.get(..size));
+            signed.log == log && first.is_some_and(|first| tree::root(first) == signed.frontier.root())
+        };
+        let (mut fitting, others): (Vec<_>, Vec<_>) = current.into_iter().partition(&fits);
+        if inventory.log.is_empty() {
+            // All entries are gone, and the inventories are not.
+            inventory.log = others.first().map(|other| other.log.clone()).unwrap_or_default();
+        }
+        let by_former = fitting.is_empty();
+        if by_former {
+            fitting.extend(former.into_iter().filter(&fits));
+        }
+        let size = fitting.iter().map(|signed| signed.frontier.size()).max().unwrap_or_default();
+        let terms = fitting.iter().filter(|signed| signed.frontier.size() == size).map(|signed| signed.expires_ms);
+        // Of several, the one that holds longest counts; of those whose word is not taken any more, the one that ends first.
+        let expires_ms = if by_former {
+            fitting.iter().filter_map(|signed| signed.expires_ms).min()
+        } else {
+            terms.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten()
+        };
+        let longest = fitting.iter().find(|signed| signed.frontier.size() == size);
+        let signed = longest.map_or_else(|| Inventory::empty(inventory.log.clone()).checkpoint(), Inventory::checkpoint);
+        let tail = replayed.iter().filter(|entry| entry.index >= size).cloned().collect();
+        let contradicted = others.iter().map(|other| other.frontier.size()).collect();
+        let by_former = by_former && longest.is_some();
+        let newest = Newest { inventory, signed, expires_ms, tail, by_former, contradicted, replayed, votes };
+        Ok((!newest.inventory.log.is_empty()).then_some(newest))
     }
 
     /// The newest checkpoint that one of `keys` signed, and its note. Junk is passed over. Cost: one LIST, one GET.

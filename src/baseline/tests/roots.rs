@@ -1,5 +1,7 @@
 //! Baselines under trust roots: thresholds, countersigning, revocation, and what a single thief of a key can do.
 
+mod logged;
+
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;

@@ -75,7 +75,7 @@ Each seal signs it too. The key is a sealer's, or, where the trust root names ti
     },
     /// Give up a table that is no more: nothing is expected of it from here on
     #[command(
-        after_help = "Example:\n  lakeseal inventory drop flights\n\nIt is an entry of the log like any other; a later seal brings the table back."
+        after_help = "Example:\n  lakeseal inventory drop flights\n\nIt is an entry of the log like any other; a later seal brings the table back.\nWhere the trust root asks for several sealers, as many must give this command."
     )]
     Drop {
         /// The table

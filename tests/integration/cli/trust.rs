@@ -209,3 +209,20 @@ fn an_independent_program_verifies_an_exported_baseline_and_its_threshold() {
     assert_eq!(root["payloadType"], "application/vnd.lakeseal.trust-root.v1+json");
     verify("root-1.json", "2", &[(id("c1").as_str(), "c1"), (id("c2").as_str(), "c2")]).expect(0);
 }
+
+#[test]
+fn a_table_is_given_up_by_as_many_sealers_as_must_agree() {
+    let place = ceremony();
+    let with = |args: &[&str]| place.run(&[args, &["--trust", "root-1.json"]].concat());
+    with(&["seal", "./t", "--key", "ann.pem", "--yes"]).expect(0);
+    with(&["countersign", "./t", "--key", "bob.pem", "--yes"]).expect(0);
+    let drop = |key: &str| with(&["inventory", "drop", "./t", "--key", key]);
+    let first = drop("ann.pem").expect(0);
+    assert!(first.out.contains("not given up yet: it takes 2 sealers"), "{}", first.out);
+    drop("ann.pem").expect(2).says(&["this key has given the table up already"]);
+    assert!(!with(&["inventory", "show", "./t"]).expect(0).out.contains("given up"));
+    with(&["audit", "./t"]).expect(0);
+    let second = drop("bob.pem").expect(0);
+    assert!(!second.out.contains("not given up yet"), "{}", second.out);
+    assert!(with(&["inventory", "show", "./t"]).expect(0).out.contains("given up"));
+}

@@ -15,6 +15,7 @@ mod poison_diff;
 mod proportional;
 mod purge;
 mod restore;
+mod roots;
 mod store;
 
 use std::ops::Range;
