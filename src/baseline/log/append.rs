@@ -110,8 +110,9 @@ impl Log {
             if entry.log.is_empty() {
                 entry.log = self.new_origin()?;
             }
-            let leaf = Bytes::from(entry.sign(signer).await?);
             let index = known.inventory.frontier.size();
+            entry.index = entry.takes_back().then_some(index);
+            let leaf = Bytes::from(entry.sign(signer).await?);
             let put = self.store.put_opts(&self.entry_path(index), leaf.clone().into(), PutMode::Create.into()).await;
             // Whatever the store said of the create, what lies there decides: an acknowledgement may have been lost.
             let found = match put {
@@ -205,7 +206,7 @@ fn missing(record: &Record, known: &Known, own: KeyId, keys: &LogKeys) -> Option
     };
     let is_live = |table: &&String| row(table).is_some_and(|row| !row.retired) && !(several && votes.has_retired(table, &own));
     let retired: Vec<String> = record.retired.iter().filter(is_live).cloned().collect();
-    let entry = Entry { log: inventory.log.clone(), time_ms: record.now_ms, baselines, retired };
+    let entry = Entry { log: inventory.log.clone(), time_ms: record.now_ms, baselines, retired, index: None };
     (!entry.baselines.is_empty() || !entry.retired.is_empty()).then_some(entry)
 }
 

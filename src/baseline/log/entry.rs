@@ -40,6 +40,8 @@ pub struct Entry {
     pub baselines: Vec<LoggedBaseline>,
     /// Tables (by URL) that are given up: they need no baselines from here on.
     pub retired: Vec<String>,
+    /// Its place in the log, where it takes something back: such an entry counts nowhere else, whoever copies it there.
+    pub index: Option<u64>,
 }
 
 /// An entry that a known key signed.
@@ -52,15 +54,23 @@ pub struct SignedEntry {
 }
 
 impl Entry {
+    /// Whether it takes back what the log said before: a history begins anew, or a table is given up.
+    pub(super) fn takes_back(&self) -> bool {
+        !self.retired.is_empty() || self.baselines.iter().any(|logged| logged.restart)
+    }
+
     fn to_text(&self) -> String {
         let baseline = |b: &LoggedBaseline| json!({"digest": b.digest.to_string(), "number": b.number, "path": b.path, "restart": b.restart, "table": b.table});
-        let value = json!({
+        let mut value = json!({
             "baselines": self.baselines.iter().map(baseline).collect::<Vec<_>>(),
             "log": self.log,
             "retired": self.retired,
             "time_ms": self.time_ms,
             "type": TYPE,
         });
+        if let (Some(index), Value::Object(members)) = (self.index, &mut value) {
+            members.insert("index".to_owned(), json!(index));
+        }
         canonical::text(&value) + "\n"
     }
 
@@ -74,11 +84,12 @@ impl Entry {
         note::sign(&self.log, &self.to_text(), signer).await.map(String::into_bytes)
     }
 
-    /// Reads a leaf. `None` for what no known key signed, or what is no entry: anybody can put such bytes into the log.
+    /// Reads a leaf. `None` for what no known key signed, or what is no entry: anybody can put such bytes into the log. An entry states its place if,
+    /// and only if, it takes something back; [`Log`](super::Log) sees to it that it lies there.
     pub(in crate::baseline) fn open(leaf: &[u8], keys: &[VerifyingKey]) -> Option<SignedEntry> {
         let note = note::open(leaf, keys)?;
         let entry = parse(&serde_json::from_str(note.text).ok()?)?;
-        let fits = entry.to_text() == note.text && entry.log == note.name;
+        let fits = entry.to_text() == note.text && entry.log == note.name && entry.index.is_some() == entry.takes_back();
         fits.then_some(SignedEntry { entry, signers: note.signers })
     }
 }
@@ -97,7 +108,12 @@ fn parse(value: &Value) -> Option<Entry> {
             restart: value.get("restart")?.as_bool()?,
         })
     };
+    let index = match value.get("index") {
+        Some(index) => Some(index.as_u64()?),
+        None => None,
+    };
     Some(Entry {
+        index,
         log: value.get("log")?.as_str()?.to_owned(),
         time_ms: value.get("time_ms")?.as_i64()?,
         baselines: baselines.iter().map(baseline).collect::<Option<_>>()?,
@@ -122,6 +138,7 @@ pub(super) mod tests {
                 restart: false,
             }],
             retired: vec!["memory:///old".into()],
+            index: Some(7),
         }
     }
 
@@ -149,6 +166,9 @@ pub(super) mod tests {
             ("\"time_ms\"", "\"more\":1,\"time_ms\""),
             (":v1", ":v2"),
             ("\"log\":\"lakeseal.log/x\"", "\"log\":\"lakeseal.log/y\""),
+            ("\"index\":7,", ""),
+            ("\"index\":7", "\"index\":-7"),
+            ("[\"memory:///old\"]", "[]"),
             ("[", "[ "),
         ] {
             let changed = text.replacen(from, to, 1);

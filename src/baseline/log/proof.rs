@@ -198,7 +198,7 @@ fn logged(proof: &Value, baseline: &BaselineSummary, trust: &Trust) -> Result<(C
     let names = signed.baselines.iter().any(|logged| {
         table_name(&logged.table) == table_name(&baseline.location) && logged.number == baseline.number && logged.digest == baseline.digest
     });
-    if !names || signed.log != checkpoint.origin {
+    if !names || signed.log != checkpoint.origin || signed.index.is_some_and(|own| own != index) {
         return Err(mismatch("the entry of this proof is about another baseline, or of another log").with("log entry", index));
     }
     Ok((checkpoint, index))

@@ -88,7 +88,7 @@ impl Log {
             let leaves: Vec<Option<Bytes>> = reads.try_collect().await?;
             for leaf in leaves {
                 let Some(leaf) = leaf else { return Ok(found) };
-                found.push(LogEntry { index: next, hash: tree::leaf_hash(&leaf), signed: self.own(&leaf, keys) });
+                found.push(LogEntry { index: next, hash: tree::leaf_hash(&leaf), signed: self.own(next, &leaf, keys) });
                 next += 1;
             }
             step = (step * 4).min(STEP_LIMIT);
@@ -96,10 +96,11 @@ impl Log {
         Ok(found)
     }
 
-    /// What a leaf says, if it says it of this log.
-    fn own(&self, leaf: &[u8], keys: &[VerifyingKey]) -> Option<SignedEntry> {
+    /// What the leaf at `index` says, if it says it of this log, and of this place where it states one.
+    fn own(&self, index: u64, leaf: &[u8], keys: &[VerifyingKey]) -> Option<SignedEntry> {
         let signed = Entry::open(leaf, keys)?;
-        self.is_own(&signed.entry.log).then_some(signed)
+        let lies_here = signed.entry.index.is_none_or(|own| own == index);
+        (lies_here && self.is_own(&signed.entry.log)).then_some(signed)
     }
 
     pub(super) fn is_own(&self, origin: &str) -> bool {

@@ -532,3 +532,36 @@ async fn checkpoints_are_notes_that_others_read() {
     assert_eq!(checkpoint.origin, "lakeseal.log/07070707070707070707070707070707");
     assert_eq!(Checkpoint::open(note.as_bytes(), &[Signer::public(&lake.t.key)]).unwrap().0, checkpoint);
 }
+
+#[tokio::test]
+async fn an_entry_that_takes_something_back_counts_in_its_place_alone() {
+    let lake = Lake::sealed().await;
+    let (log, keys) = (lake.log(), lake.keys());
+    let first = lake.t.repository().newest_baseline(&lake.t.trust()).await.unwrap().unwrap().baseline;
+    let named =
+        |restart| LoggedBaseline { table: lake.t.location(), path: "t".to_owned(), number: first.number, digest: first.digest, restart };
+    let now_ms = lake.t.clock.now_ms();
+    let record = |baselines, retired| Record { baselines, retired, now_ms, ..Record::default() };
+    // Once upon a time somebody began anew at this very baseline, and somebody gave the table up; it is sealed again since.
+    let anew = log.append(&record(vec![named(true)], vec![]), &lake.t.key, &keys).await.unwrap().index.unwrap();
+    let given_up = log.append(&record(vec![], vec![lake.t.location()]), &lake.t.key, &keys).await.unwrap().index.unwrap();
+    let saved = lake.saved().await;
+    lake.t.append(3).await;
+    lake.seal(&lake.t).await;
+    assert_intact(&lake.audit(&lake.t).await);
+
+    for (copied, attack) in [(anew, "rolled back"), (given_up, "stripped")] {
+        let next = log.entries(0, &[]).await.unwrap().len();
+        let entry = |index: usize| Path::from(format!("_seal/log/entries/{index:020}"));
+        let bytes = lake.t.get(&entry(usize::try_from(copied).unwrap())).await;
+        lake.t.put(&entry(next), bytes).await;
+        let report = lake.audit(&lake.t).await;
+        assert_intact(&report);
+        lake.delete("t/_seal").await;
+        if attack == "rolled back" {
+            lake.put_back(&saved, "t/_seal").await;
+            lake.t.store.delete(&lake.t.log(3)).await.unwrap();
+        }
+        assert_found(&lake.audit(&lake.t).await, Verdict::RolledBack, &[]);
+    }
+}
