@@ -228,7 +228,7 @@ impl Auditor {
     async fn check_chain(&self, newest: &TrustedBaseline, logged: Option<(u64, Digest)>, report: &mut AuditReport) {
         let pins: Vec<_> = self.options.pin.into_iter().chain(logged).collect();
         match self.repository.check_chain(newest, &self.trust, &pins).await {
-            Ok(wrong) => report.findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))),
+            Ok(wrong) => report.findings.extend(compare::chain_findings(wrong)),
             Err(e) => report.findings.push(Finding::new(Verdict::Undetermined, format!("the chain of baselines cannot be read: {e}"))),
         }
     }

@@ -429,6 +429,11 @@ pub(super) async fn compare_checkpoints(place: &Place<'_>, version: u64) -> Resu
     Ok(checkpoint_findings(disagreements))
 }
 
+/// What is wrong with a chain of baselines, by number.
+pub fn chain_findings(wrong: BTreeMap<u64, String>) -> impl Iterator<Item = Finding> {
+    wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail))
+}
+
 /// What is wrong with checkpoints that contradict the commits, or another checkpoint of their version.
 pub(super) fn checkpoint_findings(disagreements: Vec<CheckpointDisagreement>) -> Vec<Finding> {
     disagreements

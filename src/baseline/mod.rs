@@ -54,8 +54,8 @@ pub use attestation::{
 pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
 pub use compare::{
-    LogComparison, Place, SealedHead, check_root, compare_log, compare_state, compare_statement, compare_term, describes_the_same,
-    is_sealed_location, is_sealed_log, states_the_same,
+    LogComparison, Place, SealedHead, chain_findings, check_root, compare_log, compare_state, compare_statement, compare_term,
+    describes_the_same, is_sealed_location, is_sealed_log, states_the_same,
 };
 pub use compare_attested::Writers;
 pub use compare_data::{compare_file, compare_moved};

@@ -378,7 +378,7 @@ impl Sealer {
         if let Some(previous) = &previous {
             let pins: Vec<_> = self.options.pin.into_iter().chain(consulted.logged).collect();
             let wrong = self.check_chain(&judge, previous, &pins).await?;
-            findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
+            findings.extend(compare::chain_findings(wrong));
             sealed = match self.sealed_before(previous).await {
                 Ok(sealed) => Some(sealed),
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {

@@ -308,7 +308,7 @@ mod tests {
         let reset = format!("{BAD:#}");
         assert_eq!(String::from_utf8(written.lock().clone()).unwrap(), format!("{style}{escaped}{reset} {escaped}\n"));
         // Neither in a place, nor in a cause, nor in a cell; and no line is made that nobody laid out.
-        let cause = Error::new(ErrorKind::Io, hostile).with("file", hostile);
+        let cause = Error::new(ErrorKind::Io, format!("cause {hostile}")).with("file", hostile);
         let text = explain(&Error::new(ErrorKind::Corrupt, hostile).with("table", format!("{hostile}\nerror: x")).caused_by(cause));
         let plain = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(plain.matches(escaped).count(), 4, "{plain}");

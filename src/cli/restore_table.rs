@@ -11,7 +11,7 @@ use super::output::{BAD, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use super::progress::Bars;
 use crate::baseline::{
-    Finding, Place, SealedTable, Trust, TrustedBaseline, Verdict, Writers, check_root, compare_known, compare_log, compare_term,
+    Place, SealedTable, Trust, TrustedBaseline, Writers, chain_findings, check_root, compare_known, compare_log, compare_term,
 };
 use crate::delta::{Location, RestoreOptions, RestorePlan, Restored, plan_restore};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +88,7 @@ async fn check_newest(location: &Location, trust: &Trust, pins: Option<&PinFile>
     if let Some(sealed) = newest {
         let baseline = TrustedBaseline { statement: sealed.statement.clone(), summary: sealed.baseline.clone() };
         let wrong = repository.check_chain(&baseline, trust, &[]).await?;
-        found.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
+        found.extend(chain_findings(wrong));
         found.extend(compare_term(&sealed.baseline, now_ms));
     }
     let Some(first) = found.iter().find(|finding| finding.verdict.is_mismatch()).or(found.first()) else { return Ok(()) };

@@ -75,7 +75,7 @@ pub(super) async fn distrust(
     if is_mapped(&snapshot) {
         state_counts(location, sealed, &mut snapshot).await;
     }
-    Ok(Some(Believed { snapshot, passed_over: rewrites.commits.iter().copied().collect() }))
+    Ok(Some(Believed { snapshot, passed_over: rewrites.commits.to_vec() }))
 }
 
 /// Whether columns are stored under other names than they have. deltalake cannot count the rows of such a file where nothing states them.

@@ -211,12 +211,14 @@ impl Objects {
             return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
         }
         let bytes = store.get(&path).await?.bytes().await?;
+        // First of all it must be nothing else: of sealed data it is no matter what they are as a vector.
+        let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
+        self.add(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)))?;
         for vector in vectors {
             let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
             vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;
         }
-        let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
-        self.add(root, path, bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)))
+        Ok(())
     }
 }
 

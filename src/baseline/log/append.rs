@@ -196,7 +196,7 @@ fn missing(record: &Record, known: &Known, own: KeyId, keys: &LogKeys) -> Option
     let is_new = |logged: &&LoggedBaseline| {
         let known = row(&logged.table).filter(|row| !row.retired);
         let counts = known.is_some_and(|row| row.number >= logged.number && (!logged.restart || row.digest == logged.digest));
-        !counts && !(several && votes.has_named(logged, &own))
+        !(counts || several && votes.has_named(logged, &own))
     };
     // What is sealed as one stands in one entry, whatever of it is known from elsewhere.
     let baselines = if record.baselines.iter().any(|logged| is_new(&logged)) || is_new_set(record, inventory) {

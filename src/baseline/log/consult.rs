@@ -2,7 +2,7 @@
 
 use super::tree::{self, Hash};
 use super::{Checkpoint, Log, LogKeys, Newest};
-use crate::baseline::compare::compare_pin;
+use crate::baseline::compare::{chain_findings, compare_pin};
 use crate::baseline::inventory::{InventoryRow, table_name};
 use crate::baseline::pins::{PinNames, Pins};
 use crate::baseline::repository::{BaselineName, Repository, TrustedBaseline};
@@ -262,7 +262,7 @@ pub async fn compare_known(
     {
         let newest = TrustedBaseline { statement: newest.statement.clone(), summary: newest.baseline.clone() };
         let wrong = repository.check_chain(&newest, trust, &known).await?;
-        findings.extend(wrong.into_values().map(|detail| Finding::new(Verdict::Forged, detail)));
+        findings.extend(chain_findings(wrong));
     }
     Ok(findings)
 }

@@ -173,7 +173,7 @@ fn checkpoint_parquet() -> Vec<u8> {
 fn vector() -> Vec<u8> {
     let mut positions = roaring::RoaringTreemap::new();
     positions.insert(3);
-    positions.insert(1 << 33);
+    positions.insert((1 << 30) - 1);
     let mut bytes = 1_681_511_377_u32.to_le_bytes().to_vec();
     positions.serialize_into(&mut bytes).unwrap();
     bytes

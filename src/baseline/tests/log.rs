@@ -543,10 +543,12 @@ async fn an_entry_that_takes_something_back_counts_in_its_place_alone() {
     let now_ms = lake.t.clock.now_ms();
     let record = |baselines, retired| Record { baselines, retired, now_ms, ..Record::default() };
     // Once upon a time somebody began anew at this very baseline, and somebody gave the table up; it is sealed again since.
-    let anew = log.append(&record(vec![named(true)], vec![]), &lake.t.key, &keys).await.unwrap().index.unwrap();
-    let given_up = log.append(&record(vec![], vec![lake.t.location()]), &lake.t.key, &keys).await.unwrap().index.unwrap();
     let saved = lake.saved().await;
     lake.t.append(3).await;
+    lake.seal(&lake.t).await;
+    let anew = log.append(&record(vec![named(true)], vec![]), &lake.t.key, &keys).await.unwrap().index.unwrap();
+    let given_up = log.append(&record(vec![], vec![lake.t.location()]), &lake.t.key, &keys).await.unwrap().index.unwrap();
+    lake.t.append(4).await;
     lake.seal(&lake.t).await;
     assert_intact(&lake.audit(&lake.t).await);
 
@@ -555,13 +557,13 @@ async fn an_entry_that_takes_something_back_counts_in_its_place_alone() {
         let entry = |index: usize| Path::from(format!("_seal/log/entries/{index:020}"));
         let bytes = lake.t.get(&entry(usize::try_from(copied).unwrap())).await;
         lake.t.put(&entry(next), bytes).await;
-        let report = lake.audit(&lake.t).await;
-        assert_intact(&report);
-        lake.delete("t/_seal").await;
-        if attack == "rolled back" {
-            lake.put_back(&saved, "t/_seal").await;
-            lake.t.store.delete(&lake.t.log(3)).await.unwrap();
+        let sealed = lake.saved().await;
+        assert_intact(&lake.audit(&lake.t).await);
+        match attack {
+            "rolled back" => lake.put_back(&saved, "t/").await,
+            _ => lake.delete("t/_seal").await,
         }
         assert_found(&lake.audit(&lake.t).await, Verdict::RolledBack, &[]);
+        lake.put_back(&sealed, "t/").await;
     }
 }

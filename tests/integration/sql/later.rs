@@ -122,7 +122,12 @@ async fn a_later_deletion_vector_that_reaches_beyond_its_file_is_refused_before_
         fixture.put_commit(1, lines.map(|line| format!("{line}\n")).concat()).await;
         match fixture.number(COUNT).await {
             Ok(count) => assert_eq!(count, 4000, "{position} {lies}"),
-            Err(error) => assert!(error.to_string().contains("deletes rows that its file does not have"), "{position} {lies}: {error}"),
+            // A false count of a sealed file's rows is a difference by itself.
+            Err(error) => {
+                let text = error.to_string();
+                let why = if lies { "numRecords: sealed 4000" } else { "deletes rows that its file does not have" };
+                assert!(text.contains(why), "{position} {lies}: {error}");
+            }
         }
     }
 }
