@@ -330,9 +330,10 @@ impl Claims {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// Whether the statement is of this `predicateType`.
+    /// Whether the statement is of this `predicateType`, in this version or another: of one that is not known, parsing says so.
     pub(super) fn is_of_kind(&self, predicate_type: &str) -> bool {
-        self.kind == predicate_type
+        let unversioned = |kind: &str| kind.rsplit_once(":v").map(|(kind, _)| kind.to_owned());
+        self.kind == predicate_type || (unversioned(&self.kind).is_some() && unversioned(&self.kind) == unversioned(predicate_type))
     }
 
     /// Whether it is a baseline of this number. One that states none may be of a later format: to read it is an error, to pass it over none.
@@ -409,6 +410,19 @@ fn parse_state(state: &Value) -> Option<StateRoot> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_signed_as_another_kind_is_told_from_a_version_that_is_not_known() {
+        let claims =
+            |kind: &str, number: &str| Claims::of(format!(r#"{{"predicateType":"{kind}","predicate":{{{number}}}}}"#).as_bytes()).unwrap();
+        let own = claims(PREDICATE_TYPE, "\"number\":3");
+        assert!(own.is_baseline(3) && !own.is_baseline(4));
+        assert!(claims("urn:lakeseal:baseline:v2", "").is_baseline(3), "parsing it says that this version does not know it");
+        assert!(!claims("urn:lakeseal:baseline:v2", "\"number\":4").is_baseline(3));
+        for other in ["urn:lakeseal:purge:v1", "urn:lakeseal:purge:v2", "https://slsa.dev/provenance/v1", "urn:lakeseal:baseline", ""] {
+            assert!(!claims(other, "\"number\":3").is_baseline(3), "{other}");
+        }
+    }
 
     pub(in crate::baseline) fn sample(number: u64) -> Statement {
         Statement {

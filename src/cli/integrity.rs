@@ -74,8 +74,10 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         Some(trust) => trust.and(key.public()),
         None => Trust::new([key.public()], TrustLevel::Given)?,
     };
+    // Who must agree, the newest root says.
+    let trust = location.repository().newest_trust(&trust).await?;
     let count = logged.len();
-    let (state, as_one) = log::together(&location.log(), logged, expires_ms, &key, &trust, context).await?;
+    let (state, as_one) = log::together(&location, logged, expires_ms, &key, &trust, context).await?;
     if let Some(pins) = &mut pins {
         pins.raise_log(&location.pin_names(), &state)?;
     }

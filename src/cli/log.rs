@@ -337,7 +337,7 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
 
 /// Records the baselines of several tables as sealed as one. Says whether the log lists them so: it may take other sealers, too.
 pub(super) async fn together(
-    log: &Log,
+    location: &Location,
     baselines: Vec<LoggedBaseline>,
     expires_ms: Option<i64>,
     key: &dyn Signer,
@@ -346,7 +346,8 @@ pub(super) async fn together(
 ) -> Result<(LogPin, bool)> {
     let (first, count) = (baselines.first().map(|logged| logged.table.clone()), baselines.len());
     let record = Record { baselines, now_ms: context.clock.now_ms(), expires_ms, ..Record::default() };
-    let appended = log.append(&record, key, &log.keys(trust, None).await?).await?;
+    let log = location.log();
+    let appended = log.append(&record, key, &log.keys(trust, Some(&location.repository())).await?).await?;
     let together = first.map_or(0, |table| appended.inventory.together(table.trim_end_matches('/')).count() + 1);
     Ok((appended.inventory.checkpoint().into(), together == count))
 }

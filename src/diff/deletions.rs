@@ -1,7 +1,6 @@
 //! Which rows of a sealed file are deleted: when it was sealed, and by what is there.
 
 use object_store::memory::InMemory;
-use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _};
 use roaring::RoaringTreemap;
 use serde_json::Value;
@@ -10,6 +9,7 @@ use super::differ::Differ;
 use crate::baseline::{SealedDeletions, SealedFile, SealedObject, deleted_rows_digest};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::logical::stored_below;
 use crate::table::{LiveFile, deletion_vector};
 
 /// What the deletion vector that is there says of a sealed file.
@@ -76,7 +76,7 @@ impl Differ<'_> {
             return Ok(None);
         }
         let root = self.repository.root();
-        let location = Path::from_iter(root.parts().chain(Path::from(object.path.as_str()).parts()));
+        let location = stored_below(root, &object.path)?;
         let options = GetOptions { version: Some(format!("blake3:{}", object.digest)), ..GetOptions::default() };
         // A store without versions refuses to be asked for one.
         let Ok(result) = self.repository.store().get_opts(&location, options).await else { return Ok(None) };

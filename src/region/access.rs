@@ -238,9 +238,12 @@ impl Region {
     pub fn list(&self, prefix: &Path, after: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.metrics.requested(Operation::List, 0);
         let folder = (!prefix.as_ref().is_empty()).then_some(prefix);
+        // Servers differ about an offset that does not lie below the prefix: some list nothing then.
+        let below = format!("{prefix}/");
         let inner = match after {
-            Some(after) => self.store.list_with_offset(folder, after),
-            None => self.store.list(folder),
+            Some(after) if folder.is_none() || after.as_ref().starts_with(&below) => self.store.list_with_offset(folder, after),
+            Some(after) if *after.as_ref() > *below => stream::empty().boxed(),
+            _ => self.store.list(folder),
         };
         let walk = Walk {
             inner,

@@ -119,10 +119,15 @@ pub fn configuration_key(number: u64) -> Path {
 /// The folder of one register: a LIST of it returns all entries and markers of `path`, newest slot first, and nothing else.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for the empty path, a segment over [`SEGMENT_LIMIT_BYTES`] when escaped, or a key over [`KEY_LIMIT_BYTES`].
+/// [`ErrorKind::InvalidInput`] for the empty path or segment, a segment over [`SEGMENT_LIMIT_BYTES`] when escaped, or a key over
+/// [`KEY_LIMIT_BYTES`].
 pub fn register_folder(path: &Path) -> Result<Path> {
     if path.as_ref().is_empty() {
         return Err(Error::new(ErrorKind::InvalidInput, "the empty path cannot be an object"));
+    }
+    // `Path::join("")` makes them. A key of one could not be taken apart again: nobody would list, repair or hand over what lies there.
+    if path.as_ref().split('/').any(str::is_empty) {
+        return Err(Error::new(ErrorKind::InvalidInput, "a segment of the path is empty").with("path", path));
     }
     let folder = folder_text(path);
     let longest = folder.split('/').map(str::len).max().unwrap_or(0);
@@ -379,6 +384,16 @@ mod tests {
                 prop_assert_eq!(rebuilt.unwrap(), path);
             }
         }
+    }
+
+    #[test]
+    fn a_path_that_no_key_could_be_taken_apart_to_is_refused() {
+        let t = Path::from("t");
+        for path in [t.clone().join(""), t.clone().join("").join("b"), Path::default().join("").join("t"), Path::default()] {
+            assert_eq!(register_folder(&path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path}");
+            assert!(entry_key(&path, 0, 0).is_err() && marker_key(&path, 0, "x").is_err(), "{path}");
+        }
+        register_folder(&t.join("b")).unwrap();
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
 
@@ -99,8 +98,19 @@ impl Registers {
     pub(super) async fn find_promised(&self, path: &Path, slot: Slot) -> Result<bool> {
         layout::register_folder(path)?;
         let mut acceptors = Reading::new(self.slot_name(path, slot)).acceptors;
-        let reads = join_all(acceptors.iter_mut().map(|acceptor| acceptor.read(1))).await;
-        let seen: Vec<_> = acceptors.iter().zip(&reads).filter(|(_, read)| read.is_ok()).map(|(acceptor, _)| acceptor.log()).collect();
+        let mut patience = Patience::begin();
+        let read = async |(at, acceptor): (usize, &mut Acceptor)| acceptor.read(1).await.ok().map(|_| at);
+        let mut reads: FuturesUnordered<_> = acceptors.iter_mut().enumerate().map(read).collect();
+        let mut answered = Vec::new();
+        // Who does not answer soon after a quorum has is as one that is down: to leave a slot alone draws no conclusion.
+        while let Some(at) = patience.wait(reads.next()).await {
+            answered.extend(at);
+            if answered.len() >= usize::from(self.regions.quorums().classic()) {
+                patience.end_soon();
+            }
+        }
+        drop(reads);
+        let seen: Vec<_> = answered.iter().filter_map(|at| acceptors.get(*at)).map(Acceptor::log).collect();
         Ok(is_promised(&self.rules, &seen))
     }
 

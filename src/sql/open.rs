@@ -18,7 +18,9 @@ use crate::baseline::{self, Erased, Finding, LogComparison, Outcome, Place, Repo
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
-use crate::table::{self, ReadLog, TableKind, TableSnapshot, parse_commit_path, partition_columns_of, written_as_commit};
+use crate::table::{
+    self, FileKey, LiveFile, ReadLog, TableKind, TableSnapshot, misplaced, parse_commit_path, partition_columns_of, written_as_commit,
+};
 use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, OwnLog, View, examine, sealed_state};
 
 /// So many files are read to place a difference that the log shows.
@@ -102,6 +104,18 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         // A file that nobody sealed must not say how the sealed ones are found.
         let files = sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
         snapshot.schema.partition_columns = partition_columns_of(&files);
+        // Nor keep anybody from reading them.
+        let columns = &snapshot.schema.partition_columns;
+        let left_out = |key: &FileKey, file: &LiveFile| !sealed.files.contains_key(key) && misplaced([file], columns).is_some();
+        let unfit: Vec<FileKey> = snapshot.files.iter().filter(|(key, file)| left_out(key, file)).map(|(key, _)| key.clone()).collect();
+        for key in unfit {
+            notes.push(format!(
+                "{}: {} is left out: nobody sealed it, and it does not lie in folders of the table's partition columns",
+                location.name(),
+                key.path
+            ));
+            snapshot.files.remove(&key);
+        }
     }
     let mut lost_files = 0;
     if options.verify == VerifyMode::Quarantine {

@@ -29,6 +29,8 @@ use crate::id::LakeId;
 use crate::table::{TableKind, TableSnapshot, misplaced};
 use crate::verify::{Reports, VerifiedStore, View};
 
+/// Writers are shown a log of our own in place of one of at most so many versions, each of which is an object of it.
+const OWN_LOG_VERSIONS: u64 = 100_000;
 /// So much memory one scan takes at most to remember footers.
 const FOOTERS_BYTES: usize = 32 << 20;
 
@@ -224,7 +226,7 @@ impl VerifiedTable {
     ///
     /// # Errors
     /// [`ErrorKind::Precondition`](crate::ErrorKind::Precondition) where commits are passed over: the files that these took away are not there to
-    /// writers; those of [`VerifiedStore::new`].
+    /// writers; and where the log of our own would have too many versions; those of [`VerifiedStore::new`].
     pub(super) async fn for_writers(&self) -> Result<(VerifiedStore, bool)> {
         let Some(ForWriters { snapshot, sealed, view, passed_over }) = &self.for_writers else { return Ok((self.store.clone(), false)) };
         if let (Some(first), Some(last)) = (passed_over.first(), passed_over.last()) {
@@ -233,6 +235,13 @@ impl VerifiedTable {
             return Err(Error::new(ErrorKind::Precondition, what)
                 .with("table", self.location.name())
                 .with("commits", if first == last { first.to_string() } else { format!("{first} to {last}") }));
+        }
+        if snapshot.version > OWN_LOG_VERSIONS {
+            let what = "a table of so many versions is only changed while a baseline covers all of it: seal it";
+            return Err(Error::new(ErrorKind::Precondition, what)
+                .with("table", self.location.name())
+                .with("version", snapshot.version)
+                .with("limit", OWN_LOG_VERSIONS));
         }
         let (store, root) = (self.location.store().clone(), self.location.root().clone());
         let view = View { log: Some(open::own_log(snapshot, sealed, snapshot.version)?), ..view.clone() };

@@ -19,7 +19,7 @@ use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, MAX_SEGMENTS, Sharded};
 use crate::format::trailer::Trailer;
 use crate::id::WriteId;
-use crate::region::{Health, Region};
+use crate::region::{Health, Region, layout};
 
 /// Segments that are being written at one time; memory is these, their parity, and what the client holds.
 const IN_FLIGHT: usize = 3;
@@ -87,6 +87,7 @@ impl ObjectDigest {
 impl Uploader {
     pub(super) fn new(inner: Arc<Inner>, path: &Path, write_id: WriteId, shard_slot: u64) -> Result<Self> {
         refuse_system(path)?;
+        layout::register_folder(path)?;
         let trailer = inner.trailer(path, write_id, shard_slot)?;
         let upload = Upload { path: path.to_string(), write_id, shard_slot, placement: inner.place(write_id).into(), trailer };
         let inline_limit = inner.inline_limit(path);

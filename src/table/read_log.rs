@@ -62,7 +62,9 @@ fn others(bytes: &[u8]) -> Option<Vec<Value>> {
             continue;
         }
         let value = super::json::parse(line).ok()?;
-        if value.get("add").is_none() && value.get("remove").is_none() {
+        // Writers may spell actions that are not there as null.
+        let is_there = |name: &str| value.get(name).is_some_and(|action| !action.is_null());
+        if !is_there("add") && !is_there("remove") {
             found.push(value);
         } else if memchr::memmem::find(line, b"_parsed").is_some() {
             return None;

@@ -148,8 +148,9 @@ async fn a_known_beginning_comes_to_the_same_state() {
     let domain = "{\"domainMetadata\":{\"domain\":\"d\",\"configuration\":\"x\",\"removed\":false}}\n";
     let info = |version: u64| format!("{{\"commitInfo\":{{\"operation\":\"WRITE\",\"timestamp\":{version}}}}}\n");
     let spaced = add("spaced.parquet").replace("{\"add\":{", "{ \"add\": {");
+    let nulls = META.replace("{\"metaData\":", "{\"add\":null,\"remove\":null,\"metaData\":");
     let commits = [
-        format!("{}{META}{}{}{spaced}", info(0), add("a.parquet"), add("b%20c.parquet")),
+        format!("{}{nulls}{}{}{spaced}", info(0), add("a.parquet"), add("b%20c.parquet")),
         format!("{}{}{}{domain}", info(1), remove("a.parquet"), txn(1)),
         format!("{}{}{}", info(2), add("d.parquet"), txn(2)),
         // What comes after removes, adds again, and names files under aliases and with vectors.

@@ -27,6 +27,8 @@ pub struct LogKeys {
     former: Vec<Former>,
     /// Keys that signed checkpoints and inventories formerly.
     former_newest: Vec<VerifyingKey>,
+    /// Keys that were revoked and are believed for nothing: writers' as well, who never had a part in a log.
+    worthless: Vec<VerifyingKey>,
 }
 
 /// A key that sealed formerly, or may have.
@@ -53,9 +55,14 @@ impl LogKeys {
             by_sealers,
             former: Vec::new(),
             former_newest: Vec::new(),
+            worthless: Vec::new(),
         };
         for revocation in trust.revoked() {
-            let believed = revocation.last_good.iter().map(|good| good.digest).collect();
+            let believed: BTreeSet<Digest> = revocation.last_good.iter().map(|good| good.digest).collect();
+            if believed.is_empty() {
+                keys.worthless.push(revocation.key);
+                continue;
+            }
             keys.add_former(revocation.key, Some(believed));
             keys.add_former_newest(revocation.key);
         }
@@ -64,12 +71,12 @@ impl LogKeys {
 
     fn remember(&mut self, earlier: &TrustRoot) {
         // Whom an earlier root revoked, and the newest does not mention, was not forgiven: it is believed for nothing.
-        for revocation in &earlier.revoked {
-            self.add_former(revocation.key, Some(BTreeSet::new()));
-            self.add_former_newest(revocation.key);
-        }
+        self.worthless.extend(earlier.revoked.iter().map(|revocation| revocation.key));
         let (sealers, timestamps) = (earlier.keys(Role::Sealer), earlier.keys(Role::Timestamp));
-        sealers.iter().for_each(|key| self.add_former(*key, None));
+        for key in sealers {
+            let revoked = self.worthless.contains(key).then(BTreeSet::new);
+            self.add_former(*key, revoked);
+        }
         let newest = if timestamps.is_empty() { sealers } else { timestamps };
         newest.iter().for_each(|key| self.add_former_newest(*key));
     }
@@ -103,7 +110,7 @@ impl LogKeys {
 
     /// Whether a log is replayed from its first entry. An inventory has forgotten who said what, so it is no shortcut where one key is not
     /// enough, or where keys that signed some of it are believed no more.
-    pub(super) fn replays(&self) -> bool {
+    pub(in crate::baseline) fn replays(&self) -> bool {
         self.threshold > 1 || !self.former.is_empty() || !self.former_newest.is_empty()
     }
 

@@ -275,6 +275,11 @@ impl ObjectStore for FaultStore {
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        // As SeaweedFS does, whose offsets have to lie below the prefix.
+        let is_below = prefix.is_none_or(|prefix| offset.as_ref().starts_with(&format!("{prefix}/")));
+        if !is_below {
+            return self.listing(stream::empty().boxed());
+        }
         self.listing(self.inner.list_with_offset(prefix, offset))
     }
 

@@ -1,6 +1,7 @@
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::lake::testing::{FaultStore, FaultyRegion};
 use crate::region::layout;
 
 fn memory() -> (Arc<InMemory>, Region) {
@@ -50,6 +51,23 @@ async fn a_list_is_one_register_and_begins_after_the_offset() {
     let rest: Vec<_> = region.list(&layout::register_prefix(None), Some(&after)).try_collect().await.unwrap();
     let found: Vec<_> = rest.iter().map(|meta| layout::parse_register_key(&meta.location).unwrap().path.to_string()).collect();
     assert_eq!(found, ["a!", "a!", "a/b", "a/b", "b", "b"]);
+}
+
+#[tokio::test]
+async fn an_offset_outside_of_the_prefix_begins_before_or_behind_all_of_it() {
+    let (store, _) = memory();
+    let strict = FaultStore::new(Arc::clone(&store) as _, FaultyRegion::default());
+    let region = Region::new("a".parse().unwrap(), 0, Arc::new(strict), RegionOptions::default());
+    for key in ["p/a", "p/b", "p-/c", "q"] {
+        store.put(&Path::from(key), "".into()).await.unwrap();
+    }
+    for (after, expected) in [("o", 2), ("p", 2), ("p-/z", 2), ("p/", 2), ("p/a", 1), ("p/b", 0), ("p0", 0), ("q", 0)] {
+        let after = Path::parse(after).unwrap_or_default();
+        let found: Vec<_> = region.list(&Path::from("p"), Some(&after)).try_collect().await.unwrap();
+        assert_eq!(found.len(), expected, "{after}");
+    }
+    let found: Vec<_> = region.list(&Path::default(), Some(&Path::from("p-/c"))).try_collect().await.unwrap();
+    assert_eq!(found.len(), 3);
 }
 
 #[tokio::test]

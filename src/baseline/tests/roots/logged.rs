@@ -265,3 +265,16 @@ async fn a_table_that_a_former_sealer_sealed_cannot_be_stripped_unnoticed() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_revoked_key_that_never_sealed_costs_no_reading_of_the_whole_log() {
+    let ceremony = Ceremony::new(1).await;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let writer: VerifyingKey = PrivateKey::from_seed(&[77; 32]).public().into();
+    let revoked = |key| Revocation { key, revoked_ms: NOW_MS, reason: "stolen".into(), last_good: Vec::new() };
+    let log = Log::new(ceremony.world.store.clone(), ceremony.world.root.clone());
+    let repository = ceremony.world.repository();
+    let second = ceremony.publish(|root| root.revoked.push(revoked(writer))).await;
+    let keys = log.keys(&Trust::from_root(second), Some(&repository)).await.unwrap();
+    assert!(!keys.replays() && keys.known().len() == 3);
+}
