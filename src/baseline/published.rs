@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode};
 
 use super::repository::{NUMBER_DIGITS, Repository};
-use super::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust};
+use super::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust, TrustRoot};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Role, VerifyingKey};
@@ -93,12 +94,8 @@ impl Repository {
         }
         let mut found: Option<SignedRoot> = None;
         let reads = stream::iter(candidates.to_vec()).map(|digest| async move {
-            let path = self.root_path(version, digest);
-            match read_object(&**self.store(), &path, ENVELOPE_LIMIT_BYTES).await {
-                Ok(bytes) => Ok(Some((path, bytes))),
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
-                Err(e) => Err(e),
-            }
+            let bytes = self.root_bytes(version, digest).await?;
+            Ok::<_, Error>(bytes.map(|bytes| (self.root_path(version, digest), bytes)))
         });
         let mut read = reads.buffered(CONCURRENCY);
         while let Some(candidate) = read.try_next().await? {
@@ -120,6 +117,28 @@ impl Repository {
         Ok(found)
     }
 
+    /// What lies under the name of a trust root; `None` where there is none, or what no trust root can be.
+    async fn root_bytes(&self, version: u64, digest: Digest) -> Result<Option<Bytes>> {
+        match read_object(&**self.store(), &self.root_path(version, digest), ENVELOPE_LIMIT_BYTES).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The trust root that `later` names as the one before it, where it is published here. It needs no signatures: its digest is in `later`.
+    ///
+    /// Cost: one GET.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn earlier_root(&self, later: &TrustRoot) -> Result<Option<TrustRoot>> {
+        let Some((version, digest)) = later.version.checked_sub(1).zip(later.previous) else { return Ok(None) };
+        let Some(bytes) = self.root_bytes(version, digest).await? else { return Ok(None) };
+        let found = SignedRoot::parse_draft(&bytes).ok().filter(|found| found.digest() == digest && found.root().version == version);
+        Ok(found.map(|found| found.root().clone()))
+    }
+
     /// The keys that could seal under earlier versions of the trust root `newest`, as far as these are published here or `held`, and those that it
     /// revokes; without those that may seal now. An earlier version is authentic because its successor names its digest.
     ///
@@ -131,16 +150,10 @@ impl Repository {
         let Some(root) = newest.root() else { return Ok(Vec::new()) };
         let mut keys: Vec<VerifyingKey> = newest.revoked().iter().map(|revocation| revocation.key).collect();
         keys.extend(held.keys(Role::Sealer));
-        let mut next = root.root().version.checked_sub(1).zip(root.root().previous);
-        while let Some((version, digest)) = next {
-            let bytes = match read_object(&**self.store(), &self.root_path(version, digest), ENVELOPE_LIMIT_BYTES).await {
-                Ok(bytes) => bytes,
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => break,
-                Err(e) => return Err(e),
-            };
-            let Some(earlier) = SignedRoot::parse_draft(&bytes).ok().filter(|earlier| earlier.digest() == digest) else { break };
-            keys.extend(earlier.root().keys(Role::Sealer));
-            next = version.checked_sub(1).zip(earlier.root().previous);
+        let mut next = self.earlier_root(root.root()).await?;
+        while let Some(earlier) = next {
+            keys.extend(earlier.keys(Role::Sealer));
+            next = self.earlier_root(&earlier).await?;
         }
         let mut former: Vec<VerifyingKey> = Vec::new();
         for key in keys {

@@ -211,7 +211,7 @@ impl Repository {
 
     /// Reads the evidence of `baseline` and holds it against the statement.
     ///
-    /// Cost: one GET per piece of evidence, at most 64 for statements of this version; memory for the state.
+    /// Cost: one GET per piece of evidence, at most 176 for statements of this version; memory for the state.
     pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
         let table = self.table_of(baseline, Detail::Whole).await?;
         state::check(&table)?;

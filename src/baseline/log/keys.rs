@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Log;
 use crate::baseline::repository::Repository;
-use crate::baseline::trust::{ENVELOPE_LIMIT_BYTES, SignedRoot, Trust, TrustRoot};
+use crate::baseline::trust::{Trust, TrustRoot};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::key::{KeyId, Role, VerifyingKey};
-use crate::table::read_object;
 
 /// Earlier versions of a trust root that are looked for.
 const HISTORY_LIMIT: usize = 64;
@@ -147,7 +146,7 @@ impl Log {
         let mut root = trust.root().map(|signed| signed.root().clone());
         for _ in 0..HISTORY_LIMIT {
             let Some(later) = &root else { break };
-            root = before(later, &places).await?;
+            root = earlier(later, &places).await?;
             if let Some(earlier) = &root {
                 keys.remember(earlier);
             }
@@ -166,18 +165,11 @@ impl Log {
     }
 }
 
-/// The trust root that `later` names as the one before it, where it was published.
-async fn before(later: &TrustRoot, places: &[Repository]) -> Result<Option<TrustRoot>> {
-    let (Some(version), Some(digest)) = (later.version.checked_sub(1), later.previous) else { return Ok(None) };
+/// The trust root before `later`, from the first of these places that has it.
+async fn earlier(later: &TrustRoot, places: &[Repository]) -> Result<Option<TrustRoot>> {
     for place in places {
-        let bytes = match read_object(&**place.store(), &place.root_path(version, digest), ENVELOPE_LIMIT_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => continue,
-            Err(e) => return Err(e),
-        };
-        let root = SignedRoot::parse_draft(&bytes).ok();
-        if let Some(found) = root.filter(|found| found.digest() == digest && found.root().version == version) {
-            return Ok(Some(found.root().clone()));
+        if let Some(found) = place.earlier_root(later).await? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
