@@ -7,7 +7,7 @@ use object_store::path::Path;
 use object_store::{Attributes, PutOptions, PutPayload, PutResult};
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, is_before_votes, next_slot};
+use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, next_slot};
 use super::digest_wanted::DigestWanted;
 use super::resolve::Version;
 use super::upload::Uploader;
@@ -85,12 +85,7 @@ async fn put_sharded(
         let draft = Draft { content, digest, attributes: attributes.clone() };
         match inner.propose(path, before.as_deref(), write_id, draft).await {
             Ok(Attempt::Won(version)) => return Ok(version),
-            Err(error) => {
-                if is_before_votes(&error) {
-                    upload.discard();
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(upload.failed(error)),
             // Another value is decided in the slot that these shards are named after: nothing can refer to them any more.
             Ok(Attempt::Lost(newest)) => {
                 upload.discard();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 
 use super::Inner;
-use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, is_before_votes, next_slot};
+use super::decide::{Attempt, Condition, Draft, LOST_LIMIT, contended, next_slot};
 use super::resolve::Version;
 use super::upload::Uploader;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,12 +46,7 @@ pub(super) async fn decide(
         let newest = match inner.propose(path, before.as_deref(), write_id, draft.clone()).await {
             Ok(Attempt::Won(version)) => return Ok(version),
             Ok(Attempt::Lost(newest)) => newest,
-            Err(error) => {
-                if is_before_votes(&error) {
-                    upload.discard();
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(upload.failed(error)),
         };
         before = match inner.admitted_behind(path, condition, newest).await {
             Ok(before) => before,

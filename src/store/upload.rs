@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Inner;
 use super::code::ObjectBlocks;
-use super::decide::refuse_system;
+use super::decide::{is_before_votes, refuse_system};
 use super::segment::{Upload, Written, compute, shard_key, write};
 use crate::digest::{BLOCK_BYTES, BlockJoiner, Digest};
 use crate::erasure::{Placement, SegmentShape};
@@ -183,6 +183,15 @@ impl Uploader {
             roots: std::mem::take(&mut self.roots),
         };
         Ok((Content::Shards(sharded), digest))
+    }
+
+    /// That proposing a version of it failed with `error`, which is given back: what was written goes where that came before any vote, and stays where
+    /// a version may name it now or later.
+    pub(super) fn failed(self, error: Error) -> Error {
+        if is_before_votes(&error) {
+            self.discard();
+        }
+        error
     }
 
     /// Deletes what was written, best effort, in the background. Only when no manifest can ever refer to it.
