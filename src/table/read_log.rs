@@ -54,20 +54,15 @@ impl ReadCommit {
 fn others(bytes: &[u8]) -> Option<Vec<Value>> {
     let mut found = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
-        if line.starts_with(br#"{"add":{"#) || line.starts_with(br#"{"remove":{"#) {
-            // Statistics or partition values in typed form: readers may prune by what is no part of the state.
-            if memchr::memmem::find(line, b"_parsed").is_some() {
-                return None;
-            }
-            continue;
-        }
-        let value = super::json::parse(line).ok()?;
+        let plain = line.starts_with(br#"{"add":{"#) || line.starts_with(br#"{"remove":{"#);
+        let value = if plain { None } else { Some(super::json::parse(line).ok()?) };
         // Writers may spell actions that are not there as null.
-        let is_there = |name: &str| value.get(name).is_some_and(|action| !action.is_null());
-        if !is_there("add") && !is_there("remove") {
-            found.push(value);
-        } else if memchr::memmem::find(line, b"_parsed").is_some() {
-            return None;
+        let is_there = |value: &Value, name: &str| value.get(name).is_some_and(|action| !action.is_null());
+        match value.filter(|value| !is_there(value, "add") && !is_there(value, "remove")) {
+            Some(other) => found.push(other),
+            // Statistics or partition values in typed form: readers may prune by what is no part of the state.
+            None if memchr::memmem::find(line, b"_parsed").is_some() => return None,
+            None => {}
         }
     }
     Some(found)
@@ -153,8 +148,7 @@ impl ReadCommits {
         files: impl Iterator<Item = Arc<LiveFile>>,
         tombstones: BTreeMap<FileKey, Option<i64>>,
     ) -> Result<TableSnapshot> {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if self.commits.iter().take(count).any(|commit| commit.others.is_none()) {
+        if (0..count).zip(&self.commits).any(|(_, commit)| commit.others.is_none()) {
             return self.replayed();
         }
         let replay = Replay::with_files(self.root.clone(), files, tombstones);
@@ -162,12 +156,12 @@ impl ReadCommits {
     }
 
     /// Replays the commits; of the first `known` ones only what speaks of no file.
-    fn go_on(self, mut replay: Replay, known: usize) -> Result<TableSnapshot> {
+    fn go_on(self, mut replay: Replay, known: u64) -> Result<TableSnapshot> {
         let newest = self.version();
         let (mut log, root) = (LogReader::default(), self.root);
-        for (version, (at, commit)) in (0..).zip(self.commits.into_iter().enumerate()) {
+        for (version, commit) in (0..).zip(self.commits) {
             let mut scope = CommitScope::of(Some(version));
-            let applied = match commit.others.filter(|_| at < known) {
+            let applied = match commit.others.filter(|_| version < known) {
                 Some(others) => others.into_iter().try_for_each(|line| replay.apply(line, &mut scope)),
                 None => apply_commit(&mut replay, &commit.bytes, &mut scope),
             };
