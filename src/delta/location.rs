@@ -154,6 +154,11 @@ impl Location {
         Ok(Self { store, engine_url: private_url(&self.root)?, ..self.clone() })
     }
 
+    /// The same place under the same engine URL, in another store: what was loaded from one is read on from the other.
+    pub(crate) fn moved_to(&self, store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, ..self.clone() }
+    }
+
     /// Its seals.
     pub fn repository(&self) -> Repository {
         Repository::new(self.store.clone(), self.root.clone())

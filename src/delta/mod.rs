@@ -36,7 +36,7 @@ pub(crate) use operation::engine_versions;
 pub(crate) use rewrite::{Rewrite, rewrite};
 pub(crate) use session::{runtime, runtime_with_footers, session_config};
 pub(crate) use source::delta_type;
-pub(crate) use write::{WriteMode, exists, provider, write_stream};
+pub(crate) use write::{WriteMode, exists, provider, provider_from, write_stream};
 
 use std::sync::Arc;
 

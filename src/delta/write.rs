@@ -9,17 +9,29 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use deltalake::DeltaTable;
 use deltalake::protocol::SaveMode;
+use deltalake::table::state::DeltaTableState;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::import::writer_properties;
-use super::{Location, TrustedLog, delta_error, open, open_or_new, session};
+use super::{Location, TrustedLog, delta_error, log_store, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 
 /// deltalake's table provider for one version of the table.
 pub(crate) async fn provider(location: &Location, version: u64) -> Result<Arc<dyn TableProvider>> {
-    let table = open(location, Some(version)).await?;
+    provider_of(location, open(location, Some(version)).await?).await
+}
+
+/// As [`provider`], of a state that was loaded before.
+pub(crate) async fn provider_from(location: &Location, state: DeltaTableState) -> Result<Arc<dyn TableProvider>> {
+    let mut table = DeltaTable::new(log_store(location)?);
+    table.state = Some(state);
+    provider_of(location, table).await
+}
+
+async fn provider_of(location: &Location, table: DeltaTable) -> Result<Arc<dyn TableProvider>> {
     table.table_provider().await.map_err(|e| match Error::find(&e) {
         Some(inner) => Error::new(inner.kind(), "the Delta table could not be opened").with("table", location.name()).caused_by(e),
         None => Error::new(ErrorKind::Unsupported, "the Delta table cannot be read").with("table", location.name()).caused_by(e),

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 
 use super::check;
-use super::early::EarlyLoad;
+use super::early::{Early, EarlyLoad, EngineLoad};
 use super::later::{self, Believed};
 use super::settings::{ReadMode, VerifyMode};
 use super::table::TableOptions;
@@ -19,7 +19,7 @@ use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
 use crate::table::{
-    self, FileKey, LiveFile, ReadLog, TableKind, TableSnapshot, misplaced, parse_commit_path, partition_columns_of, written_as_commit,
+    self, FileKey, LiveFile, TableKind, TableSnapshot, misplaced, parse_commit_path, partition_columns_of, written_as_commit,
 };
 use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, OwnLog, View, examine, sealed_state};
 
@@ -41,6 +41,8 @@ pub(super) struct Opened {
     pub(super) notes: Vec<String>,
     /// Where another state than the log's is shown only because later commits are not believed: those of them that are passed over.
     pub(super) unbelieved: Option<Vec<u64>>,
+    /// deltalake's load of the log that was compared, where it has begun.
+    pub(super) engine: Option<EngineLoad>,
 }
 
 /// Opens the table at `location` as `options` say.
@@ -60,19 +62,20 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         _ => newest(location, trust, options, &mut view, &mut notes).await?,
     };
     let Some(sealed) = sealed else {
-        let snapshot = match early.log().await.map(ReadLog::snapshot) {
-            Some(Ok(snapshot)) => snapshot,
-            _ => load(location, None, None).await?,
+        let early = early.log().await.and_then(|Early { log, engine }| Some((log.snapshot().ok()?, engine)));
+        let (snapshot, engine) = match early {
+            Some(early) => early,
+            None => (load(location, None, None).await?, None),
         };
-        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, unbelieved: None });
+        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine });
     };
     let erased = match trust {
         Some(trust) => location.repository().erased(trust, &sealed).await?,
         None => Erased::default(),
     };
-    let (found, comparison) = match found(location, options, &sealed, early).await? {
-        Some((found, comparison)) => (Some(found), Some(comparison)),
-        None => (None, None),
+    let (found, comparison, engine) = match found(location, options, &sealed, early).await? {
+        Some((found, comparison, engine)) => (Some(found), Some(comparison), engine),
+        None => (None, None, None),
     };
     let mut findings = comparison.as_ref().map(|comparison| comparison.findings.clone()).unwrap_or_default();
     baseline::excuse_purged(&mut findings, &sealed, &erased);
@@ -125,7 +128,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     if edited && snapshot.kind == TableKind::Delta {
         view.log = Some(own_log(&snapshot, &sealed, 0)?);
     }
-    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, unbelieved })
+    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, unbelieved, engine })
 }
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
@@ -151,7 +154,7 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
         findings.retain(|finding| options.mode == ReadMode::Sealed || finding.verdict != Verdict::Expired);
         note_unsealed(location, sealed, &findings, &mut notes);
     }
-    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None })
+    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine: None })
 }
 
 /// A log that says `snapshot` at `version`.
@@ -299,17 +302,17 @@ async fn found(
     options: &TableOptions,
     sealed: &SealedTable,
     early: EarlyLoad,
-) -> Result<Option<(TableSnapshot, LogComparison)>> {
+) -> Result<Option<(TableSnapshot, LogComparison, Option<EngineLoad>)>> {
     let version = if options.mode == ReadMode::Sealed { sealed.baseline.version } else { None };
-    let read = match early.log_since(sealed).await {
-        Some(log) => Ok(log),
-        None => table::read_log(location.store().as_ref(), location.root(), version).await,
+    let (read, engine) = match early.log_since(sealed).await {
+        Some(Early { log, engine }) => (Ok(log), engine),
+        None => (table::read_log(location.store().as_ref(), location.root(), version).await, None),
     };
     let loaded = read.and_then(|log| baseline::snapshot_of(log, sealed)).map_err(|e| unlike(location, Some(sealed), e));
     match loaded {
         Ok(snapshot) => {
             let comparison = compare(location, options, &snapshot, sealed).await?;
-            Ok(Some((snapshot, comparison)))
+            Ok(Some((snapshot, comparison, engine)))
         }
         Err(error) if error.kind() == ErrorKind::Mismatch && options.verify != VerifyMode::Enforce => Ok(None),
         Err(error) => Err(error),

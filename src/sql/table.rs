@@ -157,7 +157,7 @@ impl VerifiedTable {
     }
 
     async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
-        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, unbelieved } = opened;
+        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, unbelieved, engine } = opened;
         // A log of our own has one commit, of version 0.
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
@@ -167,13 +167,23 @@ impl VerifiedTable {
             Some(sealed) if !resolved => check::enforce(location.name(), sealed.baseline.number, &findings).err().unwrap_or(error),
             _ => error,
         };
+        let engine = engine.filter(|_| view.log.is_none());
         let plain = unbelieved.map(|passed_over| (passed_over, View { log: None, ..view.clone() }));
         let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view);
         let store = store.await.map_err(|e| known(e.with("table", location.name())))?;
-        let verified = location.through(Arc::new(store.clone()))?;
-        let inner = match provider(&verified, &snapshot, version).await {
-            Ok(inner) => inner,
-            Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
+        let loaded = match engine {
+            Some(engine) => engine.provider(Arc::new(store.clone()), version).await,
+            None => None,
+        };
+        let (verified, inner) = match loaded {
+            Some(loaded) => loaded,
+            None => {
+                let verified = location.through(Arc::new(store.clone()))?;
+                match provider(&verified, &snapshot, version).await {
+                    Ok(inner) => (verified, inner),
+                    Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
+                }
+            }
         };
         let baseline = sealed.as_ref().map(|sealed| sealed.baseline.clone());
         let origin = Arc::new(Origin::of(location, &snapshot, baseline.as_ref()));

@@ -149,7 +149,7 @@ pub(crate) use load::{load_again, load_checked};
 pub(crate) use log::{commit_path, commit_versions, parse_commit_path, read_commit, read_object};
 pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
-pub(crate) use read_log::{ReadLog, read as read_log};
+pub(crate) use read_log::{ReadCommits, ReadLog, read as read_log};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 pub use stats::Stats;
 pub use written::{add_action, written_as_commit};

@@ -132,6 +132,11 @@ impl ReadCommits {
         self.commits.iter().map(|commit| commit.digest)
     }
 
+    /// The commits as they were read.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (&Path, &Bytes)> {
+        self.commits.iter().map(|commit| (&commit.location, &commit.bytes))
+    }
+
     fn replayed(self) -> Result<TableSnapshot> {
         let replay = Replay::new(self.root.clone());
         self.go_on(replay, 0)

@@ -38,6 +38,8 @@ pub(super) struct Replay {
     pub(super) changes: BTreeMap<String, ChangeFile>,
     /// What a checkpoint repeats in typed form, for files whose text form is there too.
     pub(super) typed: BTreeMap<FileKey, TypedAdd>,
+    /// Files that were live before the first line and that no line has named, while none has named any: [`Self::unfold`] comes first.
+    known: BTreeMap<FileKey, Arc<LiveFile>>,
     live: BTreeMap<RawKey, Arc<LiveFile>>,
     spellings: BTreeMap<FileKey, BTreeSet<RawKey>>,
     /// Spellings of removed files that nobody removed by that spelling: readers that compare spellings still see them.
@@ -70,10 +72,17 @@ impl Replay {
 
     /// A state of which it is known which files were live, no two under one name, and which were removed.
     pub(super) fn with_files(root: Path, files: impl Iterator<Item = Arc<LiveFile>>, tombstones: BTreeMap<FileKey, Option<i64>>) -> Self {
-        let named = |file: Arc<LiveFile>| ((file.raw_path.clone(), file.key.deletion_vector.clone()), file);
-        let live: BTreeMap<RawKey, Arc<LiveFile>> = files.map(named).collect();
-        let spellings = live.iter().map(|(raw, file)| (file.key.clone(), BTreeSet::from([raw.clone()]))).collect();
-        Self { root, live, spellings, tombstones, ..Self::default() }
+        let known = files.map(|file| (file.key.clone(), file)).collect();
+        Self { root, known, tombstones, ..Self::default() }
+    }
+
+    /// Keeps the files that are known by their spellings, which whatever adds or removes one needs.
+    fn unfold(&mut self) {
+        for (key, file) in std::mem::take(&mut self.known) {
+            let raw = (file.raw_path.clone(), key.deletion_vector.clone());
+            self.spellings.entry(key).or_default().insert(raw.clone());
+            self.live.insert(raw, file);
+        }
     }
 
     /// Applies one line of a commit, or one row of a checkpoint.
@@ -116,6 +125,7 @@ impl Replay {
     }
 
     fn add(&mut self, body: Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        self.unfold();
         let typed = TypedAdd::of(&body);
         let file = live_file(&self.root, body, scope.version)?;
         let key = file.key.clone();
@@ -147,6 +157,7 @@ impl Replay {
     }
 
     fn remove(&mut self, body: &Map<String, Value>, scope: &mut CommitScope) -> Result<()> {
+        self.unfold();
         let path = text(body, "path")?;
         let deletion_vector = deletion_vector(body)?.map(|(id, _)| id);
         let key = FileKey { path: canonical_path(&path).as_str().to_owned(), deletion_vector: deletion_vector.clone() };
@@ -181,7 +192,8 @@ impl Replay {
     pub(super) fn files(&self) -> (BTreeMap<FileKey, Arc<LiveFile>>, Vec<FileKey>) {
         let mut wrong = self.ambiguous.clone();
         wrong.extend(self.leftover.keys().cloned());
-        let mut files: BTreeMap<FileKey, Arc<LiveFile>> = BTreeMap::new();
+        // Either these are all, or there are none of them.
+        let mut files = self.known.clone();
         for file in self.live.values() {
             if files.insert(file.key.clone(), Arc::clone(file)).is_some() {
                 wrong.insert(file.key.clone());
@@ -217,6 +229,7 @@ impl Replay {
 
     /// Says of files that came from a checkpoint which commit added them.
     pub(super) fn note_origins(&mut self, added: &BTreeMap<(String, Option<String>), u64>) {
+        self.unfold();
         for (raw, file) in &mut self.live {
             if let (None, Some(version)) = (file.added_in, added.get(raw)) {
                 Arc::make_mut(file).added_in = Some(*version);
