@@ -33,8 +33,8 @@ const NOTHING: &str = "{\"commitInfo\":{\"timestamp\":0,\"inCommitTimestamp\":0,
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) path: Path,
-    /// The path in the table, as messages show it.
-    pub(super) shown: String,
+    /// Where in the path that begins which messages show: the path in the table.
+    shown_from: usize,
     pub(super) size: u64,
     pub(super) modified_ms: i64,
     pub(super) content: Content,
@@ -82,9 +82,14 @@ impl Content {
 
 impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
-        let shown = shown(root, &path);
+        let shown_from = path.as_ref().len().saturating_sub(shown(root, &path).len());
         let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+        Self { path, shown_from, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+    }
+
+    /// The path in the table, as messages show it.
+    pub(super) fn shown(&self) -> &str {
+        self.path.as_ref().get(self.shown_from..).unwrap_or_default()
     }
 
     pub(super) fn digest(&self) -> Option<Digest> {
@@ -135,7 +140,7 @@ impl Objects {
         sealed: Option<&SealedTable>,
         view: &View,
     ) -> Result<Self> {
-        let mut objects = Self(BTreeMap::new());
+        let mut objects = Collected(Vec::with_capacity(snapshot.log_objects.len().saturating_add(snapshot.files.len())));
         if let Some(log) = &view.log {
             for version in 0..log.version {
                 objects.add(
@@ -146,13 +151,13 @@ impl Objects {
                     Content::Own(Bytes::from_static(NOTHING.as_bytes())),
                 )?;
             }
-            objects.add(root, commit_path(root, log.version), log.commit.len() as u64, 0, Content::Own(log.commit.clone()))?;
+            objects.add(root, commit_path(root, log.version), log.commit.len() as u64, 0, Content::Own(log.commit.clone()));
         }
         let times: BTreeMap<u64, i64> = snapshot.commits.iter().filter_map(|c| Some((c.version, c.timestamp_ms?))).collect();
         for (path, (digest, size)) in snapshot.log_objects.iter().filter(|_| view.log.is_none()) {
             let version = path.filename().and_then(|name| name.get(..20)).and_then(|digits| digits.parse().ok());
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
-            objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest))?;
+            objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
         }
         let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
@@ -164,18 +169,18 @@ impl Objects {
                 let mut base = Object::new(root, path.clone(), file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
                 base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));
                 let content = Content::Trimmed(Box::new(TrimmedObject { base, trimmed: trimmed.clone() }));
-                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content)?;
+                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content);
                 continue;
             }
             let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::clone(file)));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
-            objects.add(root, path.clone(), size, live.modification_time_ms, content)?;
+            objects.add(root, path.clone(), size, live.modification_time_ms, content);
             let same_vector = sealed_file.filter(|file| file.live.key == *key);
             let vector = same_vector.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
             match vector {
                 Some(vector) => {
                     let path = stored_below(root, &vector.path)?;
-                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest))?;
+                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest));
                 }
                 None => {
                     if let Some((path, vector)) = LaterVector::of(root, live, sealed_file)? {
@@ -187,22 +192,32 @@ impl Objects {
         for (path, vectors) in later {
             objects.pin_deletions(store, root, path, &vectors).await?;
         }
-        Ok(objects)
+        objects.finish(root)
+    }
+}
+
+/// Objects as they are found, whether or not one is named twice.
+struct Collected(Vec<Object>);
+
+impl Collected {
+    fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) {
+        self.0.push(Object::new(root, path, size, modified_ms, content));
     }
 
     /// One path holds one thing: were a log to name a sealed file as something else, too, its bytes might be served unverified.
-    fn add(&mut self, root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Result<()> {
-        if let Some(known) = self.0.get(&path)
-            && !known.content.is_same(&content)
-        {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                "the log names one object in two ways: as data, as a deletion vector or as a part of the log",
-            )
-            .with("file", shown(root, &path)));
+    fn finish(self, root: &Path) -> Result<Objects> {
+        let mut all = self.0;
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        for (a, b) in all.iter().zip(all.iter().skip(1)).filter(|(a, b)| a.path == b.path) {
+            if !a.content.is_same(&b.content) {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    "the log names one object in two ways: as data, as a deletion vector or as a part of the log",
+                )
+                .with("file", shown(root, &a.path)));
+            }
         }
-        self.0.insert(path.clone(), Object::new(root, path, size, modified_ms, content));
-        Ok(())
+        Ok(Objects(all.into_iter().map(|object| (object.path.clone(), object)).collect()))
     }
 
     async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, path: Path, vectors: &[LaterVector<'_>]) -> Result<()> {
@@ -213,7 +228,7 @@ impl Objects {
         let bytes = store.get(&path).await?.bytes().await?;
         // First of all it must be nothing else: of sealed data it is no matter what they are as a vector.
         let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
-        self.add(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)))?;
+        self.add(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)));
         for vector in vectors {
             let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
             vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;
@@ -258,6 +273,11 @@ impl<'a> LaterVector<'a> {
 }
 
 /// A path relative to the table's root.
-pub(super) fn shown(root: &Path, path: &Path) -> String {
-    path.prefix_match(root).map_or_else(|| path.to_string(), |parts| Path::from_iter(parts).to_string())
+pub(super) fn shown<'a>(root: &Path, path: &'a Path) -> &'a str {
+    let path = path.as_ref();
+    match path.strip_prefix(root.as_ref()) {
+        Some(below) if root.as_ref().is_empty() => below,
+        Some(below) => below.strip_prefix('/').unwrap_or(path),
+        None => path,
+    }
 }

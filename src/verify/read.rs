@@ -304,7 +304,7 @@ impl Shared {
     }
 
     pub(super) fn damage(&self, object: &Object, places: Vec<(Option<u32>, Option<String>)>, detail: &str) -> Damage {
-        Damage { table: self.name.clone(), file: object.shown.clone(), places, detail: detail.to_owned() }
+        Damage { table: self.name.clone(), file: object.shown().to_owned(), places, detail: detail.to_owned() }
     }
 }
 
@@ -348,7 +348,7 @@ pub(super) fn check_ranges(object: &Object, ranges: &[Range<u64>]) -> Result<()>
     match ranges.iter().find(|range| range.start > range.end || range.end > object.size) {
         None => Ok(()),
         Some(range) => Err(Error::new(ErrorKind::InvalidInput, "the range lies beyond the object's end")
-            .with("file", &object.shown)
+            .with("file", object.shown())
             .with("range", format!("{}..{}", range.start, range.end))
             .with("size", object.size)),
     }

@@ -85,7 +85,7 @@ impl ReadLog {
         let noted = files.entry(object.path.clone()).or_insert_with(|| Noted {
             file: ReadFile {
                 location: object.path.clone(),
-                path: object.shown.clone(),
+                path: object.shown().to_owned(),
                 size: object.size,
                 digest: object.digest(),
                 extent: Extent::Bytes(Vec::new()),
