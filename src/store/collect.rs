@@ -219,7 +219,8 @@ impl Collector<'_> {
         (self.progress)(&self.report);
     }
 
-    /// Collects what is old of one name. Nothing is asked of the regions while the lists show that there is nothing to do.
+    /// Collects what is old of one name. Nothing is asked of the regions while the lists show that there is nothing to do; else they list the
+    /// name once more.
     pub(super) async fn name(&mut self, walked: &WalkedRegister) -> Result<()> {
         let Some((_, older)) = walked.slots.split_first() else { return Ok(()) };
         let path = &walked.path;
@@ -235,6 +236,9 @@ impl Collector<'_> {
             return Ok(());
         }
         let Some(newest) = self.inner.newest(path).await? else { return Ok(()) };
+        // Ages are told by what is listed *after* that: a slot may have been decided since it was listed, by a writer or just now by ourselves. Any
+        // quorum that lists it now has a vote of that decision, with its time.
+        let Some(walked) = &self.inner.registers.walk_one(path).await? else { return Ok(()) };
         let mut decided: Vec<(&WalkedSlot, Option<WriteId>)> = Vec::new();
         for slot in walked.slots.iter().filter(|slot| slot.slot <= newest.decided.slot) {
             let write_id = if self.is_finished(path, slot) {

@@ -385,6 +385,33 @@ async fn no_clock_of_a_writer_or_of_a_region_shortens_the_retention() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_collector_itself_decides_supersedes_nothing_before_now() {
+    let week = 7 * 24 * 60 * 60;
+    let (lab, clocks) = clocked_lab(week);
+    let a = Path::from("a");
+    let old = lab.store.put(&a, content(1, 300_000).into()).await.unwrap().version.unwrap();
+    lab.store.quiesce().await;
+    let before = lab.keys("i").await;
+    lab.store.put(&a, content(2, 300_000).into()).await.unwrap();
+    lab.store.quiesce().await;
+    // The writer of the second version died after three votes of the four that it takes, and nobody looked for more than a year.
+    let voted = |region: usize, key: &Path| region < 3 && key.as_ref().ends_with(".0000000000");
+    for (region, key) in lab.keys("i").await.into_iter().filter(|key| !before.contains(key)) {
+        if !voted(region, &key) {
+            lab.raw[region].delete(&key).await.unwrap();
+        }
+    }
+    lab.store.forget();
+    clocks.set_days(400);
+    lab.faults[3].set_down(true);
+    let report = lab.try_collect(&CollectOptions { orphans: false, ..CollectOptions::default() }).await.unwrap();
+    assert_eq!((report.collected, report.kept), (0, 1), "{report:?}");
+    lab.faults[3].set_down(false);
+    assert_eq!(lab.read(&a).await.unwrap(), content(2, 300_000), "it was decided");
+    assert_eq!(lab.store.get_opts(&a, of(&old)).await.unwrap().bytes().await.unwrap(), content(1, 300_000), "superseded just now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_stopped_after_any_change_harms_nothing_and_the_next_finishes() {
     let mut stopped = 0;
     for changes in 0.. {
