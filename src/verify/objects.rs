@@ -149,7 +149,7 @@ impl Objects {
                     NOTHING.len() as u64,
                     0,
                     Content::Own(Bytes::from_static(NOTHING.as_bytes())),
-                )?;
+                );
             }
             objects.add(root, commit_path(root, log.version), log.commit.len() as u64, 0, Content::Own(log.commit.clone()));
         }
@@ -189,10 +189,31 @@ impl Objects {
                 }
             }
         }
+        let mut objects = objects.finish(root)?;
         for (path, vectors) in later {
             objects.pin_deletions(store, root, path, &vectors).await?;
         }
-        objects.finish(root)
+        Ok(objects)
+    }
+
+    async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, path: Path, vectors: &[LaterVector<'_>]) -> Result<()> {
+        let meta = store.head(&path).await?;
+        if meta.size > DELETIONS_LIMIT_BYTES {
+            return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
+        }
+        let bytes = store.get(&path).await?.bytes().await?;
+        // First of all it must be nothing else: of sealed data it is no matter what they are as a vector.
+        let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
+        let pinned = Object::new(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)));
+        if let Some(known) = self.0.get(&path).filter(|known| !known.content.is_same(&pinned.content)) {
+            return Err(named_twice(root, &known.path));
+        }
+        self.0.insert(path.clone(), pinned);
+        for vector in vectors {
+            let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
+            vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;
+        }
+        Ok(())
     }
 }
 
@@ -210,30 +231,10 @@ impl Collected {
         all.sort_by(|a, b| a.path.cmp(&b.path));
         for (a, b) in all.iter().zip(all.iter().skip(1)).filter(|(a, b)| a.path == b.path) {
             if !a.content.is_same(&b.content) {
-                return Err(Error::new(
-                    ErrorKind::Mismatch,
-                    "the log names one object in two ways: as data, as a deletion vector or as a part of the log",
-                )
-                .with("file", shown(root, &a.path)));
+                return Err(named_twice(root, &a.path));
             }
         }
         Ok(Objects(all.into_iter().map(|object| (object.path.clone(), object)).collect()))
-    }
-
-    async fn pin_deletions(&mut self, store: &dyn ObjectStore, root: &Path, path: Path, vectors: &[LaterVector<'_>]) -> Result<()> {
-        let meta = store.head(&path).await?;
-        if meta.size > DELETIONS_LIMIT_BYTES {
-            return Err(Error::new(ErrorKind::Corrupt, "a file of deletion vectors is larger than anything honest").with("file", &path));
-        }
-        let bytes = store.get(&path).await?.bytes().await?;
-        // First of all it must be nothing else: of sealed data it is no matter what they are as a vector.
-        let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
-        self.add(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)));
-        for vector in vectors {
-            let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
-            vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;
-        }
-        Ok(())
     }
 }
 
@@ -270,6 +271,11 @@ impl<'a> LaterVector<'a> {
         let checked = positions.and_then(|positions| self.rows.map_or(Ok(()), |rows| deletion_vector::check_rows(&positions, rows)));
         checked.map_err(|e| e.with("file", &self.live.raw_path))
     }
+}
+
+fn named_twice(root: &Path, path: &Path) -> Error {
+    let what = "the log names one object in two ways: as data, as a deletion vector or as a part of the log";
+    Error::new(ErrorKind::Mismatch, what).with("file", shown(root, path))
 }
 
 /// A path relative to the table's root.

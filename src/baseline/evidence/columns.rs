@@ -1,15 +1,89 @@
 //! Typed access to the columns of a batch, by name.
 
-use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray as _, BinaryArray, PrimitiveArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{ArrowPrimitiveType, UInt32Type, UInt64Type};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::corrupt;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::table::parse_json;
+
+/// One column of a batch or of a struct. Whoever reads many rows looks each column up once.
+pub(super) struct Column<'a, A> {
+    name: &'a str,
+    array: &'a A,
+}
+
+impl<'a, A: Array> Column<'a, A> {
+    /// Fails, naming the column.
+    fn missing(&self) -> Error {
+        corrupt("lacks a column, or a value in it").with("column", self.name)
+    }
+
+    /// A value that has to be there.
+    pub(super) fn required<T>(&self, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.missing())
+    }
+}
+
+impl<'a, T: ArrowPrimitiveType> Column<'a, PrimitiveArray<T>> {
+    /// A number.
+    pub(super) fn at(&self, row: usize) -> Option<T::Native> {
+        self.array.is_valid(row).then(|| self.array.value(row))
+    }
+}
+
+impl<'a> Column<'a, StringArray> {
+    /// Text.
+    pub(super) fn at(&self, row: usize) -> Option<&'a str> {
+        self.array.is_valid(row).then(|| self.array.value(row))
+    }
+
+    /// JSON as text.
+    pub(super) fn json(&self, row: usize) -> Result<Option<Value>> {
+        self.at(row).map(|text| parse_json(text.as_bytes())).transpose().map_err(|e| self.missing().caused_by(e))
+    }
+
+    /// A map as JSON, which is nearly always an empty one.
+    pub(super) fn map<V: DeserializeOwned>(&self, row: usize) -> Result<BTreeMap<String, V>> {
+        match self.required(self.at(row))? {
+            "{}" => Ok(BTreeMap::new()),
+            text => parse_json(text.as_bytes()).and_then(serde_json::from_value).map_err(|e| self.missing().caused_by(e)),
+        }
+    }
+}
+
+impl<'a> Column<'a, BinaryArray> {
+    /// Bytes.
+    pub(super) fn at(&self, row: usize) -> Option<&'a [u8]> {
+        self.array.is_valid(row).then(|| self.array.value(row))
+    }
+
+    /// 32 bytes.
+    pub(super) fn digest(&self, row: usize) -> Result<Option<Digest>> {
+        self.at(row).map(|bytes| <[u8; 32]>::try_from(bytes).map(Digest).map_err(|_| self.missing())).transpose()
+    }
+
+    /// The state of a multiset sum, in the memory of its column: a table has a row group's worth of 4 KiB for every file at least.
+    pub(super) fn sum(&self, row: usize) -> Result<Option<Bytes>> {
+        if self.array.is_null(row) {
+            return Ok(None);
+        }
+        let offset = |at: usize| self.array.value_offsets().get(at).and_then(|offset| usize::try_from(*offset).ok());
+        match (offset(row), offset(row + 1)) {
+            (Some(start), Some(end)) if end.checked_sub(start) == Some(SUM_BYTES) => {
+                Ok(Some(Bytes::from_owner(Shared(self.array.values().slice_with_length(start, SUM_BYTES)))))
+            }
+            _ => Err(self.missing()),
+        }
+    }
+}
 
 /// The columns of a batch or of a struct.
 pub(super) trait Columns {
@@ -21,46 +95,52 @@ pub(super) trait Columns {
         corrupt("lacks a column, or a value in it").with("column", name)
     }
 
+    /// A column of text.
+    fn texts<'a>(&'a self, name: &'a str) -> Result<Column<'a, StringArray>> {
+        self.typed(name)
+    }
+
+    /// A column of bytes.
+    fn binaries<'a>(&'a self, name: &'a str) -> Result<Column<'a, BinaryArray>> {
+        self.typed(name)
+    }
+
+    /// A column of numbers.
+    fn numbers<'a, T: ArrowPrimitiveType>(&'a self, name: &'a str) -> Result<Column<'a, PrimitiveArray<T>>> {
+        self.typed(name)
+    }
+
+    /// A column of this type.
+    fn typed<'a, A: 'static>(&'a self, name: &'a str) -> Result<Column<'a, A>> {
+        let array = self.column(name).and_then(|array| array.as_any().downcast_ref()).ok_or_else(|| self.missing(name))?;
+        Ok(Column { name, array })
+    }
+
     /// Text.
     fn text(&self, name: &str, row: usize) -> Result<Option<&str>> {
+        // The text lives as long as the columns, whatever becomes of the name.
         let array = self.column(name).and_then(|a| a.as_string_opt::<i32>()).ok_or_else(|| self.missing(name))?;
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
 
     /// JSON as text.
     fn json(&self, name: &str, row: usize) -> Result<Option<Value>> {
-        let text = self.text(name, row)?;
-        text.map(|text| parse_json(text.as_bytes())).transpose().map_err(|e| self.missing(name).caused_by(e))
+        self.texts(name)?.json(row)
     }
 
     /// An unsigned number.
     fn u64(&self, name: &str, row: usize) -> Result<Option<u64>> {
-        let array = self.column(name).and_then(|a| a.as_primitive_opt::<UInt64Type>()).ok_or_else(|| self.missing(name))?;
-        Ok(array.is_valid(row).then(|| array.value(row)))
+        Ok(self.numbers::<UInt64Type>(name)?.at(row))
     }
 
     /// An unsigned number of 32 bits.
     fn u32(&self, name: &str, row: usize) -> Result<Option<u32>> {
-        let array = self.column(name).and_then(|a| a.as_primitive_opt::<UInt32Type>()).ok_or_else(|| self.missing(name))?;
-        Ok(array.is_valid(row).then(|| array.value(row)))
-    }
-
-    /// An unsigned number of 16 bits.
-    fn u16(&self, name: &str, row: usize) -> Result<Option<u16>> {
-        let array = self.column(name).and_then(|a| a.as_primitive_opt::<UInt16Type>()).ok_or_else(|| self.missing(name))?;
-        Ok(array.is_valid(row).then(|| array.value(row)))
-    }
-
-    /// A signed number.
-    fn i64(&self, name: &str, row: usize) -> Result<Option<i64>> {
-        let array = self.column(name).and_then(|a| a.as_primitive_opt::<Int64Type>()).ok_or_else(|| self.missing(name))?;
-        Ok(array.is_valid(row).then(|| array.value(row)))
+        Ok(self.numbers::<UInt32Type>(name)?.at(row))
     }
 
     /// 32 bytes.
     fn digest(&self, name: &str, row: usize) -> Result<Option<Digest>> {
-        let bytes = self.binary(name, row)?;
-        bytes.map(|bytes| <[u8; 32]>::try_from(bytes).map(Digest).map_err(|_| self.missing(name))).transpose()
+        self.binaries(name)?.digest(row)
     }
 
     /// Bytes.
@@ -69,19 +149,9 @@ pub(super) trait Columns {
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
 
-    /// The state of a multiset sum, in the memory of its column: a table has a row group's worth of 4 KiB for every file at least.
+    /// The state of a multiset sum.
     fn sum(&self, name: &str, row: usize) -> Result<Option<Bytes>> {
-        let array = self.column(name).and_then(|a| a.as_binary_opt::<i32>()).ok_or_else(|| self.missing(name))?;
-        if array.is_null(row) {
-            return Ok(None);
-        }
-        let offset = |at: usize| array.value_offsets().get(at).and_then(|offset| usize::try_from(*offset).ok());
-        match (offset(row), offset(row + 1)) {
-            (Some(start), Some(end)) if end.checked_sub(start) == Some(SUM_BYTES) => {
-                Ok(Some(Bytes::from_owner(Shared(array.values().slice_with_length(start, SUM_BYTES)))))
-            }
-            _ => Err(self.missing(name)),
-        }
+        self.binaries(name)?.sum(row)
     }
 }
 

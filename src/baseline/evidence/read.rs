@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray as _, RecordBatch, StructArray};
+use arrow::array::{Array, AsArray as _, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, UInt16Array, UInt64Array};
 use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::sealed::{RowGroups, SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup};
 use super::super::statement::EvidenceKind;
-use super::columns::Columns;
+use super::columns::{Column, Columns};
 use super::{FORMAT, META_FORMAT, META_KIND, META_ROW_KEY, corrupt};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -102,68 +102,123 @@ pub(super) fn key(columns: &impl Columns, row: usize) -> Result<FileKey> {
 }
 
 pub(super) fn files(batch: &RecordBatch, root: &Path) -> Result<Vec<Change>> {
+    let columns = FileColumns::of(batch)?;
     (0..batch.num_rows())
-        .map(|row| match batch.text("op", row)? {
-            Some("add") => Ok(Change::Add(Arc::new(file(batch, row, root)?))),
-            Some("remove") => Ok(Change::Remove(key(batch, row)?)),
-            Some("tombstone") => Ok(Change::Tombstone(key(batch, row)?, batch.i64("time_ms", row)?)),
+        .map(|row| match columns.op.at(row) {
+            Some("add") => Ok(Change::Add(Arc::new(columns.file(row, root)?))),
+            Some("remove") => Ok(Change::Remove(columns.key(row)?)),
+            Some("tombstone") => Ok(Change::Tombstone(columns.key(row)?, columns.time_ms.at(row))),
             _ => Err(corrupt("has an unknown operation")),
         })
         .collect()
 }
 
-fn file(batch: &RecordBatch, row: usize, root: &Path) -> Result<SealedFile> {
-    let key = key(batch, row)?;
-    let raw_path = required(batch, "raw_path", batch.text("raw_path", row))?.to_owned();
-    // Sealed files lie inside of the table: no other is ever sealed.
-    let location = CanonicalPath::Inside(key.path.clone()).location(root);
-    let from_json = |name: &str, value: Option<Value>| value.ok_or_else(|| batch.missing(name));
-    let malformed = |name: &'static str| move |e: serde_json::Error| batch.missing(name).caused_by(e);
-    let live = LiveFile {
-        location,
-        key,
-        raw_path,
-        size: required(batch, "size", batch.u64("size", row))?,
-        partition_values: serde_json::from_value(from_json("partition_values", batch.json("partition_values", row)?)?)
-            .map_err(malformed("partition_values"))?,
-        stats: stats(batch, row)?,
-        deletion_vector: batch.json("deletion_vector", row)?,
-        other: serde_json::from_value(from_json("other", batch.json("other", row)?)?).map_err(malformed("other"))?,
-        modification_time_ms: required(batch, "time_ms", batch.i64("time_ms", row))?,
-        added_in: None,
-    };
-    // Evidence of earlier versions has no such column.
-    let version = if Columns::column(batch, "version").is_some() { batch.text("version", row)?.map(str::to_owned) } else { None };
-    Ok(SealedFile {
-        live: Arc::new(live),
-        version,
-        digest: required(batch, "digest", batch.digest("digest", row))?,
-        sha256: required(batch, "sha256", batch.digest("sha256", row))?.0,
-        footer: required(batch, "footer", batch.digest("footer", row))?,
-        rows: required(batch, "rows", batch.u64("rows", row))?,
-        rows_encoding: batch.u16("rows_encoding", row)?,
-        deleted: deletions(batch, row)?,
-        inline_blocks: batch.binary("blocks", row)?.map(Bytes::copy_from_slice),
-        row_groups: RowGroups::unread(),
-    })
+/// The columns of the evidence of files.
+struct FileColumns<'a> {
+    op: Column<'a, StringArray>,
+    path: Column<'a, StringArray>,
+    deletion_vector_id: Column<'a, StringArray>,
+    raw_path: Column<'a, StringArray>,
+    partition_values: Column<'a, StringArray>,
+    stats: Column<'a, StringArray>,
+    deletion_vector: Column<'a, StringArray>,
+    other: Column<'a, StringArray>,
+    /// Evidence of earlier versions has no such column.
+    version: Option<Column<'a, StringArray>>,
+    deleted_file: Column<'a, StringArray>,
+    size: Column<'a, UInt64Array>,
+    time_ms: Column<'a, Int64Array>,
+    rows: Column<'a, UInt64Array>,
+    rows_encoding: Column<'a, UInt16Array>,
+    deleted_rows: Column<'a, UInt64Array>,
+    digest: Column<'a, BinaryArray>,
+    sha256: Column<'a, BinaryArray>,
+    footer: Column<'a, BinaryArray>,
+    deleted_digest: Column<'a, BinaryArray>,
+    deleted_sum: Column<'a, BinaryArray>,
+    blocks: Column<'a, BinaryArray>,
 }
 
-/// Statistics are nearly always an object, which is parsed when somebody looks into it.
-fn stats(batch: &RecordBatch, row: usize) -> Result<Option<Stats>> {
-    match batch.text("stats", row)? {
-        Some(text) if text.starts_with('{') => Ok(Some(Stats::of_text(text))),
-        _ => Ok(batch.json("stats", row)?.map(Stats::from)),
+impl<'a> FileColumns<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self> {
+        Ok(Self {
+            op: batch.texts("op")?,
+            path: batch.texts("path")?,
+            deletion_vector_id: batch.texts("deletion_vector_id")?,
+            raw_path: batch.texts("raw_path")?,
+            partition_values: batch.texts("partition_values")?,
+            stats: batch.texts("stats")?,
+            deletion_vector: batch.texts("deletion_vector")?,
+            other: batch.texts("other")?,
+            version: Columns::column(batch, "version").map(|_| batch.texts("version")).transpose()?,
+            deleted_file: batch.texts("deleted_file")?,
+            size: batch.numbers("size")?,
+            time_ms: batch.numbers("time_ms")?,
+            rows: batch.numbers("rows")?,
+            rows_encoding: batch.numbers("rows_encoding")?,
+            deleted_rows: batch.numbers("deleted_rows")?,
+            digest: batch.binaries("digest")?,
+            sha256: batch.binaries("sha256")?,
+            footer: batch.binaries("footer")?,
+            deleted_digest: batch.binaries("deleted_digest")?,
+            deleted_sum: batch.binaries("deleted_sum")?,
+            blocks: batch.binaries("blocks")?,
+        })
     }
-}
 
-fn deletions(batch: &RecordBatch, row: usize) -> Result<Option<SealedDeletions>> {
-    let Some(rows) = batch.u64("deleted_rows", row)? else { return Ok(None) };
-    let file = match batch.json("deleted_file", row)? {
-        None => None,
-        Some(value) => Some(deletion_file(&value).ok_or_else(|| batch.missing("deleted_file"))?),
-    };
-    let digest = required(batch, "deleted_digest", batch.digest("deleted_digest", row))?;
-    Ok(Some(SealedDeletions { rows, digest, sum: batch.sum("deleted_sum", row)?, file }))
+    fn key(&self, row: usize) -> Result<FileKey> {
+        let path = self.path.required(self.path.at(row))?.to_owned();
+        Ok(FileKey { path, deletion_vector: self.deletion_vector_id.at(row).map(str::to_owned) })
+    }
+
+    fn file(&self, row: usize, root: &Path) -> Result<SealedFile> {
+        let key = self.key(row)?;
+        // Sealed files lie inside of the table: no other is ever sealed.
+        let location = CanonicalPath::Inside(key.path.clone()).location(root);
+        let live = LiveFile {
+            location,
+            key,
+            raw_path: self.raw_path.required(self.raw_path.at(row))?.to_owned(),
+            size: self.size.required(self.size.at(row))?,
+            partition_values: self.partition_values.map(row)?,
+            stats: self.stats(row)?,
+            deletion_vector: self.deletion_vector.json(row)?,
+            other: self.other.map(row)?,
+            modification_time_ms: self.time_ms.required(self.time_ms.at(row))?,
+            added_in: None,
+        };
+        let digest = |column: &Column<'_, BinaryArray>| column.required(column.digest(row)?);
+        Ok(SealedFile {
+            live: Arc::new(live),
+            version: self.version.as_ref().and_then(|version| version.at(row)).map(str::to_owned),
+            digest: digest(&self.digest)?,
+            sha256: digest(&self.sha256)?.0,
+            footer: digest(&self.footer)?,
+            rows: self.rows.required(self.rows.at(row))?,
+            rows_encoding: self.rows_encoding.at(row),
+            deleted: self.deletions(row)?,
+            inline_blocks: self.blocks.at(row).map(Bytes::copy_from_slice),
+            row_groups: RowGroups::unread(),
+        })
+    }
+
+    /// Statistics are nearly always an object, which is parsed when somebody looks into it.
+    fn stats(&self, row: usize) -> Result<Option<Stats>> {
+        match self.stats.at(row) {
+            Some(text) if text.starts_with('{') => Ok(Some(Stats::of_text(text))),
+            _ => Ok(self.stats.json(row)?.map(Stats::from)),
+        }
+    }
+
+    fn deletions(&self, row: usize) -> Result<Option<SealedDeletions>> {
+        let Some(rows) = self.deleted_rows.at(row) else { return Ok(None) };
+        let file = match self.deleted_file.json(row)? {
+            None => None,
+            Some(value) => Some(self.deleted_file.required(deletion_file(&value))?),
+        };
+        let digest = self.deleted_digest.required(self.deleted_digest.digest(row)?)?;
+        Ok(Some(SealedDeletions { rows, digest, sum: self.deleted_sum.sum(row)?, file }))
+    }
 }
 
 fn deletion_file(value: &Value) -> Option<SealedObject> {
