@@ -18,7 +18,7 @@ use crate::lake::{LakeRecord, RegionRecord};
 /// A decoder of one kind of stored bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoder {
-    /// Its name, which is that of its fuzz target.
+    /// Its name, by which the fuzz target is told.
     pub name: &'static str,
     /// What the bytes mean, as other bytes; `None` when they are refused.
     ///
@@ -43,13 +43,6 @@ pub fn decoders() -> Vec<Decoder> {
     #[cfg(feature = "tables")]
     all.extend(crate::baseline::fuzzing::decoders());
     all
-}
-
-/// Runs one decoder, for a fuzz target.
-pub fn run(name: &str, bytes: &[u8]) {
-    if let Some(decoder) = decoders().into_iter().find(|decoder| decoder.name == name) {
-        let _ = (decoder.decode)(bytes);
-    }
 }
 
 /// The key that signed what is fuzzed.
