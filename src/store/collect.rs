@@ -225,9 +225,11 @@ impl Collector<'_> {
         let path = &walked.path;
         let done = older.iter().filter(|slot| self.is_finished(path, slot)).count();
         self.report.collected_before += done as u64;
-        // What follows at once is no younger than what supersedes.
+        // What follows at once is no younger than what supersedes. What has a stub somewhere was old enough once: the regions that lack it may
+        // have come since, and so may what they were told of the newer version, which says nothing of its age.
+        let is_begun = |slot: &WalkedSlot| slot.regions.iter().any(|region| region.lists_stub(path));
         let may_be_old = walked.slots.windows(2).any(|pair| match pair {
-            [newer, older] => !self.is_finished(path, older) && self.is_old(newer),
+            [newer, older] => !self.is_finished(path, older) && (is_begun(older) || self.is_old(newer)),
             _ => false,
         });
         if !may_be_old {

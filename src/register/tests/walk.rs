@@ -101,6 +101,37 @@ async fn nothing_is_taught_behind_an_entry_that_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn a_region_is_told_that_a_slot_was_collected_by_a_copy_of_anothers_stub_behind_whatever_it_said() {
+    let lake = lake(4, 0);
+    let writer = lake.writer();
+    let key = layout::entry_key(&path(), 0, 0).unwrap();
+    // The second said nothing, the third promised a ballot, the last holds something that is no entry.
+    let stub = EntryBody::Stub(digest("a"));
+    lake.plant(0, &path(), 0, 0, &stub).await;
+    lake.plant(2, &path(), 0, 0, &EntryBody::Promise(ballot(3))).await;
+    lake.overwrite(3, &key, "noise".into()).await;
+    for region in [1, 2] {
+        assert_eq!(writer.teach_collected(&path(), 0, region).await.unwrap(), Taught::Written);
+        assert_eq!(writer.teach_collected(&path(), 0, region).await.unwrap(), Taught::Already);
+    }
+    assert!(matches!(writer.teach_collected(&path(), 0, 3).await.unwrap(), Taught::CannotRead(_)));
+    let copied = layout::entry_key(&path(), 0, 1).unwrap();
+    assert_eq!((lake.stored(1, &key).await, lake.stored(2, &copied).await), (lake.stored(0, &key).await, lake.stored(0, &key).await));
+    // Each of them says so alone.
+    lake.set_down(0, true);
+    lake.plant(3, &path(), 0, 0, &fast("b")).await;
+    for silent in [1, 2] {
+        lake.set_down(silent, true);
+        let error = lake.reader().at(&path(), 0).await.unwrap_err();
+        assert!(is_collected(&error), "{silent}: {error}");
+        lake.set_down(silent, false);
+    }
+    // Nobody has a stub of another slot.
+    lake.set_down(0, false);
+    assert_eq!(writer.teach_collected(&path(), 1, 1).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
 async fn what_follows_a_stub_has_no_meaning_readable_or_not() {
     let lake = lake(3, 0);
     let writer = lake.writer();
