@@ -255,6 +255,9 @@ pub struct SignedMarker {
     pub signature: Signature,
 }
 
+/// Bytes of a marker's text.
+pub const MARKER_TEXT_BYTES: usize = (MARKER_BYTES * 4).div_ceil(3) + 1 + (SIGNATURE_BYTES * 4).div_ceil(3);
+
 const MARKER_BYTES: usize = 1 + 8 + 8 + WriteId::LEN + Digest::LEN + 8;
 
 impl Marker {

@@ -1,5 +1,6 @@
 mod collected;
 mod fewer;
+mod many;
 mod more;
 
 use std::collections::BTreeMap;

@@ -28,7 +28,7 @@ use super::{Decided, Registers, Slot};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
-use crate::format::entry::{EntryBody, Marker};
+use crate::format::entry::{EntryBody, MARKER_TEXT_BYTES, Marker};
 use crate::key::PrivateKey;
 use crate::region::{Created, Region, layout};
 
@@ -196,12 +196,21 @@ impl Registers {
         Ok(all_read && counts(acceptor.log(), &logs) && logs.iter().all(|log| log.collected().is_none()))
     }
 
-    /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided.
+    /// Whether markers of `path` fit into keys of the region: where they do not, it has none, which costs readers time and nothing else.
+    pub fn has_room_for_marker(&self, path: &Path, region: &Region) -> bool {
+        layout::marker_key_bytes(path, MARKER_TEXT_BYTES).is_ok_and(|bytes| region.has_room_for_key(bytes))
+    }
+
+    /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided. A region
+    /// that has no room for its key is left without.
     ///
     /// # Errors
     /// Whatever the region failed with; [`ErrorKind::Permission`] without a writer's key.
     pub async fn mark_region(&self, path: &Path, slot: Slot, marker: &Marker, region: u8) -> Result<bool> {
         let writer = self.writer_key(path)?;
+        if !self.has_room_for_marker(path, self.region(region)?) {
+            return Ok(false);
+        }
         let signed = marker.sign(*self.regions.lake(), self.regions.configuration(), path.as_ref(), slot, &writer);
         let key = layout::marker_key(path, slot, &signed.to_text())?;
         failpoint!("mark.before-marker");

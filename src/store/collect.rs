@@ -206,7 +206,11 @@ impl Collector<'_> {
             // A marker beside a stub is what an interrupted run left: whether anything still names its write is looked at closely.
             let kept = walked.slots.iter().filter(|slot| !slot.regions.iter().any(|region| region.lists_stub(&walked.path)));
             self.named.extend(kept.filter_map(|slot| slot.marker).map(|marker| marker.write_id));
-            if let Err(error) = self.name(&walked).await {
+            let outcome = match walked.check_whole() {
+                Ok(()) => self.name(&walked).await,
+                too_many => too_many,
+            };
+            if let Err(error) = outcome {
                 self.report.problem(walked.path.as_ref(), error);
             }
             self.report.last = Some(walked.path);

@@ -1,6 +1,8 @@
 //! Walking all slots, and telling regions what is decided.
 
 use super::*;
+use crate::format::entry::MARKER_TEXT_BYTES;
+use crate::region::{Quorums, RegionOptions};
 use crate::register::Taught;
 
 async fn walked(registers: &Registers, prefix: Option<&Path>, after: Option<&Path>) -> Vec<WalkedRegister> {
@@ -98,6 +100,32 @@ async fn nothing_is_taught_behind_an_entry_that_cannot_be_read() {
     assert!(matches!(writer.teach(&path(), &decided, 2).await.unwrap(), Taught::CannotRead(_)));
     assert!(is_unreadable(&writer.inspect(&path(), 0, &decided.digest, 2, 1).await.unwrap_err()));
     assert_eq!(lake.keys(2).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_region_without_room_for_the_keys_of_markers_has_none_and_nothing_fails_for_it() {
+    let long = Path::from("x".repeat(200));
+    let bytes = layout::marker_key_bytes(&long, MARKER_TEXT_BYTES).unwrap();
+    for (room, markers) in [(bytes, 3), (bytes - 1, 2)] {
+        let lake = lake(3, 0);
+        let regions = (0..3).zip(&lake.stores).map(|(index, store)| {
+            let region = Region::new(format!("r{index}").parse().unwrap(), index, Arc::new(store.clone()), RegionOptions::default());
+            Arc::new(if index == 1 { region.with_room_for_keys(room) } else { region })
+        });
+        let set = RegionSet::new(support::LAKE, regions.collect(), Quorums::new(3, 0).unwrap(), vec![lake.key.public()], 0).unwrap();
+        let writer = Registers::new(Arc::new(set), Some(Arc::clone(&lake.key)));
+        writer.propose(&long, 0, value("a")).await.unwrap();
+        writer.mark(&long, 0, &marker("a")).await;
+        writer.quiesce().await;
+        assert!(!writer.mark_region(&long, 0, &marker("a"), 1).await.unwrap(), "there before, or nowhere");
+        let mut found = 0;
+        for region in 0..3 {
+            let key = lake.keys(region).await.into_iter().find(|key| key.contains(".d"));
+            assert!(key.as_ref().is_none_or(|key| key.len() == bytes), "{key:?}");
+            found += usize::from(key.is_some());
+        }
+        assert_eq!(found, markers);
+    }
 }
 
 #[tokio::test]
