@@ -260,11 +260,13 @@ fn least(rules: &Rules, ballot: Ballot) -> usize {
 }
 
 /// Whether every quorum of `rules` learns what is decided from the regions whose logs are `seen`: by the votes alone, or because each of
-/// them meets one that was told.
+/// them meets one that was told. And whether as many say anything as if they had decided it: a region that is added next counts at once where
+/// nobody shows an older entry, and quorums with it have one fewer of the others.
 pub fn is_established<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> bool {
     let told = seen.iter().filter(|log| log.is_closed()).count();
+    let said = seen.iter().filter(|log| !log.is_empty()).count();
     let voted = tally(&counted(seen)).iter().any(|(ballot, _, votes)| *votes >= needed(rules, *ballot));
-    voted || told >= telling(rules)
+    voted || (told >= telling(rules) && said >= rules.classic)
 }
 
 /// So many regions that every classic quorum has an honest one of them.

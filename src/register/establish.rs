@@ -10,7 +10,7 @@ use futures::future::join_all;
 use object_store::path::Path;
 
 use super::acceptor::{Acceptor, Appended, Stub};
-use super::core::{Log, Rules, is_established, telling};
+use super::core::{Log, Rules, is_established};
 use super::{Decided, Registers, Slot, blame};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,7 +84,7 @@ impl Registers {
         // By what lies there, not by what was answered.
         let failures: Vec<Option<Error>> = std::mem::take(&mut others.errors);
         others.read().await;
-        if others.seen().iter().filter(|log| log.is_closed()).count() >= telling(&others.rules) {
+        if is_established(&others.rules, &others.seen()) {
             return Ok(true);
         }
         let what = "too few of the regions that stay could be told what is decided; do the same again when they can be reached";
