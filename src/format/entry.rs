@@ -43,7 +43,8 @@ impl Ballot {
     }
 }
 
-/// Where an entry stands; all of it is signed, so an entry moved to another place is not authentic there.
+/// Where an entry stands; all of it is signed, so an entry moved to another place is not authentic there (but for a stub, which may
+/// stand in any region's log of its slot).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryPlace<'a> {
     /// The lake.
@@ -67,7 +68,8 @@ pub enum EntryBody {
     Promise(Ballot),
     /// A vote for a value at a ballot.
     Accept(Ballot, Bytes),
-    /// The slot was decided for the value with this digest, and the value was collected since.
+    /// The slot was decided for the value with this digest, and the value was collected since. It speaks of the slot and not of the region
+    /// that it was made for: a copy of it is as good in any other's log, at whatever place. Nothing follows it.
     Stub(Digest),
     /// The slot was decided for this value, and the region was told so afterwards. Nothing follows it.
     Learned(Bytes),
@@ -126,7 +128,7 @@ impl EntryBody {
         Ok(out.finish())
     }
 
-    /// Reads an entry that was found at `place` and checks that one of `keys` signed it for just that place.
+    /// Reads an entry that was found at `place` and checks that one of `keys` signed it for just that place; a stub, for that slot in any region.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthentic`] when none of them signed it or it belongs elsewhere, [`ErrorKind::Corrupt`] when it is malformed,
@@ -177,8 +179,9 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) 
     if !key.verifies(&Digest::tagged(ENTRY_TAG, signed).0, &signature) {
         return Err(unauthentic("a register entry's signature does not verify"));
     }
-    let found = (lake, region, path, slot, seq);
-    if found != (place.lake, place.region, place.path.as_bytes(), place.slot, place.seq) {
+    // A stub says nothing of a region: whoever lacks one is given a copy of another's, for which it takes no collector.
+    let is_in_its_log = kind == STUB || (region, seq) == (place.region, place.seq);
+    if !is_in_its_log || (lake, path, slot) != (place.lake, place.path.as_bytes(), place.slot) {
         return Err(unauthentic("a register entry belongs to another place"));
     }
     if configuration > place.configuration {
@@ -200,7 +203,7 @@ fn open(bytes: &Bytes, place: &EntryPlace<'_>, since: u64, keys: EntryKeys<'_>) 
         ACCEPT if !ballot.is_fast() || ballot == Ballot::FAST => {
             Ok(EntryBody::Accept(ballot, bytes.slice(value_end - value.len()..value_end)))
         }
-        STUB if place.seq == 0 && ballot == Ballot::FAST => {
+        STUB if seq == 0 && ballot == Ballot::FAST => {
             Ok(EntryBody::Stub(Digest(<[u8; 32]>::try_from(value).map_err(|e| corrupt("a stub's digest is cut").caused_by(e))?)))
         }
         LEARNED if ballot == Ballot::FAST => Ok(EntryBody::Learned(bytes.slice(value_end - value.len()..value_end))),
@@ -251,6 +254,9 @@ pub struct SignedMarker {
     /// By a writer, over the lake, path, slot and all of the above.
     pub signature: Signature,
 }
+
+/// Bytes of a marker's text.
+pub const MARKER_TEXT_BYTES: usize = (MARKER_BYTES * 4).div_ceil(3) + 1 + (SIGNATURE_BYTES * 4).div_ceil(3);
 
 const MARKER_BYTES: usize = 1 + 8 + 8 + WriteId::LEN + Digest::LEN + 8;
 

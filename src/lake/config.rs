@@ -172,6 +172,7 @@ impl RegionConfig {
     /// # Errors
     /// As [`region::open`].
     pub fn open(&self, base: &Path) -> Result<Arc<dyn ObjectStore>> {
+        region::key_room(&self.url).map_err(|error| error.with("region", &self.name))?;
         let options = region::OpenOptions { name: Some(&self.name), fsync: self.fsync, base: Some(base), options: self.options.clone() };
         region::open(&self.url, &options).map_err(|error| error.with("region", &self.name))
     }

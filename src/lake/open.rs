@@ -151,6 +151,8 @@ pub(crate) fn region_over(config: &RegionConfig, index: u8, store: Arc<dyn Objec
     Region::new(config.name.clone(), index, store, region_options(config))
         .costing(config.cost_micros_per_gib)
         .limited_to(config.concurrency)
+        // What is no place of a region was refused when it was opened.
+        .with_room_for_keys(crate::region::key_room(&config.url).ok().flatten().unwrap_or(usize::MAX))
 }
 
 /// Opens a lake: a list and up to three small gets per region, all at once.
@@ -176,6 +178,7 @@ pub(super) async fn open_over(
     let began = Moment::now();
     let Answers { shown, late, rest } = ask(config, store).await?;
     let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
+    let is_later_shown = shows_later(&shown, &record);
     compare_profiles(config, &record)?;
     supported(&record)?;
     let quorums = record.quorums()?;
@@ -206,7 +209,7 @@ pub(super) async fn open_over(
         .with_root(config.root_key)
         .with_departures(departures)
         .with_leaving(leaving.pop())
-        .looked_at(began)
+        .looked_at((!is_later_shown).then_some(began))
         .with_retention(record.profile.retention_seconds);
     follow(rest, gates, record.clone());
     let reason = "it takes another region's place and has not been told everything yet";
@@ -419,6 +422,13 @@ fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<Lake
         return Err(Error::new(ErrorKind::Unauthentic, what).with("lake", &config.name).with("root_key", config.root_key));
     }
     Err(too_few(claims.count(), quorums, &reasons))
+}
+
+/// Whether any region shows a later configuration than the one that is agreed on. As many as may lie are no proof that it was decided, but
+/// where others lie, they may be all that is left of its publication: then opening the lake was no look at it.
+fn shows_later(shown: &[Shown], record: &LakeRecord) -> bool {
+    let claims = shown.iter().filter_map(|shown| shown.outcome.as_ref().ok());
+    claims.flat_map(|claims| &claims.configurations).any(|(own, _)| own.number > record.number)
 }
 
 fn too_few(good: usize, quorums: Quorums, reasons: &[(RegionName, String)]) -> Error {

@@ -192,6 +192,38 @@ async fn another_incarnation_is_down() {
     assert!(lake.down.len() == 1 && lake.down[0].1.contains("another incarnation"), "{:?}", lake.down);
 }
 
+/// Of four regions, of which one may lie, three answer and one of them shows the lake's next configuration: the lake may have changed, the
+/// others being one that missed it and the one that lies.
+#[tokio::test]
+async fn whoever_sees_a_later_configuration_than_it_can_believe_looks_again_before_it_believes_anything() {
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan(2, 1, 4);
+    plan.profile.liars = 1;
+    let config = init(plan).await.unwrap();
+    let lake = opened(&config, None).await.unwrap();
+    lake.region_set.confirm().await.unwrap();
+    let root = fixture.dir.path().join("lakes").join(config.id.to_string()).join("root.pem");
+    let later = LakeRecord { number: 1, ..lake.record.clone() }.seal(&PrivateKey::from_file(&root).unwrap()).unwrap();
+    let shown = fixture.region(2).join("c/fffffffffffffffe");
+    std::fs::write(&shown, later).unwrap();
+    std::fs::remove_dir_all(fixture.region(0)).unwrap();
+    let lake = opened(&config, None).await.unwrap();
+    assert!(lake.record.number == 0 && lake.down.len() == 1, "one is no more than may lie");
+    let error = lake.region_set.confirm().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("open it again"), "{error}");
+    std::fs::remove_file(&shown).unwrap();
+    opened(&config, None).await.unwrap().region_set.confirm().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_region_whose_keys_would_be_too_long_is_refused() {
+    let mut region = RegionConfig::new("eu".parse().unwrap(), format!("s3://bucket/{}", "p".repeat(crate::region::PREFIX_LIMIT_BYTES + 1)));
+    let error = region.open(Path::new("/")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("prefix") && error.to_string().contains("eu"), "{error}");
+    region.url.pop();
+    region.open(Path::new("/")).unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_contradicts_the_lake_is_refused() {
     let (_fixture, config) = Fixture::made(3, 2, 5).await;

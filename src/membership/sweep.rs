@@ -84,15 +84,15 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
     let mut report = SweepReport::default();
     let (mut failed, mut failures): (u64, Vec<Error>) = (0, Vec::new());
     // The lake's own registers first: they are few.
-    let registers_of_all = registers.walk(Some(&Path::from(layout::SYSTEM_SEGMENT)), None).chain(registers.walk(None, None));
+    let registers_of_all = registers.walk_all(Some(&Path::from(layout::SYSTEM_SEGMENT))).chain(registers.walk_all(None));
     let works = registers_of_all.map_ok(|register| {
-        let path = register.path;
+        let (path, is_first) = (register.path, register.older_than.is_none());
         let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
             let listed = match part {
                 Part::Told(index) => slot.in_region(index).is_some_and(|region| region.entries > 0),
                 Part::Leaving(_) => false,
             };
-            Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, listed, is_newest: at == 0 })
+            Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, listed, is_newest: is_first && at == 0 })
         });
         futures::stream::iter(works)
     });

@@ -1,4 +1,6 @@
+mod collected;
 mod fewer;
+mod many;
 mod more;
 
 use std::collections::BTreeMap;
@@ -45,10 +47,13 @@ async fn store_of(lake: &Lake) -> ErasureStore {
 
 impl Fixture {
     async fn new(data: u8, parity: u8, regions: u8, location: impl Fn(u8) -> String) -> Self {
+        Self::of(ProfileConfig::new(data, parity), regions, location).await
+    }
+
+    async fn of(mut profile: ProfileConfig, regions: u8, location: impl Fn(u8) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let region =
             |i| RegionConfig { fsync: false, timeout_ms: 5_000, ..RegionConfig::new(format!("r{i}").parse().unwrap(), location(i)) };
-        let mut profile = ProfileConfig::new(data, parity);
         (profile.segment_bytes, profile.inline_bytes) = (128 * 1024, 1024);
         let plan = InitPlan {
             config_path: dir.path().join("lakeseal.toml"),

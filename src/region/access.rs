@@ -69,6 +69,7 @@ pub struct Region {
     options: RegionOptions,
     down: Option<String>,
     cost_micros_per_gib: u64,
+    key_room_bytes: usize,
     names: Semaphore,
     shards: Semaphore,
     metrics: Arc<Metrics>,
@@ -78,7 +79,18 @@ impl Region {
     /// A region over `store`, whose root is the region's root.
     pub fn new(name: RegionName, index: u8, store: Arc<dyn ObjectStore>, options: RegionOptions) -> Self {
         let (names, shards) = (Semaphore::new(CONCURRENCY), Semaphore::new(CONCURRENCY));
-        Self { name, index, store, options, down: None, cost_micros_per_gib: 0, names, shards, metrics: Arc::default() }
+        Self {
+            name,
+            index,
+            store,
+            options,
+            down: None,
+            cost_micros_per_gib: 0,
+            key_room_bytes: usize::MAX,
+            names,
+            shards,
+            metrics: Arc::default(),
+        }
     }
 
     /// With what reading a GiB from it costs, in millionths of any one currency: dear regions are read when cheap ones do not suffice.
@@ -92,6 +104,17 @@ impl Region {
     pub fn limited_to(self, requests: usize) -> Self {
         let limit = requests.clamp(1, Semaphore::MAX_PERMITS);
         Self { names: Semaphore::new(limit), shards: Semaphore::new(limit), ..self }
+    }
+
+    /// With how long a key below its root may be, in bytes.
+    #[must_use]
+    pub fn with_room_for_keys(self, bytes: usize) -> Self {
+        Self { key_room_bytes: bytes, ..self }
+    }
+
+    /// Whether a key of so many bytes below its root is not too long for the store.
+    pub fn has_room_for_key(&self, bytes: usize) -> bool {
+        bytes <= self.key_room_bytes
     }
 
     /// At another index, before it is used.

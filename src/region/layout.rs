@@ -171,6 +171,14 @@ pub fn marker_key(path: &Path, slot: u64, tag: &str) -> Result<Path> {
     Ok(key(format!("{folder}/{}.d{tag}", descending(slot))))
 }
 
+/// How long the keys of `path`'s decided markers are, in bytes, with tags of `tag_bytes`.
+///
+/// # Errors
+/// As [`register_folder`].
+pub fn marker_key_bytes(path: &Path, tag_bytes: usize) -> Result<usize> {
+    Ok(register_folder(path)?.as_ref().len() + MARKER_OVERHEAD_BYTES + tag_bytes)
+}
+
 /// The physical folder of everything below a logical directory; `None` is the lake's root.
 pub fn register_prefix(directory: Option<&Path>) -> Path {
     match directory {

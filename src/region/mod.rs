@@ -17,6 +17,6 @@ pub use access::{CONCURRENCY, Created, Region, RegionOptions, RequestCounts};
 pub use check::{CheckReport, CheckResult, check, check_writer};
 pub(crate) use gate::Gate;
 pub use metrics::{Health, LATENCY_BUCKETS, Operation, OperationStatistics};
-pub use open::{OpenOptions, check_options, directory as location_directory, open};
+pub use open::{OpenOptions, PREFIX_LIMIT_BYTES, check_options, directory as location_directory, key_room, open};
 pub use set::{MAX_REGIONS, Quorums, RegionSet};
 pub use watch::CONFIGURATION_LEASE;

@@ -53,6 +53,33 @@ impl Default for OpenOptions<'_> {
     }
 }
 
+/// Longest key, in bytes, that the clouds' stores take.
+const CLOUD_KEY_LIMIT_BYTES: usize = 1024;
+/// Longest prefix of a region within its bucket or container, in bytes: with it every entry and shard has room. Decided markers of the longest
+/// paths have not; they are hints, and are left out there.
+pub const PREFIX_LIMIT_BYTES: usize = 200;
+
+/// How long a key below `location` may be, in bytes, as far as it is known to be limited.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a prefix over [`PREFIX_LIMIT_BYTES`], and for what is no URL.
+pub fn key_room(location: &str) -> Result<Option<usize>> {
+    if !location.contains("://") || location.starts_with("file:") {
+        return Ok(None);
+    }
+    let url = parse(location)?;
+    // What no store is made for is refused where it is opened.
+    let Ok((_, prefix)) = ObjectStoreScheme::parse(&url) else { return Ok(None) };
+    let bytes = prefix.as_ref().len();
+    if bytes > PREFIX_LIMIT_BYTES {
+        let what = format!(
+            "the prefix in the region's URL has {bytes} bytes, and {PREFIX_LIMIT_BYTES} are allowed: keys below it would be too long"
+        );
+        return Err(Error::new(ErrorKind::Config, what).with("url", location));
+    }
+    Ok(Some(CLOUD_KEY_LIMIT_BYTES - if bytes == 0 { 0 } else { bytes + 1 }))
+}
+
 /// The directory that `location` names, when it is one (a path or a `file:` URL).
 ///
 /// # Errors
@@ -206,6 +233,17 @@ mod tests {
         for bad in ["", "ftp://x/y", "http://127.0.0.1/x", "s3://"] {
             assert_eq!(open(bad, &options).unwrap_err().kind(), ErrorKind::Config, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_prefix_leaves_room_for_every_entry_and_a_longer_one_is_refused() {
+        let entry = crate::region::layout::KEY_LIMIT_BYTES - crate::region::layout::MARKER_TAG_LIMIT_BYTES;
+        assert_eq!((key_room("regions/eu").unwrap(), key_room("memory:eu").unwrap(), key_room("file:///eu").unwrap()), (None, None, None));
+        assert_eq!((key_room("s3://bucket").unwrap(), key_room("gs://bucket/lake/eu/").unwrap()), (Some(1024), Some(1024 - 8)));
+        let longest = "p".repeat(PREFIX_LIMIT_BYTES);
+        assert!(key_room(&format!("s3://bucket/{longest}")).unwrap().unwrap() > entry);
+        let error = key_room(&format!("s3://bucket/{longest}q")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("201 bytes"), "{error}");
     }
 
     #[test]

@@ -26,7 +26,8 @@ const LIMIT_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    looked: Mutex<Moment>,
+    /// When the last look began, if there was one.
+    looked: Mutex<Option<Moment>>,
     changed: AtomicBool,
     /// Of whoever looks ahead of time.
     turn: tokio::sync::Mutex<()>,
@@ -34,7 +35,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { looked: Mutex::new(Moment::now()), changed: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
+        Self { looked: Mutex::new(Some(Moment::now())), changed: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
     }
 }
 
@@ -49,9 +50,10 @@ impl RegionSet {
         self.watch.changed.load(Ordering::Relaxed)
     }
 
-    /// That the last look at the configuration began when the lake was opened, at `at`.
+    /// That the last look at the configuration began when the lake was opened, at `at`; none, where opening it left doubt whether there is a
+    /// later one.
     #[must_use]
-    pub fn looked_at(self, at: Moment) -> Self {
+    pub fn looked_at(self, at: Option<Moment>) -> Self {
         *self.watch.looked.lock() = at;
         self
     }
@@ -64,14 +66,12 @@ impl RegionSet {
         if self.is_changed() {
             return Err(self.changed());
         }
-        let looked = *self.watch.looked.lock();
-        if looked.elapsed() < CONFIGURATION_LEASE { Ok(()) } else { self.look().await }
+        if self.has_looked_within(CONFIGURATION_LEASE) { Ok(()) } else { self.look().await }
     }
 
     /// Looks for a later configuration when half of the lease is over, so that [`RegionSet::confirm`] seldom has to. Cost: as there.
     pub async fn renew(&self) {
-        let looked = *self.watch.looked.lock();
-        if self.is_changed() || looked.elapsed() < CONFIGURATION_LEASE / 2 {
+        if self.is_changed() || self.has_looked_within(CONFIGURATION_LEASE / 2) {
             return;
         }
         // Whoever looks does it for all that read meanwhile; `confirm` still insists once the lease is over.
@@ -79,6 +79,10 @@ impl RegionSet {
         if let Err(error) = self.look().await {
             tracing::debug!(%error, "the lake's configuration could not be looked for");
         }
+    }
+
+    fn has_looked_within(&self, time: Duration) -> bool {
+        self.watch.looked.lock().is_some_and(|looked| looked.elapsed() < time)
     }
 
     async fn look(&self) -> Result<()> {
@@ -102,7 +106,7 @@ impl RegionSet {
             }
             if without >= usize::from(self.quorums().classic()) {
                 let mut looked = self.watch.looked.lock();
-                *looked = looked.later(began);
+                *looked = Some(looked.map_or(began, |looked| looked.later(began)));
                 return Ok(());
             }
         }

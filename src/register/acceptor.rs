@@ -42,6 +42,21 @@ pub(super) enum Appended {
     Refused,
 }
 
+/// A collector's statement that a slot was collected, as it stands in a region's log.
+#[derive(Debug, Clone)]
+pub(super) struct Stub {
+    digest: Digest,
+    sealed: Bytes,
+}
+
+/// Who signs what is appended.
+#[derive(Clone, Copy)]
+enum Signer<'a> {
+    Writer(&'a PrivateKey),
+    /// It was signed before.
+    Done(&'a Bytes),
+}
+
 /// What is known of one region's log of one slot. Cheap to clone: values are shared.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
@@ -124,6 +139,15 @@ impl Acceptor {
     /// # Errors
     /// When the region does not say whether it took the entry, or is down for this slot. The entry may still arrive.
     pub(super) async fn append(&mut self, body: &EntryBody, writer: &PrivateKey) -> Result<Appended> {
+        self.append_signed(body, Signer::Writer(writer)).await
+    }
+
+    /// As [`Acceptor::append`], of a stub that stands in another region's log of the slot.
+    pub(super) async fn append_stub(&mut self, stub: &Stub) -> Result<Appended> {
+        self.append_signed(&EntryBody::Stub(stub.digest), Signer::Done(&stub.sealed)).await
+    }
+
+    async fn append_signed(&mut self, body: &EntryBody, signer: Signer<'_>) -> Result<Appended> {
         let record = record(body);
         for _ in 0..APPEND_TRIES {
             if let Some(position) = self.log.position(&record) {
@@ -133,10 +157,13 @@ impl Acceptor {
                 return Ok(Appended::Refused);
             }
             let seq = self.next()?;
-            let sealed = body.seal(&self.place(seq), writer)?;
+            let sealed = match signer {
+                Signer::Writer(writer) => body.seal(&self.place(seq), writer)?.into(),
+                Signer::Done(sealed) => sealed.clone(),
+            };
             let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
             failpoint!("register.before-entry");
-            let created = self.region.create(&key, sealed.into()).await;
+            let created = self.region.create(&key, Bytes::into(sealed)).await;
             failpoint!("register.after-entry");
             match created {
                 Ok(Created::Made) => {
@@ -183,18 +210,33 @@ impl Acceptor {
         }
     }
 
+    /// The stub that ends the log, if one does. Cost: one GET, behind what was read.
+    pub(super) async fn stub(&self) -> Result<Option<Stub>> {
+        let Some(seq) = self.log.collected().and_then(|_| u32::try_from(self.log.len() - 1).ok()) else { return Ok(None) };
+        let Some(sealed) = self.fetch_sealed(seq).await? else { return Ok(None) };
+        Ok(match self.open(&sealed, seq)? {
+            (EntryBody::Stub(digest), _) => Some(Stub { digest, sealed }),
+            _ => None,
+        })
+    }
+
     async fn fetch(&self, seq: u32) -> Result<Option<(EntryBody, u64)>> {
+        self.fetch_sealed(seq).await?.map(|sealed| self.open(&sealed, seq)).transpose()
+    }
+
+    async fn fetch_sealed(&self, seq: u32) -> Result<Option<Bytes>> {
         let key = layout::entry_key(&self.name.path, self.name.slot, seq)?;
-        let Some(bytes) = self.region.get(&key, ENTRY_LIMIT_BYTES).await? else { return Ok(None) };
+        self.region.get(&key, ENTRY_LIMIT_BYTES).await
+    }
+
+    fn open(&self, sealed: &Bytes, seq: u32) -> Result<(EntryBody, u64)> {
         let regions = &self.name.regions;
-        EntryBody::open_since(&bytes, &self.place(seq), regions.since(self.region.index()), regions.entry_keys()).map(Some).map_err(
-            |error| {
-                if error.kind() == ErrorKind::Unavailable {
-                    regions.note_change();
-                }
-                error.with("region", self.region.name())
-            },
-        )
+        EntryBody::open_since(sealed, &self.place(seq), regions.since(self.region.index()), regions.entry_keys()).map_err(|error| {
+            if error.kind() == ErrorKind::Unavailable {
+                regions.note_change();
+            }
+            error.with("region", self.region.name())
+        })
     }
 
     fn take(&mut self, body: EntryBody, made: u64) -> Result<()> {

@@ -48,7 +48,8 @@ pub enum Record<V> {
     Promise(Ballot),
     /// A vote.
     Accept(Ballot, V),
-    /// This value was decided, and collected since. Only ever the first record.
+    /// This value was decided, and collected since. Only ever the last record: the first where a collector made it, and where it was copied
+    /// to behind whatever the acceptor had said.
     Stub(V),
     /// This value was decided, and the acceptor was told so afterwards. Only ever the last record.
     Learned(V),
@@ -117,9 +118,9 @@ impl<V: Copy + Eq> Log<V> {
         })
     }
 
-    /// The value that was decided and collected, when the log begins with a stub.
+    /// The value that was decided and collected, when the log ends in a stub.
     pub fn collected(&self) -> Option<V> {
-        match self.records.first() {
+        match self.records.last() {
             Some(Record::Stub(value)) => Some(*value),
             _ => None,
         }
@@ -159,16 +160,15 @@ impl<V: Copy + Eq> Log<V> {
 
     /// Whether a correct proposer may append `record` now.
     ///
-    /// A promise must raise the ballot. A vote must not be below the promise, nor repeat a ballot. The fast vote and the stub come first or
-    /// never. Nothing follows a stub or a learned value, which itself may follow anything else. That nothing was decided is told once.
+    /// A promise must raise the ballot. A vote must not be below the promise, nor repeat a ballot. The fast vote comes first or never.
+    /// Nothing follows a stub or a learned value, which themselves may follow anything else. That nothing was decided is told once.
     pub fn allows(&self, record: &Record<V>) -> bool {
         match record {
             _ if self.is_closed() => false,
             Record::Promise(ballot) => *ballot > self.promised,
             Record::Accept(ballot, _) if ballot.is_fast() => self.is_empty() && *ballot == Ballot::FAST,
             Record::Accept(ballot, _) => *ballot >= self.promised && self.accepted().is_none_or(|(last, _)| last < *ballot),
-            Record::Stub(_) => self.is_empty(),
-            Record::Learned(_) => true,
+            Record::Stub(_) | Record::Learned(_) => true,
             Record::Undecided(_) => !self.knows_undecided(),
         }
     }
@@ -260,11 +260,13 @@ fn least(rules: &Rules, ballot: Ballot) -> usize {
 }
 
 /// Whether every quorum of `rules` learns what is decided from the regions whose logs are `seen`: by the votes alone, or because each of
-/// them meets one that was told.
+/// them meets one that was told. And whether as many say anything as if they had decided it: a region that is added next counts at once where
+/// nobody shows an older entry, and quorums with it have one fewer of the others.
 pub fn is_established<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> bool {
     let told = seen.iter().filter(|log| log.is_closed()).count();
+    let said = seen.iter().filter(|log| !log.is_empty()).count();
     let voted = tally(&counted(seen)).iter().any(|(ballot, _, votes)| *votes >= needed(rules, *ballot));
-    voted || told >= telling(rules)
+    voted || (told >= telling(rules) && said >= rules.classic)
 }
 
 /// So many regions that every classic quorum has an honest one of them.

@@ -1,20 +1,28 @@
 //! Making what is decided known to the regions that stay when one leaves.
 //!
 //! A decision may stand on the vote of the region that leaves. Before it has left, every quorum of the others must be able to learn it: from
-//! votes among the others that suffice by their own quorums, or because it meets a region that was told.
+//! votes among the others that suffice by their own quorums, or because it meets a region that was told. Of a version that was collected,
+//! the others are given copies of its stub.
 
 use std::sync::Arc;
 
 use futures::future::join_all;
 use object_store::path::Path;
 
-use super::acceptor::{Acceptor, Appended};
-use super::core::{Log, Rules, is_established, telling};
+use super::acceptor::{Acceptor, Appended, Stub};
+use super::core::{Log, Rules, is_established};
 use super::{Decided, Registers, Slot, blame};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::entry::EntryBody;
+use crate::key::PrivateKey;
+
+/// What regions are told of a slot.
+enum Fact {
+    Decided(EntryBody, Arc<PrivateKey>),
+    Collected(Stub),
+}
 
 /// What the regions that stay hold of one slot.
 struct Others {
@@ -39,7 +47,7 @@ impl Registers {
     /// Sees to it that every quorum of the regions that stay learns what `decided` says, or that the slot was collected (`None`). Whether
     /// anything had to be written. While no region leaves: of all regions.
     ///
-    /// Cost: the logs of all regions that stay are read; one create a region where they do not suffice.
+    /// Cost: the logs of all regions that stay are read; one create a region where they do not suffice, and another reading to find a stub.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when too few regions could be told: do it again. [`ErrorKind::Permission`] without a writer's key.
@@ -49,33 +57,23 @@ impl Registers {
         if is_established(&others.rules, &others.seen()) {
             return Ok(false);
         }
-        let writer = self.writer_key(path)?;
-        let value = match decided {
-            Some(decided) => Some(decided.value.clone()),
-            // Where a stub was not written, votes for what it stands for may be left.
-            None => {
-                let digest = others.acceptors.iter().find_map(|acceptor| acceptor.log().collected());
-                digest.and_then(|digest| others.acceptors.iter().find_map(|acceptor| acceptor.value(&digest)).cloned())
-            }
+        let fact = match decided {
+            Some(decided) => Fact::Decided(EntryBody::Learned(decided.value.clone()), self.writer_key(path)?),
+            None => Fact::Collected(self.find_stub(path, slot).await?),
         };
-        let Some(value) = value else {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "a version was collected, and too few of the regions that stay know it: run `lakeseal collect`, then do the same again",
-            )
-            .with("path", path)
-            .with("slot", slot));
-        };
-        let body = EntryBody::Learned(value);
         failpoint!("establish.before-entries");
         let told = join_all(others.acceptors.iter_mut().zip(&others.errors).map(|(acceptor, error)| {
-            let (body, writer) = (&body, &writer);
+            let fact = &fact;
             async move {
                 // A log that could not be read to its end is not written behind.
                 if error.is_some() || acceptor.log().is_closed() {
                     return Ok(());
                 }
-                acceptor.append(body, writer).await.map(|_: Appended| ())
+                let appended = match fact {
+                    Fact::Decided(body, writer) => acceptor.append(body, writer).await,
+                    Fact::Collected(stub) => acceptor.append_stub(stub).await,
+                };
+                appended.map(|_: Appended| ())
             }
         }))
         .await;
@@ -86,7 +84,7 @@ impl Registers {
         // By what lies there, not by what was answered.
         let failures: Vec<Option<Error>> = std::mem::take(&mut others.errors);
         others.read().await;
-        if others.seen().iter().filter(|log| log.is_closed()).count() >= telling(&others.rules) {
+        if is_established(&others.rules, &others.seen()) {
             return Ok(true);
         }
         let what = "too few of the regions that stay could be told what is decided; do the same again when they can be reached";

@@ -28,7 +28,7 @@ pub(super) trait Gather: Send + Sized {
     fn begin(newest: Slot) -> Self;
 
     /// Takes the next key of the register; slots descend.
-    fn take(&mut self, key: RegisterName, meta: KeyMeta) -> Result<()>;
+    fn take(&mut self, key: RegisterName, meta: KeyMeta);
 }
 
 /// The lists of all regions, each read one register ahead.
@@ -61,9 +61,10 @@ impl<G: Gather> Lanes<G> {
         Self::below(regions, rules, &prefix, after)
     }
 
-    /// The register of `path` alone.
-    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Self> {
-        Ok(Self::below(regions, rules, &layout::register_folder(path)?, None))
+    /// The register of `path` alone; with `older`, from behind the entries of that slot on.
+    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path, older: Option<Slot>) -> Result<Self> {
+        let after = older.map(|slot| layout::entry_key(path, slot, u32::MAX)).transpose()?;
+        Ok(Self::below(regions, rules, &layout::register_folder(path)?, after))
     }
 
     fn below(regions: Arc<RegionSet>, rules: Rules, prefix: &Path, after: Option<Path>) -> Self {
@@ -80,6 +81,15 @@ impl<G: Gather> Lanes<G> {
 
     pub(super) fn regions(&self) -> &Arc<RegionSet> {
         &self.regions
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Number of regions, those included whose lists failed.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
     }
 
     /// The regions whose lists failed so far.
@@ -131,13 +141,13 @@ impl<G: Gather> Lane<G> {
         let Some((first, meta)) = first else { return Ok(None) };
         let mut group = G::begin(first.slot);
         let path = first.path.clone();
-        group.take(first, meta)?;
+        group.take(first, meta);
         while let Some((name, meta)) = self.name().await? {
             if name.path != path {
                 self.next = Some((name, meta));
                 break;
             }
-            group.take(name, meta)?;
+            group.take(name, meta);
         }
         Ok(Some((path, group)))
     }

@@ -59,14 +59,13 @@ impl Gather for Newest {
         Self { slot: newest, markers: Vec::new() }
     }
 
-    fn take(&mut self, key: RegisterName, _: KeyMeta) -> Result<()> {
+    fn take(&mut self, key: RegisterName, _: KeyMeta) {
         if let RegisterItem::Marker(text) = key.item
             && key.slot == self.slot
             && self.markers.len() < MARKER_LIMIT
         {
             self.markers.push(text);
         }
-        Ok(())
     }
 }
 

@@ -24,15 +24,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::future::{Either, join_all, select};
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use tokio::sync::Notify;
 
 pub use list::Listed;
 pub use teach::{Inspected, Taught, is_unreadable};
-pub use walk::{SlotInRegion, WalkedRegister, WalkedSlot};
+pub use walk::{SLOT_LIMIT, SlotInRegion, WalkedRegister, WalkedSlot};
 
 use self::acceptor::SlotName;
 use self::core::{Ballot, Rules};
@@ -246,10 +246,11 @@ impl Registers {
         let Some(writer) = &self.writer else { return };
         let signed = marker.sign(*self.regions.lake(), self.regions.configuration(), path.as_ref(), slot, writer);
         let Ok(key) = layout::marker_key(path, slot, &signed.to_text()) else { return };
-        let regions = Arc::clone(&self.regions);
+        let here = self.regions.regions().iter().filter(|region| self.has_room_for_marker(path, region));
+        let regions: Vec<Arc<Region>> = here.cloned().collect();
         self.tasks.spawn(async move {
             // A marker that is missing somewhere costs a reader time, nothing else.
-            join_all(regions.regions().iter().map(|region| async {
+            join_all(regions.iter().map(|region| async {
                 failpoint!("register.before-marker");
                 let _ = region.create(&key, Bytes::new().into()).await;
                 failpoint!("register.after-marker");
@@ -277,6 +278,8 @@ impl Registers {
     /// Every register below `prefix` (whole segments; all objects' when `None`; below `layout::SYSTEM_SEGMENT`, the lake's own) that is
     /// greater than `after`, in the order of the paths' bytes, each with all its slots, newest first, and what every region lists of them.
     ///
+    /// Of a register with more than [`SLOT_LIMIT`] slots the newest are given ([`WalkedRegister::cut_at`]).
+    ///
     /// Cost: as [`Registers::list`], and a signature check a marked slot; memory for one page and one register a region.
     ///
     /// # Errors
@@ -285,10 +288,30 @@ impl Registers {
         walk::walk(Arc::clone(&self.regions), self.rules, prefix, after)
     }
 
+    /// As [`Registers::walk`], but a register with more than [`SLOT_LIMIT`] slots comes in pieces, newest first, and nothing is left out.
+    pub fn walk_all(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<WalkedRegister>> {
+        let (regions, rules) = (Arc::clone(&self.regions), self.rules);
+        let pieces = move |register: WalkedRegister| {
+            let regions = Arc::clone(&regions);
+            stream::try_unfold(Some(register), move |piece| {
+                let regions = Arc::clone(&regions);
+                async move {
+                    let Some(piece) = piece else { return Ok(None) };
+                    let older = match piece.cut_at {
+                        Some(slot) => walk::walk_older(regions, rules, &piece.path, slot).await?,
+                        None => None,
+                    };
+                    Ok::<_, Error>(Some((piece, older)))
+                }
+            })
+        };
+        self.walk(prefix, None).map_ok(pieces).try_flatten().boxed()
+    }
+
     /// As [`Registers::walk`], of one path alone; `None` when no region lists anything of it. Cost: one LIST a region.
     ///
     /// # Errors
-    /// As [`Registers::walk`].
+    /// As [`Registers::walk`]; [`ErrorKind::Unsupported`] when it has more slots than a walk shows.
     pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
         walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
     }

@@ -19,6 +19,8 @@ pub(crate) enum Mutant {
     ReadUnproven,
     /// Changes of the regions do not wait for leases to end.
     NoWait,
+    /// A region that comes anew is not told of slots that were collected.
+    NoStubs,
 }
 
 thread_local! {

@@ -6,6 +6,10 @@
 //! that it should still have cast can only have been for the same value, since nothing else can be decided any more. An entry that cannot be read is
 //! never passed over: what it says is not known, and the region stays down for the slot.
 //!
+//! **Why a stub is copied.** That a slot was collected is a fact as well, and a collector's signature on it speaks of the slot, not of the
+//! region it was made for. Without a copy, a region that is given a place in the lake would show nothing of the slot, and once all that held
+//! stubs are replaced, the slot would be empty, to be decided again (`docs/decisions/0011-membership.md`).
+//!
 //! **Why it is safe to tell that nothing is decided.** It is written when a quorum has promised a ballot and none of them had voted. Whatever was
 //! begun below that ballot has too few regions left to vote for it, were the vote of the region before this one hidden, so that
 //! its own silence below the ballot hides nothing; above it, it votes like any other (`docs/decisions/0011-membership.md`).
@@ -13,16 +17,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use object_store::path::Path;
 
-use super::acceptor::{Acceptor, Appended};
+use super::acceptor::{Acceptor, Appended, Stub};
 use super::core::{Ballot, Log, counts};
 use super::{Decided, Registers, Slot};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
-use crate::format::entry::{EntryBody, Marker};
+use crate::format::entry::{EntryBody, MARKER_TEXT_BYTES, Marker};
 use crate::key::PrivateKey;
 use crate::region::{Created, Region, layout};
 
@@ -46,7 +52,7 @@ pub struct Inspected {
     pub value: Option<Bytes>,
     /// The log is closed by the statement that this value is decided.
     pub learned: bool,
-    /// The log begins with a collector's stub.
+    /// The log ends in a collector's stub.
     pub collected: bool,
     /// All that the region said.
     pub log: Log<Digest>,
@@ -100,6 +106,57 @@ impl Registers {
             .with("region", acceptor.region().name()))
     }
 
+    /// Tells `region` that a slot was collected, by a copy of the stub that a collector made for another region; it takes neither key. A
+    /// region that says already what is decided is left alone.
+    ///
+    /// Cost: the reading of all regions' logs, one GET and one create.
+    ///
+    /// # Errors
+    /// Whatever the region failed with; [`ErrorKind::Unavailable`] when no region that answers has a stub: do it again.
+    pub async fn teach_collected(&self, path: &Path, slot: Slot, region: u8) -> Result<Taught> {
+        let mut acceptor = self.acceptor(path, slot, region)?;
+        let told: Result<Taught> = async {
+            acceptor.read(0).await?;
+            if acceptor.log().is_closed() {
+                return Ok(Taught::Already);
+            }
+            let stub = self.find_stub(path, slot).await?;
+            failpoint!("teach.before-entry");
+            let appended = acceptor.append_stub(&stub).await?;
+            failpoint!("teach.after-entry");
+            // Refused only where the log was closed meanwhile.
+            Ok(if appended == Appended::Refused { Taught::Already } else { Taught::Written })
+        }
+        .await;
+        match told {
+            Err(error) if is_unreadable(&error) => Ok(Taught::CannotRead(error.to_string())),
+            outcome => outcome,
+        }
+    }
+
+    /// The stub of a slot that was collected, of whichever region shows it first.
+    pub(super) async fn find_stub(&self, path: &Path, slot: Slot) -> Result<Stub> {
+        let name = self.slot_name(path, slot);
+        let looks = self.regions.voters().iter().map(|region| {
+            let mut acceptor = Acceptor::new(Arc::clone(&name), Arc::clone(region));
+            async move {
+                acceptor.read(0).await?;
+                acceptor.stub().await
+            }
+        });
+        let mut looks: FuturesUnordered<_> = looks.collect();
+        let what = "a version was collected, and no region that answers has the statement that says so; do the same again";
+        let mut error = Error::new(ErrorKind::Unavailable, what).with("path", path).with("slot", slot);
+        while let Some(look) = looks.next().await {
+            match look {
+                Ok(Some(stub)) => return Ok(stub),
+                Ok(None) => {}
+                Err(failure) => error = error.with("failure", failure),
+            }
+        }
+        Err(error)
+    }
+
     /// Tells `region`, which came later than an entry of the slot, that nothing was decided below `ballot` and nothing can be: what
     /// [`Registers::close`] said. Whoever tells anything else forks the name.
     ///
@@ -118,7 +175,8 @@ impl Registers {
         Ok(())
     }
 
-    /// Whether `region` was told what is decided at a slot, or has voted there itself with a vote that counts.
+    /// Whether `region` was told what is decided at a slot, or has voted there itself with a vote that counts. Where others say that the slot
+    /// was collected, its vote says nothing any more.
     ///
     /// Cost: one GET when it was told, else the logs of all regions. Where another cannot be read, it is not known whether the vote counts: `false`.
     ///
@@ -135,15 +193,24 @@ impl Registers {
         let mut others: Vec<_> = others.map(|other| Acceptor::new(Arc::clone(&name), Arc::clone(other))).collect();
         let all_read = join_all(others.iter_mut().map(|other| other.read(1))).await.iter().all(std::result::Result::is_ok);
         let logs: Vec<_> = others.iter().map(Acceptor::log).chain([acceptor.log()]).collect();
-        Ok(all_read && counts(acceptor.log(), &logs))
+        Ok(all_read && counts(acceptor.log(), &logs) && logs.iter().all(|log| log.collected().is_none()))
     }
 
-    /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided.
+    /// Whether markers of `path` fit into keys of the region: where they do not, it has none, which costs readers time and nothing else.
+    pub fn has_room_for_marker(&self, path: &Path, region: &Region) -> bool {
+        layout::marker_key_bytes(path, MARKER_TEXT_BYTES).is_ok_and(|bytes| region.has_room_for_key(bytes))
+    }
+
+    /// Writes the decided marker of a slot at one region, and says whether it was missing. Only for values known to be decided. A region
+    /// that has no room for its key is left without.
     ///
     /// # Errors
     /// Whatever the region failed with; [`ErrorKind::Permission`] without a writer's key.
     pub async fn mark_region(&self, path: &Path, slot: Slot, marker: &Marker, region: u8) -> Result<bool> {
         let writer = self.writer_key(path)?;
+        if !self.has_room_for_marker(path, self.region(region)?) {
+            return Ok(false);
+        }
         let signed = marker.sign(*self.regions.lake(), self.regions.configuration(), path.as_ref(), slot, &writer);
         let key = layout::marker_key(path, slot, &signed.to_text())?;
         failpoint!("mark.before-marker");

@@ -16,8 +16,8 @@ use crate::format::entry::{Marker, stub_len};
 use crate::region::RegionSet;
 use crate::region::layout::{RegisterItem, RegisterName};
 
-/// Most slots that one register may have; a walk holds the slots of one register a region in memory.
-const SLOT_LIMIT: usize = 1 << 20;
+/// Most slots of one register that a walk shows at one time: it holds so many of each region in memory. Writers stop before.
+pub const SLOT_LIMIT: usize = if cfg!(test) { 200 } else { 1 << 20 };
 
 /// A register, as the lists of the regions show it. Lists are hints: what is decided is learned from entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,26 @@ pub struct WalkedRegister {
     pub path: Path,
     /// All slots with an entry or marker anywhere, newest first.
     pub slots: Vec<WalkedSlot>,
-    /// Regions whose lists failed before they came to this register: what they hold is not known.
+    /// Regions whose lists failed before they came to this register: what they hold is not known. So do those that list more slots than a
+    /// walk shows, when a quorum lists fewer.
     pub unreachable: Vec<u8>,
+    /// The register has more slots than a walk shows: those from here on are given, the older ones are not.
+    pub cut_at: Option<Slot>,
+    /// Slots older than this one are given only, when a register comes in pieces.
+    pub older_than: Option<Slot>,
+}
+
+impl WalkedRegister {
+    /// Refuses a register of which not all slots are given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`], with what to do.
+    pub fn check_whole(&self) -> Result<()> {
+        let Some(oldest) = self.cut_at else { return Ok(()) };
+        let what = "the name has more versions than can be looked at, older ones than this are left alone: copy its newest version to \
+                    another name, and use that";
+        Err(Error::new(ErrorKind::Unsupported, what).with("path", &self.path).with("slot", oldest).with("limit", SLOT_LIMIT))
+    }
 }
 
 /// A slot of a register.
@@ -77,9 +95,12 @@ impl WalkedSlot {
     }
 }
 
-/// All slots of a register in one region's list, newest first.
+/// All slots of a register in one region's list, newest first; of too many, the newest.
 #[derive(Default)]
-struct AllSlots(Vec<Seen>);
+struct AllSlots {
+    seen: Vec<Seen>,
+    is_cut: bool,
+}
 
 struct Seen {
     slot: Slot,
@@ -95,15 +116,15 @@ impl Gather for AllSlots {
         Self::default()
     }
 
-    fn take(&mut self, key: RegisterName, meta: KeyMeta) -> Result<()> {
-        if self.0.last().is_none_or(|seen| seen.slot != key.slot) {
-            if self.0.len() >= SLOT_LIMIT {
-                return Err(Error::new(ErrorKind::Corrupt, "a region lists more versions of one name than a name may have")
-                    .with("limit", SLOT_LIMIT));
+    fn take(&mut self, key: RegisterName, meta: KeyMeta) {
+        if self.seen.last().is_none_or(|seen| seen.slot != key.slot) {
+            self.is_cut |= self.seen.len() >= SLOT_LIMIT;
+            if self.is_cut {
+                return;
             }
-            self.0.push(Seen { slot: key.slot, entries: 0, listed: 0, first_bytes: None, modified_ms: None, markers: Vec::new() });
+            self.seen.push(Seen { slot: key.slot, entries: 0, listed: 0, first_bytes: None, modified_ms: None, markers: Vec::new() });
         }
-        let Some(seen) = self.0.last_mut() else { return Ok(()) };
+        let Some(seen) = self.seen.last_mut() else { return };
         match key.item {
             RegisterItem::Entry(seq) => {
                 seen.entries = seen.entries.max(seq.saturating_add(1));
@@ -116,7 +137,6 @@ impl Gather for AllSlots {
             RegisterItem::Marker(text) if seen.markers.len() < MARKER_LIMIT => seen.markers.push(text),
             RegisterItem::Marker(_) => {}
         }
-        Ok(())
     }
 }
 
@@ -132,19 +152,42 @@ pub(super) fn walk(
     .boxed()
 }
 
+/// One register, all of it.
 pub(super) async fn walk_one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Option<WalkedRegister>> {
-    next(&mut Lanes::one(regions, rules, path)?).await
+    let register = next(&mut Lanes::one(regions, rules, path, None)?).await?;
+    register.map(|register| register.check_whole().map(|()| register)).transpose()
+}
+
+/// The slots of one register that are older than one.
+pub(super) async fn walk_older(regions: Arc<RegionSet>, rules: Rules, path: &Path, than: Slot) -> Result<Option<WalkedRegister>> {
+    let register = next(&mut Lanes::one(regions, rules, path, Some(than))?).await?;
+    Ok(register.map(|register| {
+        // Markers of the slot itself are listed behind its entries.
+        let slots = register.slots.into_iter().filter(|slot| slot.slot < than).collect();
+        WalkedRegister { slots, older_than: Some(than), ..register }
+    }))
 }
 
 async fn next(lanes: &mut Lanes<AllSlots>) -> Result<Option<WalkedRegister>> {
-    let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
-    let slots = merge(lanes.regions(), &path, &groups);
-    Ok(Some(WalkedRegister { path, slots, unreachable: lanes.failed().collect() }))
+    let Some((path, mut groups)) = lanes.next().await? else { return Ok(None) };
+    let mut unreachable: Vec<u8> = lanes.failed().collect();
+    let cut: Vec<u8> = groups.iter().filter(|(_, group)| group.is_cut).map(|(region, _)| *region).collect();
+    // What a quorum does not list was not decided: whoever lists more is alone with it, and hides nothing of the others by it.
+    if lanes.len() >= lanes.rules().classic + unreachable.len() + cut.len() {
+        groups.retain(|(_, group)| !group.is_cut);
+        unreachable.extend(cut);
+    }
+    // Below this slot, what a list lacks was left out.
+    let last = |group: &AllSlots| group.seen.last().map(|seen| seen.slot);
+    let cut_at = groups.iter().filter(|(_, group)| group.is_cut).filter_map(|(_, group)| last(group)).max();
+    let mut slots = merge(lanes.regions(), &path, &groups);
+    slots.retain(|slot| cut_at.is_none_or(|cut_at| slot.slot >= cut_at));
+    Ok(Some(WalkedRegister { path, slots, unreachable, cut_at, older_than: None }))
 }
 
 /// Merges the regions' slots, which all descend.
 fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<WalkedSlot> {
-    let mut rest: Vec<(u8, &[Seen])> = groups.iter().map(|(region, group)| (*region, group.0.as_slice())).collect();
+    let mut rest: Vec<(u8, &[Seen])> = groups.iter().map(|(region, group)| (*region, group.seen.as_slice())).collect();
     let mut slots = Vec::new();
     while let Some(slot) = rest.iter().filter_map(|(_, seen)| seen.first()).map(|seen| seen.slot).max() {
         let mut here: Vec<(u8, &Seen)> = Vec::new();

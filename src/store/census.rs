@@ -330,7 +330,8 @@ impl Inner {
                 Err(_) => tally.entries_unreadable += 1,
             }
             copies += i64::from(held.is_ok());
-            let marker_absent = reachable && !marked && settled;
+            let has_room = self.regions.region(index).is_some_and(|region| self.registers.has_room_for_marker(path, region));
+            let marker_absent = reachable && !marked && settled && has_room;
             tally.markers_absent += u64::from(marker_absent);
             if let Err((fault, detail)) = held
                 && (settled || fault != Fault::Absent)

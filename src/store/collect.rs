@@ -206,7 +206,11 @@ impl Collector<'_> {
             // A marker beside a stub is what an interrupted run left: whether anything still names its write is looked at closely.
             let kept = walked.slots.iter().filter(|slot| !slot.regions.iter().any(|region| region.lists_stub(&walked.path)));
             self.named.extend(kept.filter_map(|slot| slot.marker).map(|marker| marker.write_id));
-            if let Err(error) = self.name(&walked).await {
+            let outcome = match walked.check_whole() {
+                Ok(()) => self.name(&walked).await,
+                too_many => too_many,
+            };
+            if let Err(error) = outcome {
                 self.report.problem(walked.path.as_ref(), error);
             }
             self.report.last = Some(walked.path);
@@ -226,9 +230,11 @@ impl Collector<'_> {
         let path = &walked.path;
         let done = older.iter().filter(|slot| self.is_finished(path, slot)).count();
         self.report.collected_before += done as u64;
-        // What follows at once is no younger than what supersedes.
+        // What follows at once is no younger than what supersedes. What has a stub somewhere was old enough once: the regions that lack it may
+        // have come since, and so may what they were told of the newer version, which says nothing of its age.
+        let is_begun = |slot: &WalkedSlot| slot.regions.iter().any(|region| region.lists_stub(path));
         let may_be_old = walked.slots.windows(2).any(|pair| match pair {
-            [newer, older] => !self.is_finished(path, older) && self.is_old(newer),
+            [newer, older] => !self.is_finished(path, older) && (is_begun(older) || self.is_old(newer)),
             _ => false,
         });
         if !may_be_old {

@@ -13,8 +13,11 @@ use crate::failpoint::failpoint;
 use crate::format::manifest::{Content, ObjectManifest};
 use crate::id::WriteId;
 use crate::region::layout;
-use crate::register::{Decided, Proposed, is_collected};
+use crate::register::{Decided, Proposed, SLOT_LIMIT, is_collected};
 
+/// Most versions that a name is given: fewer than a walk shows of one name ([`SLOT_LIMIT`]), so that it can still be deleted, and slots that
+/// stopped writers left behind be closed. Stubs of collected versions stay for ever, and count.
+const VERSIONS_LIMIT: u64 = SLOT_LIMIT as u64 / 64 * 61;
 /// Slots that one write may lose before it gives up; each was won by somebody else's write.
 pub(super) const LOST_LIMIT: usize = 256;
 
@@ -116,12 +119,13 @@ impl Inner {
     /// Proposes one version in the slot after `before`, which is known to be decided.
     pub(super) async fn propose(&self, path: &Path, before: Option<&Version>, write_id: WriteId, draft: Draft) -> Result<Attempt> {
         refuse_system(path)?;
+        let slot = if matches!(draft.content, Content::Tombstone) { following_slot(before)? } else { next_slot(before)? };
         let now = self.clock.now_ms();
         let manifest = ObjectManifest {
             lake: *self.regions.lake(),
             configuration: self.regions.configuration(),
             path: path.to_string(),
-            slot: next_slot(before)?,
+            slot,
             write_id,
             modified_ms: before.map_or(now, |version| now.max(version.manifest.modified_ms.saturating_add(1))),
             digest: draft.digest,
@@ -170,8 +174,22 @@ pub(super) fn refuse_system(path: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, what).with("path", path).with("folder", layout::SYSTEM_SEGMENT))
 }
 
-/// The slot after `before`.
+/// The slot after `before`, for an object.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] when the name has had as many versions as a name may have.
 pub(super) fn next_slot(before: Option<&Version>) -> Result<u64> {
+    let slot = following_slot(before)?;
+    if slot < VERSIONS_LIMIT {
+        return Ok(slot);
+    }
+    let what = "the name has had as many versions as a name may have, and takes no further one: write to another name";
+    let error = Error::new(ErrorKind::Unsupported, what).with("limit", VERSIONS_LIMIT);
+    Err(before.into_iter().fold(error, |error, version| error.with("path", &version.manifest.path)))
+}
+
+/// The slot after `before`, for whatever ends or closes a name.
+pub(super) fn following_slot(before: Option<&Version>) -> Result<u64> {
     match before {
         None => Ok(0),
         Some(version) => {

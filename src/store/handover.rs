@@ -35,7 +35,7 @@ pub enum HandedOver {
     },
     /// Nothing was decided there, and nothing that was begun can be; the region knows.
     Undecided,
-    /// The version was collected: the region has its marker, if there is one.
+    /// The version was collected: the region has the collector's stub.
     Collected,
 }
 
@@ -83,10 +83,15 @@ impl ErasureStore {
                 return Ok(HandedOver::Undecided);
             }
             Err(error) if is_collected(&error) => {
-                if let Some(marker) = marker {
-                    inner.registers.mark_region(path, slot, marker, index).await?;
+                #[cfg(test)]
+                if crate::register::mutant::is_on(crate::register::mutant::Mutant::NoStubs) {
+                    return Ok(HandedOver::Collected);
                 }
-                return Ok(HandedOver::Collected);
+                // Else the slot is empty again as soon as all are replaced that hold a stub.
+                return match inner.registers.teach_collected(path, slot, index).await? {
+                    Taught::Written | Taught::Already => Ok(HandedOver::Collected),
+                    Taught::CannotRead(reason) => Err(cannot_read(path, slot, reason)),
+                };
             }
             Err(error) => return Err(error),
         };
@@ -100,12 +105,16 @@ impl ErasureStore {
             Taught::Written => Ok(HandedOver::Told { shards: rebuilt.shards, bytes: rebuilt.bytes, lost: rebuilt.lost }),
             Taught::Already if rebuilt.shards == 0 => Ok(HandedOver::Already),
             Taught::Already => Ok(HandedOver::Told { shards: rebuilt.shards, bytes: rebuilt.bytes, lost: rebuilt.lost }),
-            Taught::CannotRead(reason) => Err(Error::new(ErrorKind::Corrupt, "the new region holds an entry that cannot be read")
-                .with("path", path)
-                .with("slot", slot)
-                .with("reason", reason)),
+            Taught::CannotRead(reason) => Err(cannot_read(path, slot, reason)),
         }
     }
+}
+
+fn cannot_read(path: &Path, slot: u64, reason: String) -> Error {
+    Error::new(ErrorKind::Corrupt, "the new region holds an entry that cannot be read")
+        .with("path", path)
+        .with("slot", slot)
+        .with("reason", reason)
 }
 
 impl ErasureStore {

@@ -16,7 +16,7 @@ use object_store::{Attributes, ObjectMeta};
 use super::clocks::is_past;
 use super::collect::Collector;
 use super::collect_version::AT_ONCE;
-use super::decide::{LOST_LIMIT, next_slot};
+use super::decide::{LOST_LIMIT, following_slot};
 use super::versions::Found;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -188,7 +188,7 @@ impl Collector<'_> {
                 Found::Undecided => Err(Error::new(ErrorKind::Unavailable, "a slot below the newest version is not decided")),
             };
         }
-        if next_slot(newest.as_deref())? != slot {
+        if following_slot(newest.as_deref())? != slot {
             return Err(
                 Error::new(ErrorKind::Unavailable, "shards were written for a slot that no writer can have tried").with("slot", slot)
             );

@@ -431,8 +431,11 @@ impl Scrub<'_> {
 
 /// The census of all slots of one name, newest first.
 async fn look(inner: &Arc<Inner>, register: WalkedRegister, depth: &Depth, pace: &Pace) -> (Path, Vec<Looked>) {
-    let WalkedRegister { path, slots, unreachable } = register;
-    let mut found = Vec::with_capacity(slots.len());
+    let mut found = Vec::with_capacity(register.slots.len());
+    if let (Err(error), Some(slot)) = (register.check_whole(), register.cut_at) {
+        found.push(Looked { slot, modified_ms: None, found: Err(error) });
+    }
+    let WalkedRegister { path, slots, unreachable, .. } = register;
     for slot in &slots {
         let census = inner.census(&path, slot, &unreachable, depth, pace).await;
         found.push(Looked { slot: slot.slot, modified_ms: slot.modified_ms(), found: census });

@@ -19,6 +19,10 @@ impl Scrub<'_> {
         loop {
             match registers.try_next().await {
                 Ok(Some(register)) => {
+                    if let (Err(error), Some(slot)) = (register.check_whole(), register.cut_at) {
+                        self.report.unknown_versions += 1;
+                        self.find(&register.path, slot, &error, Outcome::Found);
+                    }
                     for slot in &register.slots {
                         self.own_slot(&register, slot).await;
                     }

@@ -56,6 +56,8 @@ struct Lake {
     lies: bool,
     /// How many times an operator adds, retires or replaces a region.
     changes: u64,
+    /// Whether a collector lets superseded versions go at once, in a lake that changes.
+    collects: bool,
     mutant: Mutant,
 }
 
@@ -71,6 +73,8 @@ struct Report {
     stopped: u64,
     /// Changes of the regions that were completed.
     changed: u64,
+    /// Versions that were collected.
+    collected: u64,
     /// Of all that was answered, in order.
     trace: u64,
 }
@@ -471,7 +475,7 @@ async fn clients(world: &World) {
         // Now all is quiet; what was late may still come.
         world.weather.calm.store(true, Ordering::Relaxed);
     };
-    tokio::join!(work, changes::operate(world));
+    tokio::join!(work, changes::operate(world), changes::collect(world));
     let mut last = Client::new(world, CLIENTS).await;
     for (key, path) in KEYS.iter().enumerate() {
         if !last.read(key).await {

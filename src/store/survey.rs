@@ -259,6 +259,8 @@ impl Inner {
                 None => self.unmarked(&register.path, slot).await,
             });
         }
+        // What is older was not looked at.
+        slots.extend(register.cut_at.map(|_| Slot::Unknown));
         slots
     }
 

@@ -66,7 +66,7 @@ fn kinds_and_ballots_that_do_not_fit_are_corrupt() {
     for body in [
         EntryBody::Promise(Ballot::FAST),
         EntryBody::Accept(shared, Bytes::new()),
-        // A stub anywhere but at entry 0.
+        // A stub that was not made for entry 0.
         EntryBody::Stub(Digest::of(b"")),
     ] {
         let bytes = Bytes::from(body.seal(&PLACE, &key()).unwrap());
@@ -117,6 +117,26 @@ fn stubs_are_signed_by_collectors_and_all_else_by_writers() {
 }
 
 #[test]
+fn a_stub_speaks_of_its_slot_in_any_regions_log_and_of_no_other_slot() {
+    let made = EntryPlace { seq: 0, ..PLACE };
+    let (body, signers) = (EntryBody::Stub(Digest::of(b"x")), [key().public()]);
+    let bytes = Bytes::from(body.seal(&made, &key()).unwrap());
+    for place in [made, EntryPlace { region: 0, ..made }, EntryPlace { region: 7, seq: 3, ..made }, EntryPlace { configuration: 4, ..made }]
+    {
+        assert_eq!(EntryBody::open_since(&bytes, &place, 9, keys(&signers)).unwrap(), (body.clone(), 3), "{place:?}");
+    }
+    let elsewhere = [
+        EntryPlace { lake: LakeId([2; 16]), ..made },
+        EntryPlace { path: "t/_delta_log/1.json", ..made },
+        EntryPlace { slot: 8, ..made },
+        EntryPlace { slot: 10, region: 1, ..made },
+    ];
+    for place in elsewhere {
+        assert_eq!(EntryBody::open(&bytes, &place, keys(&signers)).unwrap_err().kind(), ErrorKind::Unauthentic, "{place:?}");
+    }
+}
+
+#[test]
 fn only_facts_are_older_than_the_regions_part_in_the_lake() {
     let place = EntryPlace { seq: 0, ..PLACE };
     let later = EntryPlace { configuration: 9, ..place };
@@ -141,7 +161,7 @@ fn a_marker_reads_back_from_its_name() {
     for marker in [marker(), Marker { kind: ObjectKind::Tombstone, size: 0, modified_ms: -1, ..marker() }] {
         let signed = marker.sign(LakeId([1; 16]), 3, "a/b", 9, &key());
         let text = signed.to_text();
-        assert_eq!(text.len(), 185);
+        assert_eq!((text.len(), MARKER_TEXT_BYTES), (185, 185));
         let read = SignedMarker::from_text(&text).unwrap();
         assert_eq!(read, signed);
         assert!(read.is_authentic(LakeId([1; 16]), 3, "a/b", 9, &[PrivateKey::from_seed(&[8; 32]).public(), key().public()]));

@@ -206,6 +206,39 @@ fn what_was_decided_before_and_is_established_binds_every_quorum_of_the_others_a
     assert!(lost > 0, "there would be nothing to establish");
 }
 
+/// One leaves, and then another comes, which votes before it is told anything.
+#[test]
+fn what_is_established_among_those_that_stay_binds_every_quorum_with_a_region_that_is_added_next() {
+    let (mut checked, mut caught) = (0, 0);
+    for (before, _) in all(Quorums::leaving) {
+        let (after, further) = (without_one(&before), before);
+        for (told, silent) in sets(after.regions).flat_map(|told| sets(after.regions).map(move |silent| (told, silent))) {
+            if told & silent != 0 {
+                continue;
+            }
+            let log = |at: usize| match 1 << at {
+                bit if told & bit != 0 => made(0, &[(Record::Learned(OLD), 1)]),
+                bit if silent & bit != 0 => Log::default(),
+                // It had promised something once.
+                _ => made(0, &[(Record::Promise(ballot(1)), 0)]),
+            };
+            let logs: Vec<Log<u8>> = (0..after.regions).map(log).collect();
+            let seen: Vec<&Log<u8>> = logs.iter().collect();
+            for newcomer in [Log::voting_since(2), made(2, &[(Record::Accept(Ballot::FAST, NEW), 2)])] {
+                let with: Vec<Log<u8>> = logs.iter().cloned().chain([newcomer]).collect();
+                if is_established(&after, &seen) {
+                    checked += 1;
+                    assert!(!any_wrong(&further, &with), "{before:?} {told:b} {silent:b}");
+                } else if count(told) >= telling(&after) {
+                    // A mutant: so many were told that the others know it, and no more.
+                    caught += usize::from(any_wrong(&further, &with));
+                }
+            }
+        }
+    }
+    assert!(checked > 0 && caught > 0, "{checked} {caught}");
+}
+
 /// Whether any quorum of `logs` goes wrong, when as many as may have forgotten.
 fn any_wrong(rules: &Rules, logs: &[Log<u8>]) -> bool {
     let nothing = Log::default();

@@ -39,6 +39,9 @@ fn a_log_lets_in_only_what_a_correct_proposer_appends() {
     let voted = log(&[Record::Promise(ballot(2)), Record::Accept(ballot(2), 7)]);
     assert!(!voted.allows(&Record::Accept(ballot(2), 8)), "a ballot never carries two values");
     assert!(!log(&[Record::Stub(7)]).allows(&Record::Promise(ballot(9))));
+    let told = log(&[Record::Promise(ballot(2)), Record::Accept(ballot(2), 7), Record::Stub(7)]);
+    assert!(told.collected() == Some(7) && told.is_closed() && !told.allows(&Record::Learned(7)));
+    assert_eq!(judge(&THREE, &[told, Log::default()]), Standing::Collected(7));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Walking all slots, and telling regions what is decided.
 
 use super::*;
+use crate::format::entry::MARKER_TEXT_BYTES;
+use crate::region::{Quorums, RegionOptions};
 use crate::register::Taught;
 
 async fn walked(registers: &Registers, prefix: Option<&Path>, after: Option<&Path>) -> Vec<WalkedRegister> {
@@ -98,6 +100,63 @@ async fn nothing_is_taught_behind_an_entry_that_cannot_be_read() {
     assert!(matches!(writer.teach(&path(), &decided, 2).await.unwrap(), Taught::CannotRead(_)));
     assert!(is_unreadable(&writer.inspect(&path(), 0, &decided.digest, 2, 1).await.unwrap_err()));
     assert_eq!(lake.keys(2).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_region_without_room_for_the_keys_of_markers_has_none_and_nothing_fails_for_it() {
+    let long = Path::from("x".repeat(200));
+    let bytes = layout::marker_key_bytes(&long, MARKER_TEXT_BYTES).unwrap();
+    for (room, markers) in [(bytes, 3), (bytes - 1, 2)] {
+        let lake = lake(3, 0);
+        let regions = (0..3).zip(&lake.stores).map(|(index, store)| {
+            let region = Region::new(format!("r{index}").parse().unwrap(), index, Arc::new(store.clone()), RegionOptions::default());
+            Arc::new(if index == 1 { region.with_room_for_keys(room) } else { region })
+        });
+        let set = RegionSet::new(support::LAKE, regions.collect(), Quorums::new(3, 0).unwrap(), vec![lake.key.public()], 0).unwrap();
+        let writer = Registers::new(Arc::new(set), Some(Arc::clone(&lake.key)));
+        writer.propose(&long, 0, value("a")).await.unwrap();
+        writer.mark(&long, 0, &marker("a")).await;
+        writer.quiesce().await;
+        assert!(!writer.mark_region(&long, 0, &marker("a"), 1).await.unwrap(), "there before, or nowhere");
+        let mut found = 0;
+        for region in 0..3 {
+            let key = lake.keys(region).await.into_iter().find(|key| key.contains(".d"));
+            assert!(key.as_ref().is_none_or(|key| key.len() == bytes), "{key:?}");
+            found += usize::from(key.is_some());
+        }
+        assert_eq!(found, markers);
+    }
+}
+
+#[tokio::test]
+async fn a_region_is_told_that_a_slot_was_collected_by_a_copy_of_anothers_stub_behind_whatever_it_said() {
+    let lake = lake(4, 0);
+    let writer = lake.writer();
+    let key = layout::entry_key(&path(), 0, 0).unwrap();
+    // The second said nothing, the third promised a ballot, the last holds something that is no entry.
+    let stub = EntryBody::Stub(digest("a"));
+    lake.plant(0, &path(), 0, 0, &stub).await;
+    lake.plant(2, &path(), 0, 0, &EntryBody::Promise(ballot(3))).await;
+    lake.overwrite(3, &key, "noise".into()).await;
+    for region in [1, 2] {
+        assert_eq!(writer.teach_collected(&path(), 0, region).await.unwrap(), Taught::Written);
+        assert_eq!(writer.teach_collected(&path(), 0, region).await.unwrap(), Taught::Already);
+    }
+    assert!(matches!(writer.teach_collected(&path(), 0, 3).await.unwrap(), Taught::CannotRead(_)));
+    let copied = layout::entry_key(&path(), 0, 1).unwrap();
+    assert_eq!((lake.stored(1, &key).await, lake.stored(2, &copied).await), (lake.stored(0, &key).await, lake.stored(0, &key).await));
+    // Each of them says so alone.
+    lake.set_down(0, true);
+    lake.plant(3, &path(), 0, 0, &fast("b")).await;
+    for silent in [1, 2] {
+        lake.set_down(silent, true);
+        let error = lake.reader().at(&path(), 0).await.unwrap_err();
+        assert!(is_collected(&error), "{silent}: {error}");
+        lake.set_down(silent, false);
+    }
+    // Nobody has a stub of another slot.
+    lake.set_down(0, false);
+    assert_eq!(writer.teach_collected(&path(), 1, 1).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -22,10 +22,12 @@ use crate::membership::{
 };
 use crate::region::{Quorums, layout, simulated};
 use crate::register::mutant::{self, Mutant};
-use crate::store::ScrubOptions;
+use crate::store::{CollectOptions, ScrubOptions};
 
 /// The operator's number among the clients.
 const OPERATOR: usize = CLIENTS + 1;
+/// The collector's number among the clients.
+const COLLECTOR: usize = CLIENTS + 2;
 /// Most regions that a lake is given.
 const MOST: usize = 6;
 
@@ -62,6 +64,10 @@ fn region(name: &str, disk: usize) -> RegionConfig {
     RegionConfig { timeout_ms: 2_000, ..RegionConfig::new(name.parse().unwrap(), location(disk)) }
 }
 
+fn collector() -> PrivateKey {
+    PrivateKey::from_seed(&[6; 32])
+}
+
 impl Changes {
     /// A lake as it was made.
     pub(super) fn found(lake: Lake, id: LakeId, writer: &PrivateKey, disks: &[Arc<Disk>]) -> Self {
@@ -70,6 +76,9 @@ impl Changes {
         (profile.segment_bytes, profile.inline_bytes, profile.liars) = (640, INLINE_BYTES, lake.liars);
         // Else a version that lacks a shard is lost with one region more, as it should be: of one region the operator himself disposes.
         profile.ack_shards = Some(3);
+        if lake.collects {
+            profile.retention_seconds = 0;
+        }
         let regions: Vec<RegionConfig> = (0..usize::from(lake.regions)).map(|disk| region(&format!("r{disk}"), disk)).collect();
         let mut places = Vec::new();
         for (region, disk) in regions.iter().zip(disks) {
@@ -88,7 +97,7 @@ impl Changes {
             writes_paused: false,
             regions: places,
             writers: vec![writer.public()],
-            collectors: Vec::new(),
+            collectors: vec![collector().public()],
         };
         let bytes = record.seal(&root).unwrap();
         disks.iter().take(regions.len()).for_each(|disk| disk.hold(layout::configuration_key(0), bytes.clone()));
@@ -254,6 +263,25 @@ pub(super) async fn operate(world: &World) {
             return;
         }
         world.report.lock().changed += 1;
+    }
+}
+
+/// Collects now and then, and is stopped in the middle of some runs. What writers left behind is not looked for.
+pub(super) async fn collect(world: &World) {
+    let Some(changes) = world.changes.as_ref().filter(|_| world.lake.collects) else { return };
+    let (key, options) = (collector(), CollectOptions { orphans: false, ..CollectOptions::default() });
+    while !world.weather.calm.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(below(20_000))).await;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let store = changes.open(world, COLLECTOR, true, &stopped).await;
+        let run = store.collect(&options, &key, &|_| {});
+        let most = Duration::from_millis(if percent(30) { below(2_000) } else { 3_600_000 });
+        match timeout(most, run).await {
+            Ok(Ok(report)) => world.report.lock().collected += report.collected,
+            Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => {}
+            Ok(Err(error)) => world.blame(format!("a collector failed: {error}")),
+            Err(_) => stopped.store(true, Ordering::Relaxed),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::register::mutant::Mutant;
 /// The lake of a seed: all that the profile promises is taken in turn.
 fn lake_of(seed: u64) -> Lake {
     let (regions, liars) = [(3, 0), (4, 0), (5, 0), (4, 1), (5, 1)][usize::try_from(seed % 5).unwrap()];
-    Lake { regions, liars, lies: liars > 0, changes: 0, mutant: Mutant::None }
+    Lake { regions, liars, lies: liars > 0, changes: 0, collects: false, mutant: Mutant::None }
 }
 
 /// Runs the histories of `count` seeds from `first` on; the sum of what came of them.
@@ -33,6 +33,7 @@ fn run_all(lake_of: fn(u64) -> Lake, first: u64, count: u64) -> Report {
             sum.failed += report.failed;
             sum.stopped += report.stopped;
             sum.changed += report.changed;
+            sum.collected += report.collected;
         }
     };
     let sums = std::thread::scope(|scope| {
@@ -48,6 +49,7 @@ fn run_all(lake_of: fn(u64) -> Lake, first: u64, count: u64) -> Report {
         failed: sum(|r| r.failed),
         stopped: sum(|r| r.stopped),
         changed: sum(|r| r.changed),
+        collected: sum(|r| r.collected),
         trace: 0,
     };
     println!("{count} histories from seed {first} on: {all:?}");
@@ -61,7 +63,7 @@ fn caught(lake: Lake, seeds: u64) -> (u64, String) {
 }
 
 fn mutants(mutant: Mutant, regions: u8, seeds: u64) {
-    let (seed, wrong) = caught(Lake { regions, liars: 0, lies: false, changes: 0, mutant }, seeds);
+    let (seed, wrong) = caught(Lake { regions, liars: 0, lies: false, changes: 0, collects: false, mutant }, seeds);
     println!("{mutant:?} is caught by seed {seed}: {wrong}");
 }
 
@@ -75,18 +77,25 @@ fn a_thousand_histories_are_those_of_one_object_a_name() {
 /// The lake of a seed, in which regions come and go.
 fn changing(seed: u64) -> Lake {
     let (regions, liars) = [(3, 0), (4, 0), (5, 0), (5, 1)][usize::try_from(seed % 4).unwrap()];
-    Lake { regions, liars, lies: liars > 0, changes: 2 + seed % 3, mutant: Mutant::None }
+    Lake { regions, liars, lies: liars > 0, changes: 2 + seed % 3, collects: seed % 8 >= 4, mutant: Mutant::None }
 }
 
 #[test]
 fn histories_in_which_regions_come_and_go_are_those_of_one_object_a_name() {
     let all = run_all(changing, 0, 200);
-    assert!(all.done > 400 && all.changed > 200, "{all:?}");
+    assert!(all.done > 400 && all.changed > 200 && all.collected > 200, "{all:?}");
 }
 
 #[test]
 fn a_change_that_does_not_wait_for_leases_is_caught() {
-    let lake = Lake { regions: 3, liars: 0, lies: false, changes: 4, mutant: Mutant::NoWait };
+    let lake = Lake { regions: 3, liars: 0, lies: false, changes: 4, collects: false, mutant: Mutant::NoWait };
+    let (seed, wrong) = caught(lake, 3000);
+    println!("{:?} is caught by seed {seed}: {wrong}", lake.mutant);
+}
+
+#[test]
+fn a_region_that_comes_anew_and_is_not_told_of_collected_slots_is_caught() {
+    let lake = Lake { regions: 3, liars: 0, lies: false, changes: 5, collects: true, mutant: Mutant::NoStubs };
     let (seed, wrong) = caught(lake, 3000);
     println!("{:?} is caught by seed {seed}: {wrong}", lake.mutant);
 }
@@ -128,7 +137,7 @@ fn an_open_slot_that_is_read_as_undecided_is_caught() {
 /// tag of another.
 #[test]
 fn a_liar_that_is_not_allowed_for_forks_names_but_invents_nothing() {
-    let lake = Lake { regions: 3, liars: 0, lies: true, changes: 0, mutant: Mutant::None };
+    let lake = Lake { regions: 3, liars: 0, lies: true, changes: 0, collects: false, mutant: Mutant::None };
     let wrong: Vec<(u64, String)> = (0..400).filter_map(|seed| Some((seed, run(lake, seed).err()?))).collect();
     let forks = wrong.iter().filter(|(_, wrong)| wrong.starts_with("no one object")).count();
     assert!(forks > 0, "no fork in 400 histories");

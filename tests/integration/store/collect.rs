@@ -384,6 +384,27 @@ async fn no_clock_of_a_writer_or_of_a_region_shortens_the_retention() {
     assert_eq!(lab.try_collect(&options(week)).await.unwrap().collected, 1);
 }
 
+/// What a new region is told of the newest version is young, and says nothing of how long ago the version before was superseded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_lacks_a_stub_is_given_one_at_once() {
+    let (lab, clocks) = clocked_lab(7 * 24 * 60 * 60);
+    let a = Path::from("a");
+    lab.store.put(&a, content(1, 100).into()).await.unwrap();
+    lab.store.put(&a, content(2, 100).into()).await.unwrap();
+    lab.store.quiesce().await;
+    clocks.set_days(9);
+    let versions_only = CollectOptions { orphans: false, ..CollectOptions::default() };
+    assert_eq!(lab.try_collect(&versions_only).await.unwrap().collected, 1);
+    let (stub, newest) = (layout::entry_key(&a, 0, 0).unwrap(), layout::entry_key(&a, 1, 0).unwrap());
+    lab.raw[2].delete(&stub).await.unwrap();
+    let told = lab.raw[2].get(&newest).await.unwrap().bytes().await.unwrap();
+    lab.raw[2].put(&newest, told.into()).await.unwrap();
+    let report = lab.try_collect(&versions_only).await.unwrap();
+    assert_eq!((report.collected, report.collected_before, report.kept), (0, 1, 0), "{report:?}");
+    assert_eq!(lab.keys("i").await.iter().filter(|(_, key)| *key == stub).count(), 5);
+    assert!(lab.try_collect(&versions_only).await.unwrap().is_idle());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_collector_itself_decides_supersedes_nothing_before_now() {
     let week = 7 * 24 * 60 * 60;
