@@ -85,7 +85,7 @@ impl Log {
             let note = "nobody who may say today what is newest has signed the inventory yet: renew it, or seal anything";
             consulted.notes.push(note.to_owned());
         }
-        consulted.findings.extend(log.contradiction(&keys));
+        consulted.findings.extend(log.findings(&keys));
         if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
             consulted
                 .find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
