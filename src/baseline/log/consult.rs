@@ -68,6 +68,43 @@ impl Log {
         now_ms: i64,
     ) -> Result<Consulted> {
         let mut consulted = Consulted::default();
+        let Some(log) = self.consult_log(repository, trust, pin, now_ms, &mut consulted).await? else { return Ok(consulted) };
+        let name = table_name(location);
+        match log.inventory.tables.get(name) {
+            Some(row) if row.retired => consulted.notes.push("the log says that this table was given up".to_owned()),
+            Some(row) => {
+                compare_row(row, newest, &mut consulted);
+                self.compare_set(&log, name, trust, &mut consulted).await?;
+            }
+            None if newest.is_some_and(|newest| log.votes.claims(name, 0).any(|claim| claim.digest == newest.digest)) => {
+                consulted.notes.push("too few sealers have recorded this baseline in the log: another one should seal again".to_owned());
+            }
+            None if newest.is_some() => consulted.notes.push("the log does not name this table: seal it to have it recorded".to_owned()),
+            None => {}
+        }
+        self.compare_claims(&log, name, newest, repository, &mut consulted).await?;
+        Ok(consulted)
+    }
+
+    /// As [`Self::consult`], without what the log says of the table: its newest baseline cannot be read, which is not to say that it is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn consult_alone(&self, repository: &Repository, trust: &Trust, pin: Option<&LogPin>, now_ms: i64) -> Result<Consulted> {
+        let mut consulted = Consulted::default();
+        self.consult_log(repository, trust, pin, now_ms, &mut consulted).await?;
+        Ok(consulted)
+    }
+
+    /// What is to be said of the log itself, and the log.
+    async fn consult_log(
+        &self,
+        repository: &Repository,
+        trust: &Trust,
+        pin: Option<&LogPin>,
+        now_ms: i64,
+        consulted: &mut Consulted,
+    ) -> Result<Option<Newest>> {
         let keys = self.keys(trust, Some(repository)).await?;
         let Some(log) = self.newest(&keys).await? else {
             if let Some(pin) = pin {
@@ -75,7 +112,7 @@ impl Log {
                     format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
                 consulted.find(Verdict::RolledBack, detail);
             }
-            return Ok(consulted);
+            return Ok(None);
         };
         if log.signed.size == 0 {
             let detail = "the log has entries but no signed inventory: it was taken away, or the first seal was interrupted; seal again";
@@ -94,21 +131,7 @@ impl Log {
             consulted.findings.extend(self.extends(&log, pin).await?);
         }
         consulted.checkpoint = Some(log.inventory.checkpoint().into());
-        let name = table_name(location);
-        match log.inventory.tables.get(name) {
-            Some(row) if row.retired => consulted.notes.push("the log says that this table was given up".to_owned()),
-            Some(row) => {
-                compare_row(row, newest, &mut consulted);
-                self.compare_set(&log, name, trust, &mut consulted).await?;
-            }
-            None if newest.is_some_and(|newest| log.votes.claims(name, 0).any(|claim| claim.digest == newest.digest)) => {
-                consulted.notes.push("too few sealers have recorded this baseline in the log: another one should seal again".to_owned());
-            }
-            None if newest.is_some() => consulted.notes.push("the log does not name this table: seal it to have it recorded".to_owned()),
-            None => {}
-        }
-        self.compare_claims(&log, name, newest, repository, &mut consulted).await?;
-        Ok(consulted)
+        Ok(Some(log))
     }
 
     /// Fewer sealers than must have named a newer baseline than the newest that is here. One that waits for signatures is here; of one that is
