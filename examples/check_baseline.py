@@ -218,9 +218,13 @@ def check_log(seal, keys, location, number, digest):
     check(origin == name and size <= len(entries), "a checkpoint of another log, or of more entries than are there")
     check(base64.b64decode(root) == rfc6962_root(entries[:size]), "the root of the log")
     named = []
-    for entry in entries[:size]:
+    for index, entry in enumerate(entries[:size]):
         opened = open_note(entry, keys)
         said = json.loads(opened[1]) if opened and opened[0] == origin else {"baselines": []}
+        if said.get("index", index) != index:
+            continue
+        before = bytes.fromhex(said.get("before", ""))
+        check(before in (b"", rfc6962_root(entries[:index])), f"the entries before entry {index}")
         named += [(b["table"], b["number"], b["digest"]) for b in said["baselines"]]
     check((location, number, digest) in named, "no entry of the log names this baseline")
     inventory = max((log / "inventory").iterdir())

@@ -61,6 +61,32 @@ pub struct Auditor {
     log: Log,
 }
 
+/// The newest trusted baseline, as far as it is known.
+enum Found {
+    Baseline(Box<TrustedBaseline>),
+    Nothing,
+    /// There may be one: it could not be read.
+    Unreadable,
+}
+
+impl Found {
+    fn summary(&self) -> Option<&BaselineSummary> {
+        match self {
+            Self::Baseline(newest) => Some(&newest.summary),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
+/// Whether something of a log was listed, and was gone when it was to be read.
+fn overtaken(read: &LogRead) -> bool {
+    let gone = |error: &Error| error.kind() == ErrorKind::NotFound;
+    match read {
+        Ok((_, checkpoints)) => checkpoints.as_ref().is_err_and(gone),
+        Err(error) => gone(error),
+    }
+}
+
 /// What a log says, and which of its checkpoints contradict its commits.
 type LogRead = Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)>;
 
@@ -123,8 +149,8 @@ impl Auditor {
         let (store, root) = (Arc::clone(self.repository.store()), self.repository.root().clone());
         loads.spawn(async move { table::load_checked(&*store, &root).await });
         let newest = self.newest(report).await?;
-        let logged = self.consult(newest.as_ref().map(|newest| &newest.summary), report).await;
-        let Some(newest) = newest else {
+        let logged = self.consult(&newest, report).await;
+        let Found::Baseline(newest) = newest else {
             // Without a baseline, a table that cannot be read is the caller's mistake rather than a finding.
             let (snapshot, _) = joined(loads).await?;
             report.version = version_of(&snapshot);
@@ -133,8 +159,8 @@ impl Auditor {
         report.baseline = Some(newest.summary.clone());
         self.check_chain(&newest, logged, report).await;
         let sealed = match self.options.quick {
-            true => self.repository.checked_table(newest).await,
-            false => self.repository.whole_table(newest).await,
+            true => self.repository.checked_table(*newest).await,
+            false => self.repository.whole_table(*newest).await,
         };
         let sealed = match sealed {
             Ok(sealed) => sealed,
@@ -145,8 +171,9 @@ impl Auditor {
             }
         };
         let mut read = joined(loads).await;
-        // What was read before a commit that was sealed meanwhile would look rolled back.
-        if read.as_ref().is_ok_and(|(snapshot, _)| snapshot.kind == TableKind::Delta && snapshot.version < sealed.statement.state.version) {
+        // What was read before a commit that was sealed meanwhile would look rolled back; what was listed and then is gone, a clean-up took away.
+        let before = |snapshot: &TableSnapshot| snapshot.kind == TableKind::Delta && snapshot.version < sealed.statement.state.version;
+        if overtaken(&read) || read.as_ref().is_ok_and(|(snapshot, _)| before(snapshot)) {
             read = table::load_checked(&**self.repository.store(), self.repository.root()).await;
         }
         let (snapshot, checkpoints) = match read {
@@ -161,7 +188,7 @@ impl Auditor {
     }
 
     /// The newest trusted baseline; a finding when there is none.
-    async fn newest(&self, report: &mut AuditReport) -> Result<Option<TrustedBaseline>> {
+    async fn newest(&self, report: &mut AuditReport) -> Result<Found> {
         let names = self.repository.names().await?;
         let newest = match self.repository.newest_statement(&self.trust).await {
             Ok(newest) => newest,
@@ -169,7 +196,7 @@ impl Auditor {
                 // Two roots of one version: somebody forged, and with the keys.
                 let verdict = if e.kind() == ErrorKind::Mismatch { Verdict::Forged } else { Verdict::Undetermined };
                 report.findings.push(Finding::new(verdict, format!("the newest baseline cannot be read: {e}")));
-                return Ok(None);
+                return Ok(Found::Unreadable);
             }
         };
         report.findings.extend(compare::compare_pin(newest.as_ref().map(|newest| newest.summary.number), self.options.pin));
@@ -191,7 +218,7 @@ impl Auditor {
             let (root, now_ms) = (root.map(|signed| (signed.root().version, signed.root().expires_ms)), self.clock.now_ms());
             report.findings.extend(root.and_then(|(version, expires)| compare::compare_trust_root(version, expires, now_ms)));
         }
-        Ok(newest)
+        Ok(newest.map_or(Found::Nothing, |newest| Found::Baseline(Box::new(newest))))
     }
 
     /// The baselines above `number` that some of those who may have signed, in words, and how many statements nobody trusted has signed.
@@ -207,11 +234,15 @@ impl Auditor {
     }
 
     /// Asks the log; returns the baseline that it names for the table.
-    async fn consult(&self, newest: Option<&BaselineSummary>, report: &mut AuditReport) -> Option<(u64, Digest)> {
+    async fn consult(&self, newest: &Found, report: &mut AuditReport) -> Option<(u64, Digest)> {
         let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
         // Where two trust roots disagree, the newest baseline is what says so.
         let trust = self.repository.newest_trust(&self.trust).await.unwrap_or_else(|_| self.trust.clone());
-        match self.log.consult(&self.repository, &self.location, newest, &trust, pin, now_ms).await {
+        let consulted = match newest {
+            Found::Unreadable => self.log.consult_alone(&self.repository, &trust, pin, now_ms).await,
+            newest => self.log.consult(&self.repository, &self.location, newest.summary(), &trust, pin, now_ms).await,
+        };
+        match consulted {
             Ok(consulted) => {
                 report.findings.extend(consulted.findings);
                 report.notes.extend(consulted.notes);

@@ -408,10 +408,21 @@ async fn at_sealed(
         }
         // The log was cleaned up behind a later checkpoint, as retention has it.
         Err(_) if snapshot.checkpoint.is_some_and(|at| at > version) => Ok(None),
+        // Or is being cleaned up just now.
+        Err(_) if is_cleaned_up(place, version).await? => Ok(None),
         Err(e) => {
             findings.push(Finding::new(Verdict::Forged, format!("the sealed version can no longer be read: {e}")).commit(version));
             Ok(None)
         }
+    }
+}
+
+/// Whether the log begins with a checkpoint after `version`. Cost: the log is read once more.
+async fn is_cleaned_up(place: &Place<'_>, version: u64) -> Result<bool> {
+    match table::load_again(place.store, place.root, None, place.memory).await {
+        Ok(newest) => Ok(newest.checkpoint.is_some_and(|at| at > version)),
+        Err(e) if e.is_retryable() => Err(e),
+        Err(_) => Ok(false),
     }
 }
 

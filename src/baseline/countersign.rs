@@ -12,7 +12,7 @@ use super::verdict::{Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::VerifyingKey;
-use crate::table::{self, TableKind};
+use crate::table::{self, FileKey, TableKind};
 
 /// Clocks of two people differ; a baseline from further ahead is none that was made yet.
 const CLOCK_SLACK_MS: i64 = 60 * 60 * 1000;
@@ -268,7 +268,8 @@ fn differs(name: &BaselineName, what: &str) -> Error {
 }
 
 /// Holds what was observed here against what is proposed. Files must be equal in all that evidence says of them. Of removed files and
-/// commits the proposal may know more: a log is cleaned up.
+/// commits the proposal may know more where the baseline before it says the same: a log is cleaned up. What nobody can read nobody signs: it
+/// would make a later commit forged, or a file that is still to come resurrected.
 fn compare(name: &BaselineName, ground: &Ground, sealing: &Sealing, proposed: &SealedTable) -> Result<()> {
     for (key, file) in &sealing.files {
         match proposed.files.get(key) {
@@ -280,19 +281,40 @@ fn compare(name: &BaselineName, ground: &Ground, sealing: &Sealing, proposed: &S
     if let Some(key) = proposed.files.keys().find(|key| !sealing.files.contains_key(*key)) {
         return Err(differs(name, "it names a file that is not live").with("file", &key.path));
     }
+    compare_memory(name, ground, sealing, proposed)?;
+    compare_changes(name, ground, sealing, proposed)?;
+    let state = state::root(&ground.snapshot, &sealing.files, &proposed.removed, &proposed.commits)?;
+    if state != proposed.statement.state {
+        return Err(differs(name, "protocol, metadata, schema, transactions, domains or sums are others"));
+    }
+    Ok(())
+}
+
+fn compare_memory(name: &BaselineName, ground: &Ground, sealing: &Sealing, proposed: &SealedTable) -> Result<()> {
     let memory = remembered(ground, sealing);
+    let before = ground.sealed.as_ref();
     if let Some(key) = memory.removed.keys().find(|key| !proposed.removed.contains_key(*key)) {
         return Err(differs(name, "it forgets that a file was removed").with("file", &key.path));
+    }
+    let was_removed = |key: &FileKey| memory.removed.contains_key(key) || before.is_some_and(|sealed| sealed.removed.contains_key(key));
+    if let Some(key) = proposed.removed.keys().find(|key| !was_removed(key)) {
+        return Err(
+            differs(name, "it says that a file was removed of which the log does not tell; prepare it again").with("file", &key.path)
+        );
     }
     for (version, commit) in &memory.commits {
         if proposed.commits.get(version) != Some(commit) {
             return Err(differs(name, "a commit is another, or missing from it").with("commit", version));
         }
     }
-    compare_changes(name, ground, sealing, proposed)?;
-    let state = state::root(&ground.snapshot, &sealing.files, &proposed.removed, &proposed.commits)?;
-    if state != proposed.statement.state {
-        return Err(differs(name, "protocol, metadata, schema, transactions, domains or sums are others"));
+    let sealed_version = proposed.statement.state.version;
+    for (version, commit) in proposed.commits.iter().filter(|(version, _)| !memory.commits.contains_key(version)) {
+        if *version > sealed_version {
+            return Err(differs(name, "it names a commit that comes after the version that it seals").with("commit", version));
+        }
+        if before.and_then(|sealed| sealed.commits.get(version)) != Some(commit) {
+            return Err(differs(name, "it names a commit that is not there; prepare it again").with("commit", version));
+        }
     }
     Ok(())
 }

@@ -121,7 +121,7 @@ impl BaselineDiff {
             diff.rows_shown = diff.rows_shown.saturating_add(hidden(known).saturating_sub(hidden(file)));
         }
         let known_commits = before.map(|sealed| &sealed.commits);
-        let new_commits = commits.iter().filter(|(version, _)| known_commits.is_some_and(|known| !known.contains_key(*version)));
+        let new_commits = commits.iter().filter(|(version, commit)| known_commits.is_some_and(|known| known.get(version) != Some(commit)));
         diff.commits = new_commits.map(|(version, commit)| (*version, commit.operation.clone())).collect();
         let signed = |sign: char, files: &[&SealedFile]| {
             files.iter().take(NAMED_LIMIT / 2).map(|file| format!("{sign} {}", file.live.key.path)).collect::<Vec<_>>()

@@ -260,9 +260,15 @@ impl Repository {
         let here = |purge: &Purge| super::is_sealed_location(sealed, &purge.location);
         let records = self.purges(trust).await?.into_iter().filter(|record| of_table(record) && here(&record.purge));
         let mut erased = Erased::default();
-        for file in records.flat_map(|record| record.purge.files) {
-            erased.digests.insert(file.digest);
-            erased.files.insert((file.path, file.digest));
+        for purge in records.map(|record| record.purge) {
+            // A later baseline seals no purged file, unless it came back since: then nobody has erased that one.
+            let excuses = sealed.baseline.number <= purge.baseline;
+            for file in purge.files {
+                erased.digests.insert(file.digest);
+                if excuses {
+                    erased.files.insert((file.path, file.digest));
+                }
+            }
         }
         Ok(erased)
     }
@@ -273,8 +279,8 @@ impl Repository {
 pub struct Erased {
     /// Digests of files: such bytes are not served again, wherever they lie.
     pub digests: BTreeSet<Digest>,
-    /// The files by path and digest. Only their own absence is excused: the same bytes under another path are another file, which may well be
-    /// missed.
+    /// The files by path and digest, as far as they were erased after the baseline that is looked at. Only their own absence is excused: the same
+    /// bytes under another path, or sealed anew since, are another file, which may well be missed.
     files: BTreeSet<(String, Digest)>,
 }
 

@@ -176,9 +176,12 @@ impl Ground {
         self.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1))
     }
 
-    /// The evidence that the new baseline adds to. What was accepted may contradict it: then, and now and then, all is written whole.
+    /// The evidence that the new baseline adds to. What was accepted may contradict it, and evidence takes no commit back: then, and now and
+    /// then, all is written whole.
     fn base(&self) -> Option<&SealedTable> {
-        self.sealed.as_ref().filter(|_| !self.number().is_multiple_of(FULL_EVERY) && self.findings.is_empty())
+        let adds = !self.number().is_multiple_of(FULL_EVERY) && self.findings.is_empty();
+        let last = |sealed: &SealedTable| sealed.commits.last_key_value().map(|(version, _)| *version);
+        self.sealed.as_ref().filter(|sealed| adds && last(sealed).is_none_or(|version| version <= self.snapshot.version))
     }
 }
 
@@ -572,8 +575,8 @@ impl Sealer {
         };
         let known = |key: &FileKey| base.is_some_and(|sealed| sealed.removed.contains_key(key));
         let tombstones = memory.removed.iter().filter(|(key, _)| !known(key) && !gone.contains(key)).map(|(key, at)| (key, *at)).collect();
-        let covered = |version: &u64| base.is_some_and(|sealed| sealed.commits.contains_key(version));
-        let commits = memory.commits.iter().filter(|(version, _)| !covered(version));
+        let is_new = |(version, commit): &(&u64, &SealedCommit)| base.is_none_or(|sealed| sealed.commits.get(version) != Some(commit));
+        let commits = memory.commits.iter().filter(is_new);
         let delta = Delta {
             added: sealing
                 .files
@@ -652,9 +655,11 @@ pub(super) fn remembered(ground: &Ground, sealing: &Sealing) -> Memory {
     }
     removed.retain(|key, _| !sealing.files.contains_key(key));
     let mut commits = known.map(|sealed| sealed.commits.clone()).unwrap_or_default();
+    // Whoever signed the previous baseline may have named commits that were to come. The log says what they are, and was compared up to that baseline.
+    commits.retain(|version, _| *version <= ground.snapshot.version);
     for commit in &ground.snapshot.commits {
         let sealed = SealedCommit { digest: commit.digest, size: commit.size, operation: commit.operation.clone() };
-        commits.entry(commit.version).or_insert(sealed);
+        commits.insert(commit.version, sealed);
     }
     Memory { removed, commits }
 }

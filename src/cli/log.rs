@@ -18,6 +18,7 @@ use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Signer;
 use crate::lake::write_whole;
+use crate::printable::one_line;
 
 /// How much of a digest people are shown in tables.
 const SHORT_DIGEST: usize = 16;
@@ -289,7 +290,8 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
     let (trust, keys) = place.keys(trust).await?;
     let newest = place.log.newest(&keys).await?.ok_or_else(|| unlogged(&place.name))?;
     let expired = newest.expires_ms.is_some_and(|expires| expires <= context.clock.now_ms());
-    let mut wrong = expired;
+    let findings = newest.findings(&keys);
+    let mut wrong = expired || findings.iter().any(|finding| finding.verdict.is_mismatch());
     let mut rows = Vec::new();
     let asked = |table: &String| place.table.as_ref().is_none_or(|asked| asked == table);
     if place.table.is_some() && !newest.inventory.tables.keys().any(asked) {
@@ -318,12 +320,18 @@ async fn show(place: &Place, trust: &Trust, as_json: bool, context: &Context, ou
         let digest: String = row.digest.to_string().chars().take(SHORT_DIGEST).collect();
         rows.push(vec![table.clone(), row.number.to_string(), row.entry.to_string(), digest, state]);
     }
+    for finding in findings.iter().filter(|_| as_json) {
+        out.line(json!({"log": newest.inventory.log, "verdict": finding.verdict.name(), "detail": finding.detail}))?;
+    }
     if !as_json {
         let signed = newest.signed.size;
         out.line(format_args!("{}: {} entries, {} of them in a signed inventory", place.name, newest.inventory.frontier.size(), signed))?;
         let until = newest.expires_ms.map_or_else(|| "never".to_owned(), output::time);
         out.line(format_args!("  origin    {}", newest.inventory.log))?;
         out.line(format_args!("  expires   {}{}", until, if expired { styled(BAD, " its term is over") } else { String::new() }))?;
+        for finding in &findings {
+            out.line(format_args!("  {} {}", styled(BAD, finding.verdict), one_line(&finding.detail)))?;
+        }
         out.line(output::aligned(&["table", "baseline", "entry", "digest", "state"], &[1, 2], rows))?;
         if newest.signed.size < newest.inventory.frontier.size() {
             out.line(format_args!(

@@ -1,5 +1,7 @@
 //! `purge`: sealed bytes are destroyed for good, by two sealers.
 
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::json;
 
 use super::Ending;
@@ -12,7 +14,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{PrivateKey, Signer as _};
 use crate::printable::one_line;
-use crate::table;
+use crate::store::ErasureStore;
+use crate::table::{self, CanonicalPath};
 
 pub(super) async fn run(args: PurgeArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let (lake, location) = context.table(&args.table).await?;
@@ -113,6 +116,16 @@ async fn check(record: &PurgeRecord, location: &Location, repository: &Repositor
     Err(Error::new(ErrorKind::Unauthentic, "the record does not say what its baseline says of these files"))
 }
 
+/// What became of a file that was to be destroyed.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Destroyed,
+    /// Neither an object nor an earlier version of one is there.
+    Absent,
+    /// It is there still, and why.
+    Left(String),
+}
+
 async fn destroy(
     record: &PurgeRecord,
     args: &PurgeArgs,
@@ -121,34 +134,37 @@ async fn destroy(
     context: &Context,
     out: &mut Output,
 ) -> Result<Ending> {
-    let mut left = Vec::new();
+    let lake = match lake {
+        Some(lake) => {
+            let collector = args.collector_key.clone().unwrap_or_else(|| context.home.lake_keys(lake.lake.config.id).join("collector.pem"));
+            Some((&*lake.store, PrivateKey::from_file(&collector)?))
+        }
+        None => None,
+    };
+    let (mut left, mut absent) = (Vec::new(), Vec::new());
     for file in &record.purge.files {
-        let Some(path) = table::canonical_path(&file.path).location(location.root()) else { continue };
-        match lake {
-            Some(lake) => {
-                let collector =
-                    args.collector_key.clone().unwrap_or_else(|| context.home.lake_keys(lake.lake.config.id).join("collector.pem"));
-                let report = lake.store.purge(&path, &PrivateKey::from_file(&collector)?).await?;
-                if report.kept + report.postponed + report.problems_total > 0 {
-                    let why = report.problems.first().map_or_else(|| "some versions are left".to_owned(), |problem| problem.what.clone());
-                    left.push((file.path.clone(), why));
-                }
-            }
-            None => match object_store::ObjectStoreExt::delete(location.store(), &path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => left.push((file.path.clone(), e.to_string())),
-            },
+        let fate = match (place(location.root(), &file.path), &lake) {
+            (Some(path), Some((store, collector))) => destroy_versions(store, &path, collector).await?,
+            (Some(path), None) => destroy_object(location.store().as_ref(), &path).await,
+            (None, _) => Fate::Left("it has no place in the table".to_owned()),
+        };
+        match fate {
+            Fate::Destroyed => {}
+            Fate::Absent => absent.push(&file.path),
+            Fate::Left(why) => left.push((&file.path, why)),
         }
     }
     if args.json {
         let left: Vec<_> = left.iter().map(|(file, why)| json!({"file": file, "why": why})).collect();
-        out.line(json!({"purge": record.digest.to_string(), "files": record.purge.files.len(), "left": left, "done": left.is_empty()}))?;
+        out.line(json!({
+            "purge": record.digest.to_string(),
+            "files": record.purge.files.len(),
+            "absent": absent,
+            "left": left,
+            "done": left.is_empty(),
+        }))?;
     } else {
-        for (file, why) in &left {
-            out.line(format_args!("  {} {}", styled(BAD, "left"), one_line(&format!("{file}: {why}"))))?;
-        }
-        let what = if left.is_empty() { styled(GOOD, "purged") } else { styled(NOTE, "purged in part; do it again") };
-        out.line(format_args!("{what}: {} of {}", output::files(record.purge.files.len() as u64), location.name()))?;
+        tell(record.purge.files.len(), &absent, &left, location, out)?;
         if lake.is_none() {
             out.line(format_args!(
                 "  {} versions that a bucket keeps by itself are not known here: delete them there",
@@ -157,4 +173,76 @@ async fn destroy(
         }
     }
     Ok(if left.is_empty() { Ending::Done } else { Ending::Undetermined })
+}
+
+fn tell(files: usize, absent: &[&String], left: &[(&String, String)], location: &Location, out: &mut Output) -> Result<()> {
+    for (file, why) in left {
+        out.line(format_args!("  {} {}", styled(BAD, "left"), one_line(&format!("{file}: {why}"))))?;
+    }
+    for file in absent {
+        let what = "neither an object nor a version of it is there: it was gone before";
+        out.line(format_args!("  {} {}", styled(NOTE, "absent"), one_line(&format!("{file}: {what}"))))?;
+    }
+    let what = match (left.is_empty(), absent.len() == files) {
+        (false, _) => styled(NOTE, "purged in part; do it again"),
+        (true, true) => styled(NOTE, "nothing was there to be destroyed"),
+        (true, false) => styled(GOOD, "purged"),
+    };
+    let purged = if absent.len() == files { files } else { files.saturating_sub(absent.len() + left.len()) };
+    out.line(format_args!("{what}: {} of {}", output::files(purged as u64), location.name()))
+}
+
+/// Where a sealed file lies. Its path is canonical: it is a name, and what looks like an escape in it is a part of that name.
+fn place(root: &Path, canonical: &str) -> Option<Path> {
+    CanonicalPath::Inside(canonical.to_owned()).location(root)
+}
+
+/// All versions of an object of the lake.
+async fn destroy_versions(store: &ErasureStore, path: &Path, collector: &PrivateKey) -> Result<Fate> {
+    let report = store.purge(path, collector).await?;
+    if report.kept + report.postponed + report.problems_total > 0 {
+        let why = report.problems.first().map_or_else(|| "some versions are left".to_owned(), |problem| problem.what.clone());
+        return Ok(Fate::Left(why));
+    }
+    Ok(if report.collected + report.collected_before > 0 { Fate::Destroyed } else { Fate::Absent })
+}
+
+/// The object of a store whose earlier versions are not known here. Some stores say of what is not there that it was deleted.
+async fn destroy_object(store: &dyn ObjectStore, path: &Path) -> Fate {
+    let deleted = match store.head(path).await {
+        Ok(_) => store.delete(path).await,
+        Err(e) => Err(e),
+    };
+    match deleted {
+        Ok(()) => Fate::Destroyed,
+        Err(object_store::Error::NotFound { .. }) => Fate::Absent,
+        Err(e) => Fate::Left(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    /// Pairs of names of which one is what the other would be if it were decoded once more.
+    #[tokio::test]
+    async fn the_object_of_the_canonical_path_is_destroyed_and_no_other() {
+        for (purged, other) in [("x=A%2FA/p.parquet", "x=A/A/p.parquet"), ("%70art-0.parquet", "part-0.parquet")] {
+            for root in ["t", ""] {
+                let root = Path::from(root);
+                let store = InMemory::new();
+                let at = |name: &str| Path::parse(format!("{root}/{name}")).unwrap();
+                for name in [purged, other] {
+                    store.put(&at(name), "rows".into()).await.unwrap();
+                }
+                let path = place(&root, purged).unwrap();
+                assert_eq!(destroy_object(&store, &path).await, Fate::Destroyed);
+                assert!(store.head(&at(purged)).await.is_err(), "{purged} is there still");
+                assert!(store.head(&at(other)).await.is_ok(), "{other} was destroyed");
+                assert_eq!(destroy_object(&store, &path).await, Fate::Absent, "nothing is there to be purged");
+            }
+        }
+    }
 }

@@ -27,6 +27,7 @@ mod drift;
 mod early;
 mod exec;
 mod expectations;
+mod folder;
 mod functions;
 mod guard;
 mod insert;

@@ -3,30 +3,27 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DataFusionResult, Statistics};
 use datafusion::datasource::TableType;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
 
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
-use super::{check, external, insert, to_error};
+use super::{check, external, folder, insert};
 use crate::baseline::{self, BaselineSummary, Finding, Pins, SealedTable, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
-use crate::table::{TableKind, TableSnapshot, misplaced};
+use crate::table::{TableKind, TableSnapshot};
 use crate::verify::{Reports, VerifiedStore, View};
 
 /// Writers are shown a log of our own in place of one of at most so many versions, each of which is an object of it.
@@ -157,11 +154,10 @@ impl VerifiedTable {
     }
 
     async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
-        let Opened { snapshot, sealed, findings, resolved, view, lost_files, notes, unbelieved, engine } = opened;
+        let Opened { mut snapshot, sealed, findings, resolved, view, lost_files, mut notes, unbelieved, engine } = opened;
         // A log of our own has one commit, of version 0.
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
-        let (store, root) = (location.store().clone(), location.root().clone());
         // A table that is known to differ may not even open; the difference says more than the failure.
         let known = |error: Error| match &sealed {
             Some(sealed) if !resolved => check::enforce(location.name(), sealed.baseline.number, &findings).err().unwrap_or(error),
@@ -169,8 +165,16 @@ impl VerifiedTable {
         };
         let engine = engine.filter(|_| view.log.is_none());
         let plain = unbelieved.map(|passed_over| (passed_over, View { log: None, ..view.clone() }));
-        let store = VerifiedStore::with_view(store, root, location.name(), &snapshot, sealed.as_ref(), view);
-        let store = store.await.map_err(|e| known(e.with("table", location.name())))?;
+        let mut store = shown(location, &snapshot, sealed.as_ref(), &view).await.map_err(known)?;
+        let mut schema = None;
+        if let (TableKind::Parquet, Some(sealed)) = (snapshot.kind, &sealed) {
+            let later = folder::later(&location.through(Arc::new(store.clone()))?, &snapshot, sealed).await;
+            let later = later.map_err(|e| known(store.recorder().first_error().unwrap_or(e)))?;
+            if later.as_ref().is_some_and(|later| leave_out(location, later, &mut snapshot, &mut notes)) {
+                store = shown(location, &snapshot, Some(sealed), &view).await.map_err(known)?;
+            }
+            schema = later.map(|later| later.schema);
+        }
         let loaded = match engine {
             Some(engine) => engine.provider(Arc::new(store.clone()), version).await,
             None => None,
@@ -179,7 +183,7 @@ impl VerifiedTable {
             Some(loaded) => loaded,
             None => {
                 let verified = location.through(Arc::new(store.clone()))?;
-                match provider(&verified, &snapshot, version).await {
+                match provider(&verified, &snapshot, version, schema).await {
                     Ok(inner) => (verified, inner),
                     Err(error) => return Err(known(store.recorder().first_error().unwrap_or(error))),
                 }
@@ -315,40 +319,36 @@ impl VerifiedTable {
     }
 }
 
-async fn provider(location: &Location, snapshot: &TableSnapshot, version: u64) -> Result<Arc<dyn TableProvider>> {
+/// The table's verified bytes.
+async fn shown(location: &Location, snapshot: &TableSnapshot, sealed: Option<&SealedTable>, view: &View) -> Result<VerifiedStore> {
+    let (store, root) = (location.store().clone(), location.root().clone());
+    let shown = VerifiedStore::with_view(store, root, location.name(), snapshot, sealed, view.clone()).await;
+    shown.map_err(|e| e.with("table", location.name()))
+}
+
+async fn provider(
+    location: &Location,
+    snapshot: &TableSnapshot,
+    version: u64,
+    schema: Option<SchemaRef>,
+) -> Result<Arc<dyn TableProvider>> {
     match snapshot.kind {
         TableKind::Delta => delta::provider(location, version).await,
-        TableKind::Parquet => folder_provider(location, snapshot).await,
+        TableKind::Parquet => folder::provider(location, snapshot, schema).await,
     }
 }
 
-async fn folder_provider(location: &Location, snapshot: &TableSnapshot) -> Result<Arc<dyn TableProvider>> {
-    let columns = &snapshot.schema.partition_columns;
-    if let Some(file) = misplaced(snapshot.files.values().map(Arc::as_ref), columns) {
-        let what = "a file of the folder does not lie in folders of the table's partition columns, in this order: it would be left out";
-        return Err(Error::new(ErrorKind::Unsupported, what)
-            .with("table", location.name())
-            .with("file", file)
-            .with("partition columns", columns.join(", ")));
+/// Takes the files of a folder out that nobody sealed and that cannot be read beside the sealed ones; says whether there are any.
+fn leave_out(location: &Location, later: &folder::Later, snapshot: &mut TableSnapshot, notes: &mut Vec<String>) -> bool {
+    for (key, why) in &later.unfit {
+        notes.push(format!("{}: {} is left out: nobody sealed it, and {why}", location.name(), key.path));
+        snapshot.files.remove(key);
     }
-    let partitions = snapshot.schema.partition_columns.iter().map(|name| (name.clone(), DataType::Utf8)).collect();
-    let options =
-        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
-    let url = ListingTableUrl::parse(location.engine_url()).map_err(to_error)?;
-    let registry = StoreRegistry::default();
-    registry.pin(location.engine_url(), location.store().clone());
-    let mut config = SessionConfig::new();
-    read_subfolders(&mut config);
-    let builder = SessionStateBuilder::new().with_default_features().with_config(config);
-    let state = builder.with_runtime_env(delta::runtime(Arc::new(registry))?).build();
-    let schema = options.infer_schema(&state, &url).await.map_err(to_error)?;
-    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config).map_err(to_error)?))
-}
-
-/// A folder's table consists of all its files. DataFusion passes those in subfolders over unless it is told.
-fn read_subfolders(config: &mut SessionConfig) {
-    config.options_mut().execution.listing_table_ignore_subdirectory = false;
+    if !later.hidden.is_empty() {
+        let columns: Vec<&str> = later.hidden.iter().map(String::as_str).collect();
+        notes.push(format!("{}: columns that no sealed file has are not shown: {}", location.name(), columns.join(", ")));
+    }
+    !later.unfit.is_empty()
 }
 
 #[async_trait]
@@ -419,7 +419,7 @@ impl VerifiedTable {
         let mut builder = SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime);
         // Changed in place: a configuration from elsewhere would have the builder put an empty catalog over the session's own.
         if let Some(config) = builder.config() {
-            read_subfolders(config);
+            folder::read_subfolders(config);
         }
         Ok(builder.build())
     }

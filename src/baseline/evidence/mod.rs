@@ -214,6 +214,7 @@ impl State {
                 self.removed.entry(key).or_default();
             }
             read::Change::Tombstone(key, at) => {
+                self.files.remove(&key);
                 self.removed.insert(key, at);
             }
         }

@@ -53,7 +53,7 @@ impl Log {
     /// Cost: as [`Log::newest`], then three PUTs; each lost race costs a GET and a PUT more.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for too many tables; [`ErrorKind::Permission`] when the key has no part in the log;
+    /// [`ErrorKind::InvalidInput`] for too many tables; [`ErrorKind::Mismatch`] when an entry that is in no inventory yet was exchanged; [`ErrorKind::Permission`] when the key has no part in the log;
     /// [`ErrorKind::Unavailable`] when others kept taking the next place; those of store and signer. The baselines are sealed nevertheless: to
     /// record them again is what is to be done.
     pub async fn append(&self, record: &Record, signer: &dyn Signer, keys: &LogKeys) -> Result<Appended> {
@@ -68,6 +68,9 @@ impl Log {
             );
         }
         let newest = self.newest(keys).await?;
+        if let Some(newest) = &newest {
+            check_links(newest, record, keys)?;
+        }
         let due = newest.as_ref().is_some_and(|newest| {
             let expired = newest.expires_ms.is_some_and(|expires| expires <= record.now_ms);
             expired || newest.by_former || newest.inventory.frontier.size() > newest.signed.size
@@ -111,7 +114,7 @@ impl Log {
                 entry.log = self.new_origin()?;
             }
             let index = known.inventory.frontier.size();
-            entry.index = entry.takes_back().then_some(index);
+            (entry.index, entry.before) = (Some(index), Some(known.inventory.frontier.root()));
             let leaf = Bytes::from(entry.sign(signer).await?);
             let put = self.store.put_opts(&self.entry_path(index), leaf.clone().into(), PutMode::Create.into()).await;
             // Whatever the store said of the create, what lies there decides: an acknowledgement may have been lost.
@@ -188,6 +191,19 @@ impl Known {
     }
 }
 
+/// An inventory over entries of which one was exchanged would cover that up. Only somebody who accepted what is there goes on from it.
+fn check_links(newest: &Newest, record: &Record, keys: &LogKeys) -> Result<()> {
+    let finding = newest.broken.as_ref().map(|broken| broken.finding(keys)).filter(|finding| finding.verdict.is_mismatch());
+    match finding {
+        Some(finding) if !record.baselines.iter().any(|logged| logged.restart) => {
+            let what =
+                "the log is not gone on with; look at its tables, and accept what is there by sealing one of them (--accept-changes)";
+            Err(Error::new(ErrorKind::Mismatch, format!("{}; {what}", finding.detail)).with("log", &newest.inventory.log))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The entry for what the log does not know yet, or what this key has not said yet where it takes several.
 fn missing(record: &Record, known: &Known, own: KeyId, keys: &LogKeys) -> Option<Entry> {
     let (inventory, votes) = (&known.inventory, &known.votes);
@@ -206,7 +222,7 @@ fn missing(record: &Record, known: &Known, own: KeyId, keys: &LogKeys) -> Option
     };
     let is_live = |table: &&String| row(table).is_some_and(|row| !row.retired) && !(several && votes.has_retired(table, &own));
     let retired: Vec<String> = record.retired.iter().filter(is_live).cloned().collect();
-    let entry = Entry { log: inventory.log.clone(), time_ms: record.now_ms, baselines, retired, index: None };
+    let entry = Entry { log: inventory.log.clone(), time_ms: record.now_ms, baselines, retired, index: None, before: None };
     (!entry.baselines.is_empty() || !entry.retired.is_empty()).then_some(entry)
 }
 

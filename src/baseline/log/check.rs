@@ -1,6 +1,7 @@
 //! Reading a log whole, and holding it against everything that is signed or known of it.
 
-use super::tree::{self, Hash};
+use super::links;
+use super::tree::{self, Frontier, Hash};
 use super::{Log, LogKeys, LogPin, Newest};
 use crate::baseline::inventory::Inventory;
 use crate::baseline::verdict::{Finding, Verdict};
@@ -48,7 +49,7 @@ impl Log {
         let hashes: Vec<Hash> = entries.iter().map(|entry| entry.hash).collect();
         let mut checkpoints = vec![newest.signed.clone()];
         checkpoints.extend(self.newest_checkpoint(keys).await?.map(|(checkpoint, _)| checkpoint));
-        let mut findings: Vec<Finding> = newest.contradiction(keys).into_iter().collect();
+        let mut findings = newest.findings(keys);
         // Where one signer is not enough, a checkpoint of one that is not that of the entries shows a forgery or a misused key.
         let verdict = |found| if keys.newest_threshold() > 1 { Verdict::Undetermined } else { found };
         for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.size > 0) {
@@ -65,6 +66,10 @@ impl Log {
                 Some(_) => continue,
             };
             findings.push(wrong);
+        }
+        if findings.is_empty() {
+            let broken = links::broken(&newest.inventory.log, &Frontier::default(), &entries, keys);
+            findings.extend(broken.map(|broken| broken.finding(keys)));
         }
         // What was replayed to begin with cannot say anything else.
         if findings.is_empty() && !keys.replays() {

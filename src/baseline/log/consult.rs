@@ -68,32 +68,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<Consulted> {
         let mut consulted = Consulted::default();
-        let keys = self.keys(trust, Some(repository)).await?;
-        let Some(log) = self.newest(&keys).await? else {
-            if let Some(pin) = pin {
-                let detail =
-                    format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
-                consulted.find(Verdict::RolledBack, detail);
-            }
-            return Ok(consulted);
-        };
-        if log.signed.size == 0 {
-            let detail = "the log has entries but no signed inventory: it was taken away, or the first seal was interrupted; seal again";
-            consulted.find(Verdict::Undetermined, detail);
-        }
-        if log.by_former {
-            let note = "nobody who may say today what is newest has signed the inventory yet: renew it, or seal anything";
-            consulted.notes.push(note.to_owned());
-        }
-        consulted.findings.extend(log.contradiction(&keys));
-        if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
-            consulted
-                .find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
-        }
-        if let Some(pin) = pin {
-            consulted.findings.extend(self.extends(&log, pin).await?);
-        }
-        consulted.checkpoint = Some(log.inventory.checkpoint().into());
+        let Some(log) = self.consult_log(repository, trust, pin, now_ms, &mut consulted).await? else { return Ok(consulted) };
         let name = table_name(location);
         match log.inventory.tables.get(name) {
             Some(row) if row.retired => consulted.notes.push("the log says that this table was given up".to_owned()),
@@ -109,6 +84,54 @@ impl Log {
         }
         self.compare_claims(&log, name, newest, repository, &mut consulted).await?;
         Ok(consulted)
+    }
+
+    /// As [`Self::consult`], without what the log says of the table: its newest baseline cannot be read, which is not to say that it is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn consult_alone(&self, repository: &Repository, trust: &Trust, pin: Option<&LogPin>, now_ms: i64) -> Result<Consulted> {
+        let mut consulted = Consulted::default();
+        self.consult_log(repository, trust, pin, now_ms, &mut consulted).await?;
+        Ok(consulted)
+    }
+
+    /// What is to be said of the log itself, and the log.
+    async fn consult_log(
+        &self,
+        repository: &Repository,
+        trust: &Trust,
+        pin: Option<&LogPin>,
+        now_ms: i64,
+        consulted: &mut Consulted,
+    ) -> Result<Option<Newest>> {
+        let keys = self.keys(trust, Some(repository)).await?;
+        let Some(log) = self.newest(&keys).await? else {
+            if let Some(pin) = pin {
+                let detail =
+                    format!("a log of {} entries is pinned, but nothing of it that you trust is there: it was taken away", pin.size);
+                consulted.find(Verdict::RolledBack, detail);
+            }
+            return Ok(None);
+        };
+        if log.signed.size == 0 {
+            let detail = "the log has entries but no signed inventory: it was taken away, or the first seal was interrupted; seal again";
+            consulted.find(Verdict::Undetermined, detail);
+        }
+        if log.by_former {
+            let note = "nobody who may say today what is newest has signed the inventory yet: renew it, or seal anything";
+            consulted.notes.push(note.to_owned());
+        }
+        consulted.findings.extend(log.findings(&keys));
+        if log.expires_ms.is_some_and(|expires| expires <= now_ms) {
+            consulted
+                .find(Verdict::Expired, "the inventory's term is over: what it says may not be the newest; renew it, or seal anything");
+        }
+        if let Some(pin) = pin {
+            consulted.findings.extend(self.extends(&log, pin).await?);
+        }
+        consulted.checkpoint = Some(log.inventory.checkpoint().into());
+        Ok(Some(log))
     }
 
     /// Fewer sealers than must have named a newer baseline than the newest that is here. One that waits for signatures is here; of one that is

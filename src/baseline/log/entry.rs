@@ -3,12 +3,16 @@
 use serde_json::{Value, json};
 
 use super::note;
+use super::tree::Hash;
 use crate::baseline::canonical;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::key::{KeyId, Signer, VerifyingKey};
 
-const TYPE: &str = "urn:lakeseal:log-entry:v1";
+/// An entry that states the tree that it was made over.
+const TYPE: &str = "urn:lakeseal:log-entry:v2";
+/// An entry of earlier versions.
+const UNBOUND_TYPE: &str = "urn:lakeseal:log-entry:v1";
 /// A larger object under an entry's name counts as an empty leaf, in bytes.
 pub(super) const ENTRY_LIMIT_BYTES: u64 = 64 * 1024;
 /// Tables that one entry may name.
@@ -40,8 +44,11 @@ pub struct Entry {
     pub baselines: Vec<LoggedBaseline>,
     /// Tables (by URL) that are given up: they need no baselines from here on.
     pub retired: Vec<String>,
-    /// Its place in the log, where it takes something back: such an entry counts nowhere else, whoever copies it there.
+    /// Its place in the log: it counts nowhere else, whoever copies it there. Entries of earlier versions state it where they take something
+    /// back.
     pub index: Option<u64>,
+    /// The root of the tree over all leaves before it; absent from entries of earlier versions.
+    pub before: Option<Hash>,
 }
 
 /// An entry that a known key signed.
@@ -56,7 +63,12 @@ pub struct SignedEntry {
 impl Entry {
     /// Whether it takes back what the log said before: a history begins anew, or a table is given up.
     pub(super) fn takes_back(&self) -> bool {
-        !self.retired.is_empty() || self.baselines.iter().any(|logged| logged.restart)
+        !self.retired.is_empty() || self.begins_anew()
+    }
+
+    /// Whether the history of a table begins anew with it.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.baselines.iter().any(|logged| logged.restart)
     }
 
     fn to_text(&self) -> String {
@@ -66,10 +78,11 @@ impl Entry {
             "log": self.log,
             "retired": self.retired,
             "time_ms": self.time_ms,
-            "type": TYPE,
+            "type": if self.before.is_some() { TYPE } else { UNBOUND_TYPE },
         });
-        if let (Some(index), Value::Object(members)) = (self.index, &mut value) {
-            members.insert("index".to_owned(), json!(index));
+        if let Value::Object(members) = &mut value {
+            members.extend(self.index.map(|index| ("index".to_owned(), json!(index))));
+            members.extend(self.before.map(|before| ("before".to_owned(), json!(hex::encode(before)))));
         }
         canonical::text(&value) + "\n"
     }
@@ -84,19 +97,26 @@ impl Entry {
         note::sign(&self.log, &self.to_text(), signer).await.map(String::into_bytes)
     }
 
-    /// Reads a leaf. `None` for what no known key signed, or what is no entry: anybody can put such bytes into the log. An entry states its place if,
-    /// and only if, it takes something back; [`Log`](super::Log) sees to it that it lies there.
+    /// Reads a leaf. `None` for what no known key signed, or what is no entry: anybody can put such bytes into the log. An entry states its place (one
+    /// of an earlier version if, and only if, it takes something back); [`Log`](super::Log) sees to it that it lies there.
     pub(in crate::baseline) fn open(leaf: &[u8], keys: &[VerifyingKey]) -> Option<SignedEntry> {
         let note = note::open(leaf, keys)?;
         let entry = parse(&serde_json::from_str(note.text).ok()?)?;
-        let fits = entry.to_text() == note.text && entry.log == note.name && entry.index.is_some() == entry.takes_back();
+        let fits = entry.to_text() == note.text
+            && entry.log == note.name
+            && entry.index.is_some() == (entry.before.is_some() || entry.takes_back());
         fits.then_some(SignedEntry { entry, signers: note.signers })
     }
 }
 
 fn parse(value: &Value) -> Option<Entry> {
     let baselines = value.get("baselines")?.as_array()?;
-    if value.get("type")?.as_str()? != TYPE || baselines.len() > TABLES_LIMIT {
+    let before = match value.get("type")?.as_str()? {
+        TYPE => Some(value.get("before")?.as_str()?.parse::<Digest>().ok()?.0),
+        UNBOUND_TYPE => None,
+        _ => return None,
+    };
+    if baselines.len() > TABLES_LIMIT {
         return None;
     }
     let baseline = |value: &Value| {
@@ -114,6 +134,7 @@ fn parse(value: &Value) -> Option<Entry> {
     };
     Some(Entry {
         index,
+        before,
         log: value.get("log")?.as_str()?.to_owned(),
         time_ms: value.get("time_ms")?.as_i64()?,
         baselines: baselines.iter().map(baseline).collect::<Option<_>>()?,
@@ -139,6 +160,7 @@ pub(super) mod tests {
             }],
             retired: vec!["memory:///old".into()],
             index: Some(7),
+            before: Some([5; 32]),
         }
     }
 
@@ -149,6 +171,17 @@ pub(super) mod tests {
         let leaf = sample(3).sign(&key).await.unwrap();
         assert_eq!(Entry::open(&leaf, &keys).unwrap().entry, sample(3));
         assert_eq!(Entry::open(&leaf, &[]), None);
+        // As earlier versions wrote them: of those, only what takes something back states its place.
+        let plain = Entry { retired: Vec::new(), index: None, before: None, ..sample(3) };
+        for earlier in [Entry { before: None, ..sample(3) }, plain.clone()] {
+            let leaf = earlier.sign(&key).await.unwrap();
+            assert_eq!(Entry::open(&leaf, &keys).unwrap().entry, earlier);
+        }
+        for neither in
+            [Entry { index: Some(7), ..plain }, Entry { index: None, ..sample(3) }, Entry { index: None, before: None, ..sample(3) }]
+        {
+            assert_eq!(Entry::open(&neither.sign(&key).await.unwrap(), &keys), None, "{neither:?}");
+        }
         for at in 0..leaf.len() {
             let mut changed = leaf.clone();
             changed[at] ^= 1;
@@ -164,11 +197,13 @@ pub(super) mod tests {
         for (from, to) in [
             ("\"number\":3", "\"number\":3.0"),
             ("\"time_ms\"", "\"more\":1,\"time_ms\""),
-            (":v1", ":v2"),
+            (":v2", ":v1"),
+            (":v2", ":v3"),
+            ("\"before\":\"05", "\"before\":\"5"),
+            ("\"before\":\"05", "\"after\":\"05"),
             ("\"log\":\"lakeseal.log/x\"", "\"log\":\"lakeseal.log/y\""),
             ("\"index\":7,", ""),
             ("\"index\":7", "\"index\":-7"),
-            ("[\"memory:///old\"]", "[]"),
             ("[", "[ "),
         ] {
             let changed = text.replacen(from, to, 1);

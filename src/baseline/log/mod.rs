@@ -14,6 +14,7 @@ mod checkpoint;
 mod consult;
 mod entry;
 mod keys;
+mod links;
 pub(super) mod note;
 pub mod proof;
 mod read;
@@ -32,6 +33,7 @@ pub use checkpoint::Checkpoint;
 pub use consult::{Consulted, LogPin, compare_known};
 pub use entry::{Entry, LoggedBaseline, SignedEntry};
 pub use keys::LogKeys;
+pub use links::Broken;
 pub use read::{LogEntry, Newest};
 pub use tree::{Frontier, Hash, empty_root, leaf_hash, prove_consistency, prove_inclusion, root, verify_consistency, verify_inclusion};
 

@@ -6,9 +6,10 @@ use object_store::ObjectStoreExt as _;
 
 use super::checkpoint::CHECKPOINT_LIMIT_BYTES;
 use super::entry::ENTRY_LIMIT_BYTES;
-use super::tree::{self, Hash};
+use super::links;
+use super::tree::{self, Frontier, Hash};
 use super::votes::{self, Votes};
-use super::{Checkpoint, Entry, Log, LogKeys, NAME_DIGITS, SignedEntry, TILE_LEAVES};
+use super::{Broken, Checkpoint, Entry, Log, LogKeys, NAME_DIGITS, SignedEntry, TILE_LEAVES};
 use crate::baseline::inventory::{INVENTORY_LIMIT_BYTES, Inventory};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -47,6 +48,8 @@ pub struct Newest {
     pub by_former: bool,
     /// How many entries those inventories state that are not made over these entries, where these were replayed.
     pub contradicted: Vec<u64>,
+    /// Entries that are not made over those before them: of all, where they were replayed, else of those after the inventory.
+    pub(super) broken: Option<Broken>,
     /// All entries, where they were replayed.
     pub(super) replayed: Vec<LogEntry>,
     pub(super) votes: Votes,
@@ -213,7 +216,9 @@ impl Log {
         };
         let signed = inventory.checkpoint();
         let tail = self.entries(signed.size, &keys.entries).await?;
+        let before = inventory.frontier.clone();
         tail.iter().for_each(|entry| inventory.follow(entry));
+        let broken = links::broken(&inventory.log, &before, &tail, keys);
         let newest = Newest {
             inventory,
             signed,
@@ -221,6 +226,7 @@ impl Log {
             tail,
             by_former: false,
             contradicted: Vec::new(),
+            broken,
             replayed: Vec::new(),
             votes: Votes::default(),
         };
@@ -262,7 +268,8 @@ impl Log {
         let tail = replayed.iter().filter(|entry| entry.index >= size).cloned().collect();
         let contradicted = others.iter().map(|other| other.frontier.size()).collect();
         let by_former = by_former && longest.is_some();
-        let newest = Newest { inventory, signed, expires_ms, tail, by_former, contradicted, replayed, votes };
+        let broken = links::broken(&inventory.log, &Frontier::default(), &replayed, keys);
+        let newest = Newest { inventory, signed, expires_ms, tail, by_former, contradicted, broken, replayed, votes };
         Ok((!newest.inventory.log.is_empty()).then_some(newest))
     }
 

@@ -399,6 +399,7 @@ async fn a_log_that_two_begin_at_once_is_one_log() {
     assert_eq!((entries.len(), origins.len()), (2, 1));
     let newest = log.newest(&keys).await.unwrap().unwrap();
     assert_eq!(newest.inventory.tables.len(), 2);
+    assert_eq!(log.check(&keys, &[]).await.unwrap().findings, [], "the second is bound to the first");
 }
 
 /// Sealers of different tables, all at once, by keys of their own: every entry is there, and one history of it.
@@ -439,6 +440,11 @@ async fn racing_sealers_lose_no_entry() {
         entries.iter().flat_map(|e| &e.signed.as_ref().unwrap().entry.baselines).map(|b| (b.table.clone(), b.number)).collect();
     assert_eq!(seals.len(), usize::from(SEALERS) * usize::try_from(SEALS).unwrap());
     assert_eq!(entries.iter().map(|e| e.signed.as_ref().unwrap().entry.log.clone()).collect::<BTreeSet<_>>().len(), 1, "one origin");
+    assert!(entries.iter().all(|e| e.signed.as_ref().unwrap().entry.before.is_some()), "each is bound to those before it");
+    // As it is read where all entries are replayed.
+    let mut replaying = keys.clone();
+    replaying.threshold = 2;
+    assert_eq!(log.newest(&replaying).await.unwrap().unwrap().findings(&replaying), []);
 
     // 320 entries: the first 256 have a tile, which serves when it is true and is passed over when it is not.
     let (size, top) = (newest.inventory.frontier.size(), newest.inventory.frontier.root());
@@ -522,6 +528,148 @@ impl ObjectStore for Echo {
     async fn copy_opts(&self, from: &Path, to: &Path, options: object_store::CopyOptions) -> object_store::Result<()> {
         self.0.copy_opts(from, to, options).await
     }
+}
+
+fn entry_path(index: u64) -> Path {
+    Path::from(format!("_seal/log/entries/{index:020}"))
+}
+
+/// Inventories and checkpoints of more than `size` entries are taken away: nobody's signature says how many there are.
+async fn forget_above(lake: &Lake, size: u64) {
+    for folder in ["inventory", "checkpoints"] {
+        for path in lake.paths(&format!("_seal/log/{folder}/")).await {
+            let stated: u64 = path.filename().unwrap()[..20].parse().unwrap();
+            if stated > size {
+                lake.t.store.delete(&path).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_table_of_a_lake_is_not_rolled_back_behind_the_newest_inventory() {
+    let lake = Lake::sealed().await;
+    let before = lake.saved().await;
+    lake.t.append(3).await;
+    lake.seal(&lake.t).await;
+    lake.u.append(3).await;
+    lake.seal(&lake.u).await;
+    // The table and its seals as they were, and no inventory that names the newer one: the entries still do.
+    forget_above(&lake, 2).await;
+    assert_intact(&lake.audit(&lake.t).await);
+    lake.put_back(&before, "t/").await;
+    assert_found(&lake.audit(&lake.t).await, Verdict::RolledBack, &["lists baseline 2", "the newest is 1"]);
+    // Its entry exchanged for junk, for an older one, or for what a stranger signed, which all are leaves that say nothing.
+    let mut strangers = super::super::log::entry_sample(2);
+    (strangers.log, strangers.index, strangers.before) = (lake.audit(&lake.u).await.log.unwrap().origin, Some(2), Some([7; 32]));
+    let strangers = strangers.sign(&PrivateKey::from_seed(&[9; 32])).await.unwrap();
+    for instead in [b"junk".to_vec(), lake.t.get(&entry_path(0)).await, strangers] {
+        lake.t.put(&entry_path(2), instead).await;
+        for table in [&lake.t, &lake.u] {
+            let report = lake.audit(table).await;
+            assert_found(&report, Verdict::Forged, &["entry 3 of the log", "one of them was exchanged"]);
+            assert_eq!(report.outcome(), Outcome::Mismatch);
+        }
+        assert_eq!(lake.check(&[]).await[0].verdict, Verdict::Forged);
+    }
+    // No honest seal covers it up, and no inventory is signed over it.
+    lake.u.append(4).await;
+    let refused = lake.u.seal_logged(&lake.log(), lake.u.seal_options()).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::ErrorKind::Mismatch, "{refused}");
+    let renewed = Record { now_ms: NOW_MS, renew: true, ..Record::default() };
+    let refused = lake.log().append(&renewed, &lake.t.key, &lake.keys()).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::ErrorKind::Mismatch, "{refused}");
+    // A person who looked at the tables goes on from what is there.
+    let accepted = SealOptions { accept_changes: true, ..lake.u.seal_options() };
+    lake.u.seal_logged(&lake.log(), accepted).await.unwrap();
+    lake.t.append(3).await;
+    lake.seal(&lake.t).await;
+    for table in [&lake.t, &lake.u] {
+        assert_intact(&lake.audit(table).await);
+    }
+    assert_eq!(lake.check(&[]).await, []);
+}
+
+#[tokio::test]
+async fn entries_of_earlier_versions_are_read_and_bound_by_later_ones() {
+    let lake = Lake::sealed().await;
+    let (log, keys) = (lake.log(), lake.keys());
+    // The same log as an earlier version would have written it.
+    let written = log.entries(0, &keys.entries).await.unwrap();
+    forget_above(&lake, 0).await;
+    for written in &written {
+        let entry = written.signed.clone().unwrap().entry;
+        let earlier = crate::baseline::log::Entry { index: None, before: None, ..entry };
+        lake.t.put(&entry_path(written.index), earlier.sign(&lake.t.key).await.unwrap()).await;
+    }
+    for table in [&lake.t, &lake.u] {
+        let report = lake.audit(table).await;
+        assert_found(&report, Verdict::Undetermined, &["no signed inventory"]);
+        assert_eq!(report.findings.len(), 1, "{report:#?}");
+    }
+    lake.t.append(3).await;
+    lake.seal(&lake.t).await;
+    for table in [&lake.t, &lake.u] {
+        assert_intact(&lake.audit(table).await);
+    }
+    assert_eq!(lake.check(&[]).await, []);
+    forget_above(&lake, 0).await;
+    lake.delete("u/_seal").await;
+    lake.t.put(&entry_path(1), "junk").await;
+    assert_found(&lake.audit(&lake.u).await, Verdict::Forged, &["entry 2 of the log"]);
+}
+
+#[tokio::test]
+async fn where_several_must_agree_so_many_show_that_an_entry_was_exchanged() {
+    let signers = [1, 2].map(|i| PrivateKey::from_seed(&[i; 32]));
+    let trust = Trust::new(signers.iter().map(PrivateKey::public), TrustLevel::Given).unwrap();
+    let mut keys = LogKeys::of(&trust);
+    keys.threshold = 2;
+    let store = Arc::new(InMemory::new());
+    let log = Log::new(store.clone(), Path::default());
+    let say = async |table: &str, number: u64, restart: bool, signer: &PrivateKey| {
+        let (table, path) = (format!("memory:///{table}"), table.to_owned());
+        let logged = LoggedBaseline { table, path, number, digest: Digest([u8::try_from(number).unwrap(); 32]), restart };
+        let record = Record { baselines: vec![logged], now_ms: NOW_MS, ..Record::default() };
+        log.append(&record, signer, &keys).await
+    };
+    let verdicts = async || -> Vec<Verdict> {
+        let newest = log.newest(&keys).await.unwrap().unwrap();
+        newest.findings(&keys).into_iter().map(|finding| finding.verdict).collect()
+    };
+    for (table, number) in [("x", 1), ("x", 2)] {
+        for signer in &signers {
+            say(table, number, false, signer).await.unwrap();
+        }
+    }
+    say("y", 1, false, &signers[0]).await.unwrap();
+    assert_eq!(verdicts().await, []);
+    let forget = async || {
+        for id in signers.each_ref().map(|signer| signer.public().id()) {
+            for size in 0..9 {
+                store.delete(&Path::from(format!("_seal/log/inventory/{size:020}-{id}"))).await.ok();
+            }
+        }
+    };
+    forget().await;
+    for index in [2, 3] {
+        store.put(&entry_path(index), "junk".into()).await.unwrap();
+    }
+    // One of them may lie, and keeps nobody from going on.
+    assert_eq!(verdicts().await, [Verdict::Undetermined]);
+    say("z", 1, false, &signers[1]).await.unwrap();
+    assert_eq!(verdicts().await, [Verdict::Undetermined], "what was made over it says nothing of it");
+    store.put(&entry_path(3), "other junk".into()).await.unwrap();
+    forget().await;
+    assert_eq!(verdicts().await, [Verdict::Forged]);
+    assert_eq!(say("z", 2, false, &signers[1]).await.unwrap_err().kind(), crate::ErrorKind::Mismatch);
+    // As many accept it.
+    say("y", 2, true, &signers[0]).await.unwrap();
+    assert_eq!(verdicts().await, [Verdict::Forged]);
+    say("y", 2, true, &signers[1]).await.unwrap();
+    assert_eq!(verdicts().await, []);
+    say("z", 2, false, &signers[1]).await.unwrap();
+    assert_eq!(log.check(&keys, &[]).await.unwrap().findings, []);
 }
 
 #[tokio::test]

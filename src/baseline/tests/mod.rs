@@ -2,6 +2,7 @@
 
 mod attacks;
 mod attested;
+mod audits;
 mod fuzz;
 mod log;
 mod proof;

@@ -185,7 +185,8 @@ async fn log_after(location: &Location, sealed: &SealedTable, options: &RestoreO
         objects.insert(path.clone(), CopyAt { path, version: None });
     }
     let nowhere = Planner { location, sealed, options, log: &log };
-    for (version, commit) in &sealed.commits {
+    // A baseline says nothing of commits that came after it.
+    for (version, commit) in sealed.commits.range(..=sealed.statement.state.version) {
         let path = commit_path(location.root(), *version);
         match nowhere.stored(&path, commit.size, commit.digest).await? {
             Stored::Intact => {}

@@ -7,6 +7,7 @@ mod help;
 mod lineage;
 mod log;
 mod plain_tables;
+mod purge;
 mod report;
 mod row;
 mod shell;

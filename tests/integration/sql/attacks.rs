@@ -229,14 +229,11 @@ async fn the_name_of_a_dropped_file_does_not_make_sealed_files_vanish() {
     for (files, dropped) in [(&partitioned, "label=1/x=2/new.parquet"), (&plain, "aaa=1/new.parquet")] {
         for bytes in [parquet_bytes(&[batch(9000..9010)]), Vec::new()] {
             let fixture = sealed_folder(files).await;
+            // An empty file is no Parquet, and is left out.
             let new = if bytes.is_empty() { 0 } else { 10 };
             fixture.lake.store.put(&Path::from(format!("flights/{dropped}")), bytes.into()).await.unwrap();
             assert_eq!(counted(&fixture, ReadMode::Sealed).await.unwrap(), 4000, "{dropped}");
-            match counted(&fixture, ReadMode::Latest).await {
-                Ok(rows) => assert_eq!(rows, 4000 + new, "{dropped}"),
-                // An empty file is no Parquet: that may be said, but nothing may be left out.
-                Err(error) => assert!(new == 0, "{dropped}: {error}"),
-            }
+            assert_eq!(counted(&fixture, ReadMode::Latest).await.unwrap(), 4000 + new, "{dropped}");
         }
     }
     // One that engines would leave out without a word is left out with one: whoever may drop files must not keep others from reading.
@@ -247,6 +244,53 @@ async fn the_name_of_a_dropped_file_does_not_make_sealed_files_vanish() {
     let batches = latest.run("SELECT COUNT(*) FROM flights").await.unwrap();
     assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().value(0), 4000);
     assert!(latest.notes().iter().any(|note| note.contains("elsewhere/new.parquet is left out")), "{:?}", latest.notes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_file_that_does_not_fit_keeps_nobody_from_reading_a_folder() {
+    let other_type = RecordBatch::try_from_iter([("id", Arc::new(StringArray::from(vec!["x"])) as Arc<dyn Array>)]).unwrap();
+    let truncated = parquet_bytes(&[batch(0..10)]);
+    let truncated = truncated[..truncated.len() - 3].to_vec();
+    let mut false_footer = parquet_bytes(&[batch(0..10)]);
+    let length = false_footer.len() - 8;
+    false_footer[length..length + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    for (dropped, why) in [
+        (b"x".to_vec(), "not Parquet"),
+        (b"not Parquet at all, but longer than a footer".to_vec(), "not Parquet"),
+        (Vec::new(), "not Parquet"),
+        (truncated, "not Parquet"),
+        (false_footer, "not Parquet"),
+        (parquet_bytes(&[other_type]), "its column id"),
+    ] {
+        let fixture = sealed_folder(&[("a.parquet", 0..2000), ("b.parquet", 2000..4000)]).await;
+        fixture.lake.store.put(&Path::from("flights/0.parquet"), dropped.into()).await.unwrap();
+        fixture.lake.store.put(&Path::from("flights/new.parquet"), parquet_bytes(&[batch(9000..9010)]).into()).await.unwrap();
+        assert_eq!(counted(&fixture, ReadMode::Sealed).await.unwrap(), 4000, "{why}");
+        assert_eq!(counted(&fixture, ReadMode::Latest).await.unwrap(), 4010, "{why}: the other file is read");
+        let latest = fixture.session(ReadMode::Latest).await;
+        latest.run("SELECT MIN(delay) FROM flights WHERE carrier = 'AA'").await.unwrap();
+        let noted = |note: &&String| note.contains("0.parquet is left out") && note.contains(why);
+        assert_eq!(latest.notes().iter().filter(noted).count(), 1, "{why}: {:?}", latest.notes());
+        // A sealed file that is damaged is still a difference, and not left out.
+        fixture.lake.store.put(&Path::from("flights/a.parquet"), "junk".into()).await.unwrap();
+        assert!(counted(&fixture, ReadMode::Latest).await.is_err(), "{why}");
+    }
+    // Columns that nobody sealed are not shown, and that is said.
+    let fixture = sealed_folder(&[("a.parquet", 0..2000), ("b.parquet", 2000..4000)]).await;
+    let (more, note) = (batch(9000..9010), Arc::new(StringArray::from(vec!["x"; 10])) as Arc<dyn Array>);
+    let mut columns: Vec<_> = more.schema().fields().iter().map(|field| field.name().clone()).zip(more.columns().to_vec()).collect();
+    columns.push(("note".to_owned(), note));
+    let more = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap();
+    fixture.lake.store.put(&Path::from("flights/new.parquet"), parquet_bytes(&[more]).into()).await.unwrap();
+    let latest = fixture.session(ReadMode::Latest).await;
+    let batches = latest.run("SELECT * FROM flights WHERE id >= 9000").await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 10);
+    assert_eq!(batches[0].num_columns(), 3);
+    assert!(
+        latest.notes().iter().any(|note| note.contains("columns that no sealed file has") && note.contains("note")),
+        "{:?}",
+        latest.notes()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What the log is worth when one of several sealers lies, and after a sealer was revoked or taken out.
 
 use super::*;
-use crate::baseline::log::{LoggedBaseline, Record};
+use crate::baseline::log::{Entry, LoggedBaseline, Record};
 use crate::digest::Digest;
 use crate::id::LakeId;
 
@@ -277,4 +277,33 @@ async fn a_revoked_key_that_never_sealed_costs_no_reading_of_the_whole_log() {
     let second = ceremony.publish(|root| root.revoked.push(revoked(writer))).await;
     let keys = log.keys(&Trust::from_root(second), Some(&repository)).await.unwrap();
     assert!(!keys.replays() && keys.known().len() == 3);
+}
+
+#[tokio::test]
+async fn one_sealer_of_several_accuses_nobody_of_having_exchanged_an_entry() {
+    let ceremony = Ceremony::new(2).await;
+    ceremony.both().await;
+    let one = ceremony.names().await[0];
+    let log = ceremony.audit().await.log.unwrap();
+    // A thief of Alice's key says of its entry that others lie before it.
+    let baselines = named(one, false).baselines;
+    let entry = Entry { log: log.origin, time_ms: NOW_MS, baselines, retired: Vec::new(), index: Some(log.size), before: Some([9; 32]) };
+    let leaf = entry.sign(&ceremony.alice).await.unwrap();
+    ceremony.world.put(&Path::from(format!("t/_seal/log/entries/{:020}", log.size)), leaf.clone()).await;
+    let told = async || {
+        let report = ceremony.audit().await;
+        assert_eq!((report.outcome(), report.findings.len()), (Outcome::Undetermined, 1), "{report:#?}");
+        assert_found(&report, Verdict::Undetermined, &["entry 2 of the log", "a key was misused"]);
+    };
+    told().await;
+    ceremony.world.append(4).await;
+    ceremony.both().await;
+    told().await;
+    // A copy of it lies elsewhere than it states, and says nothing.
+    let size = ceremony.audit().await.log.unwrap().size;
+    ceremony.world.put(&Path::from(format!("t/_seal/log/entries/{size:020}")), leaf).await;
+    told().await;
+    let (alice, good): (VerifyingKey, _) = (ceremony.alice.public().into(), ceremony.last_good(ceremony.names().await[1]));
+    ceremony.publish(|root| revoke(root, alice, vec![good])).await;
+    assert_intact(&ceremony.audit().await);
 }

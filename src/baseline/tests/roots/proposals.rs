@@ -1,6 +1,11 @@
 //! What a countersigner compares and is shown: change data, other addresses, and what came before where nothing is in force.
 
 use super::*;
+use crate::baseline::repository::TrustedBaseline;
+use crate::baseline::sealed::SealedCommit;
+use crate::baseline::statement::EvidenceRef;
+use crate::baseline::{evidence, state};
+use crate::table::FileKey;
 
 #[tokio::test]
 async fn change_data_of_a_proposal_is_what_is_there() {
@@ -161,4 +166,108 @@ async fn a_baseline_that_follows_a_strangers_is_signed_only_if_that_is_accepted(
     let outcome = review(true).await.unwrap().outcome;
     assert_eq!((outcome.diff.from, outcome.files_added), (Some(1), 4));
     assert!(outcome.findings.iter().any(|finding| finding.verdict == Verdict::Untrusted), "{:?}", outcome.findings);
+}
+
+/// Alice's honest proposal with evidence beside it that says more, and with the roots that fit; hers alone is left.
+async fn proposed_with(ceremony: &Ceremony, commits: &[(u64, SealedCommit)], tombstones: &[FileKey], keys: &[&dyn Signer]) -> BaselineName {
+    let (repository, world) = (ceremony.world.repository(), &ceremony.world);
+    let outcome = ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    let name = BaselineName { number: outcome.baseline.number, digest: outcome.baseline.digest };
+    let mut statement = Statement::parse(&world.get(&repository.baseline_path(&name)).await).unwrap();
+    let honest = TrustedBaseline { statement: statement.clone(), summary: outcome.baseline };
+    let mut sealed = repository.whole_table(honest).await.unwrap();
+    let tombstones: Vec<_> = tombstones.iter().map(|key| (key, None)).collect();
+    let delta =
+        evidence::Delta { commits: commits.iter().map(|(version, commit)| (*version, commit)).collect(), tombstones, ..Default::default() };
+    for (kind, bytes) in delta.encode(&sealed.row_key).unwrap() {
+        let (digest, size) = repository.keep_evidence(bytes).await.unwrap();
+        statement.evidence.push(EvidenceRef { kind, digest, size, number: statement.number });
+    }
+    sealed.commits.extend(commits.iter().cloned());
+    for (key, at) in delta.tombstones {
+        sealed.files.remove(key);
+        sealed.removed.insert(key.clone(), at);
+    }
+    let snapshot = crate::table::load(&*world.store, &world.root, None).await.unwrap();
+    statement.state = state::root(&snapshot, &sealed.files, &sealed.removed, &sealed.commits).unwrap();
+    world.store.delete(&repository.baseline_path(&name)).await.unwrap();
+    ceremony.forge(statement, keys).await
+}
+
+fn invented() -> SealedCommit {
+    SealedCommit { digest: Digest([7; 32]), size: 1, operation: Some("WRITE".into()) }
+}
+
+fn key(path: &str) -> FileKey {
+    FileKey { path: path.into(), deletion_vector: None }
+}
+
+#[tokio::test]
+async fn what_a_proposal_invents_of_the_future_is_not_countersigned() {
+    let ceremony = Ceremony::new(2).await;
+    let world = &ceremony.world;
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    world.append(4).await;
+    let alice: [&dyn Signer; 1] = [&ceremony.alice];
+    for (commits, tombstones, what) in [
+        (&[(5, invented())][..], &[][..], "comes after the version"),
+        (&[(4, invented())], &[], "a commit is another"),
+        (&[], &[key("f5.parquet")], "a file was removed of which the log does not tell"),
+        (&[], &[key("f4.parquet")], "a live file is missing"),
+    ] {
+        let name = proposed_with(&ceremony, commits, tombstones, &alice).await;
+        let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Mismatch, "{refused}");
+        assert!(refused.to_string().contains(what), "{refused}");
+        world.store.delete(&world.repository().baseline_path(&name)).await.unwrap();
+    }
+    // An honest proposal is signed, and the next commits, and files that come back by a RESTORE or not, are what they are.
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    world.append(5).await;
+    ceremony.seal(ceremony.carol.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    assert_intact(&ceremony.audit().await);
+}
+
+/// As an earlier version would have signed it: the false commit is in force, and an honest one takes its place.
+#[tokio::test]
+async fn a_commit_that_was_sealed_before_it_came_accuses_nobody() {
+    for commits_since in [0, 1, 2] {
+        let ceremony = Ceremony::new(2).await;
+        let world = &ceremony.world;
+        proposed_with(&ceremony, &[(4, invented())], &[], &[&ceremony.alice, &ceremony.bob]).await;
+        assert_intact(&ceremony.audit().await);
+        for version in 4..4 + commits_since {
+            world.append(version).await;
+        }
+        let forced = SealOptions { force: true, ..SealOptions::default() };
+        ceremony.sealer(ceremony.alice.clone(), forced).seal(&()).await.unwrap();
+        ceremony.countersign(ceremony.carol.clone()).await.unwrap();
+        assert_intact(&ceremony.audit().await);
+        let newest = world.repository().newest_baseline(&ceremony.trust()).await.unwrap().unwrap();
+        assert!(newest.commits.values().all(|commit| *commit != invented()), "{commits_since}");
+        world.append(4 + commits_since).await;
+        ceremony.seal(ceremony.carol.clone()).await.unwrap();
+        ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+        assert_intact(&ceremony.audit().await);
+    }
+}
+
+/// Whoever can guess the name of tomorrow's file must not have it sealed as removed.
+#[tokio::test]
+async fn a_folder_s_file_to_come_is_not_sealed_as_removed() {
+    let mut ceremony = Ceremony::new(2).await;
+    ceremony.world = World::new();
+    let at = |day: u32| Path::from(format!("t/day-{day}.parquet"));
+    ceremony.world.put(&at(1), parquet(0, honest)).await;
+    let false_one = proposed_with(&ceremony, &[], &[key("day-2.parquet")], &[&ceremony.alice]).await;
+    let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("day-2.parquet"), "{refused}");
+    ceremony.world.store.delete(&ceremony.world.repository().baseline_path(&false_one)).await.unwrap();
+    ceremony.seal(ceremony.alice.clone()).await.unwrap();
+    ceremony.countersign(ceremony.bob.clone()).await.unwrap();
+    ceremony.world.put(&at(2), parquet(500, honest)).await;
+    assert_eq!(ceremony.audit().await.outcome(), Outcome::IntactWithUnsealed);
 }

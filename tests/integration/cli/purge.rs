@@ -1,0 +1,61 @@
+//! `purge`: two sealers destroy the file that they named, and no other that a spelling of it comes to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::plain_tables::delta_directory;
+use super::{Place, files};
+
+/// A Delta directory whose only file is stored as `name`, sealed, and then replaced by one that is stored as `other`.
+fn replaced(place: &Place, name: &str, other: &str) {
+    delta_directory(place);
+    place.run(&["keys", "new", "--role", "sealer", "--out", "second.pem"]).expect(0);
+    let is_data = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "parquet");
+    let written = files(&place.path("delta")).into_iter().find(is_data).unwrap();
+    let raw = written.file_name().unwrap().to_str().unwrap().to_owned();
+    let at = |name: &str| place.path("delta").join(name);
+    fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+    fs::rename(&written, at(name)).unwrap();
+    let first = place.path("delta/_delta_log/00000000000000000000.json");
+    let escaped = |name: &str| name.replace('%', "%25");
+    let text = fs::read_to_string(&first).unwrap().replace(&raw, &escaped(name));
+    fs::write(&first, &text).unwrap();
+    place.run(&["seal", "./delta"]).expect(0);
+    let add = text.lines().find(|line| line.starts_with("{\"add\"")).unwrap().replace(&escaped(name), &escaped(other));
+    let remove = serde_json::json!({"remove": {"path": escaped(name), "deletionTimestamp": 1, "dataChange": true}});
+    fs::create_dir_all(at(other).parent().unwrap()).unwrap();
+    fs::copy(at(name), at(other)).unwrap();
+    fs::write(place.path("delta/_delta_log/00000000000000000001.json"), format!("{remove}\n{add}\n")).unwrap();
+}
+
+/// The digest that the first sealer is shown.
+fn prepared(place: &Place, file: &str) -> String {
+    let args = ["purge", "./delta", "--file", file, "--reason", "request 17", "--json"];
+    place.run(&args).expect(0).json()["purge"].as_str().unwrap().to_owned()
+}
+
+fn confirmed(place: &Place, purge: &str) -> String {
+    place.run(&["purge", "./delta", "--confirm", purge, "--yes", "--key", "second.pem"]).expect(0).out
+}
+
+#[test]
+fn the_file_that_was_named_is_destroyed_and_no_other() {
+    for (name, other) in [("x=A%2FA/p.parquet", "x=A/A/p.parquet"), ("%70art-0.parquet", "part-0.parquet")] {
+        let place = Place::new();
+        replaced(&place, name, other);
+        let there = |name: &str| Path::exists(&place.path("delta").join(name));
+        assert!(there(name) && there(other));
+        let purge = prepared(&place, name);
+        let out = confirmed(&place, &purge);
+        assert!(out.contains("purged: 1 file"), "{out}");
+        assert!(!there(name), "{name} is there still");
+        assert!(there(other), "{other}, which is live, was destroyed");
+        place.run(&["audit", "./delta"]).expect(0);
+        // Once more: nothing is there, and it says so.
+        let again = confirmed(&place, &purge);
+        assert!(again.contains("nothing was there to be destroyed") && again.contains("neither an object nor a version"), "{again}");
+        assert!(!again.contains("purged"), "{again}");
+        let json = place.run(&["purge", "./delta", "--confirm", &purge, "--yes", "--key", "second.pem", "--json"]).expect(0).json();
+        assert_eq!((&json["absent"][0], &json["left"]), (&name.into(), &serde_json::json!([])), "{json}");
+    }
+}
