@@ -9,7 +9,7 @@ use super::chain::Change;
 use super::sweep::{self, Part, SweepReport};
 use super::{
     FULL_WAIT, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, check_keys, look, refuse_other_changes, wait,
-    write_file,
+    without_vote, write_file,
 };
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,7 @@ impl RetirePlan {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] when those that stay are too few, or another change is under way; [`ErrorKind::Permission`] for wrong keys;
-/// [`ErrorKind::Unavailable`] when other regions fail: call it again.
+/// [`ErrorKind::Unavailable`] when other regions fail: call it again; or when so few answer that nothing could go on while the region leaves.
 pub async fn retire(
     config: &LakeConfig,
     plan: &RetirePlan,
@@ -67,6 +67,8 @@ pub async fn retire(
     after.regions.retain(|region| region.name != *name);
     let change = Change::of(after, name.clone(), keys, clock);
     let mut lake = change.open_by(config).await?;
+    // Another may have been begun since: two at a time could leave too few regions for either.
+    refuse_other_changes(&lake, Some(name))?;
     if lake.record.place(name).is_none() {
         return already(&lake, change, plan, progress).await;
     }
@@ -134,8 +136,26 @@ fn check_rest(lake: &Lake, name: &RegionName) -> Result<()> {
             "fewer than {LEAST_LEFT} regions would be left, of which none could fail: add one first, or replace this one"
         ));
     }
-    if let Err(error) = Quorums::leaving(u8::try_from(n).unwrap_or(u8::MAX), profile.liars) {
-        return refuse(format!("those that would be left cannot withstand `liars` = {}: {error}", profile.liars));
+    match Quorums::leaving(u8::try_from(n).unwrap_or(u8::MAX), profile.liars) {
+        Ok(quorums) => check_answers(lake, name, quorums),
+        Err(error) => refuse(format!("those that would be left cannot withstand `liars` = {}: {error}", profile.liars)),
     }
-    Ok(())
+}
+
+/// Whether the lake can be opened once the region is leaving. Where it cannot, nobody could read or write or go on with the change, for every
+/// command opens the lake first.
+fn check_answers(lake: &Lake, name: &RegionName, quorums: Quorums) -> Result<()> {
+    let (n, needed, missing) = (usize::from(quorums.n()), usize::from(quorums.classic()), without_vote(lake));
+    if n - missing.len().min(n) >= needed {
+        return Ok(());
+    }
+    let others: Vec<_> = missing.iter().filter(|missing| **missing != name).map(ToString::to_string).collect();
+    let remedy = if others.is_empty() {
+        "it does not answer itself, and cannot be done without: bring it back, or put an empty region in its place (region replace) and retire that".to_owned()
+    } else {
+        format!("bring {} back or put empty regions in their places (region replace), then retire `{name}`", others.join(", "))
+    };
+    let what = format!("{needed} of {n} regions have to answer while `{name}` leaves, and {} do: {remedy}", n - missing.len().min(n));
+    let error = Error::new(ErrorKind::Unavailable, what).with("region", name);
+    Err(lake.down.iter().fold(error, |error, (down, reason)| error.with("down", format!("{down}: {reason}"))))
 }

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 
@@ -15,8 +16,9 @@ use super::replace::survives_one_hidden;
 use super::*;
 use crate::clock::SystemClock;
 use crate::format::entry::{Ballot, EntryBody, EntryPlace};
+use crate::lake::testing::{FaultStore, FaultyRegion};
 use crate::lake::{InitPlan, ProfileConfig, RegionConfig, init};
-use crate::region::{Quorums, layout};
+use crate::region::{Quorums, layout, simulated};
 use crate::register::Registers;
 use crate::store::ErasureStore;
 
@@ -25,6 +27,13 @@ static NAMES: AtomicUsize = AtomicUsize::new(0);
 /// A location that nothing else uses.
 fn fresh() -> String {
     format!("memory:membership-{}", NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A location whose store has faults.
+fn faulty(faults: &FaultyRegion) -> String {
+    let location = fresh();
+    simulated::put(&location, Arc::new(FaultStore::new(Arc::new(InMemory::new()), faults.clone())));
+    location
 }
 
 struct Fixture {
@@ -45,10 +54,13 @@ async fn store_of(lake: &Lake) -> ErasureStore {
 
 impl Fixture {
     async fn new(data: u8, parity: u8, regions: u8, location: impl Fn(u8) -> String) -> Self {
+        Self::with_profile(ProfileConfig::new(data, parity), regions, location).await
+    }
+
+    async fn with_profile(mut profile: ProfileConfig, regions: u8, location: impl Fn(u8) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let region =
             |i| RegionConfig { fsync: false, timeout_ms: 5_000, ..RegionConfig::new(format!("r{i}").parse().unwrap(), location(i)) };
-        let mut profile = ProfileConfig::new(data, parity);
         (profile.segment_bytes, profile.inline_bytes) = (128 * 1024, 1024);
         let plan = InitPlan {
             config_path: dir.path().join("lakeseal.toml"),
@@ -117,6 +129,21 @@ impl Fixture {
 
     async fn replace(&self, plan: &ReplacePlan) -> Result<MembershipOutcome> {
         replace(&self.config, plan, &self.keys, Arc::new(SystemClock), &()).await
+    }
+
+    /// Begins a replacement, and stops it when its first configuration is published.
+    async fn stop_at_wait(&self, plan: &ReplacePlan) {
+        let (config, keys, plan) = (self.config.clone(), self.keys.clone(), plan.clone());
+        let stopped = async move { replace(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+        assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+    }
+}
+
+struct StopAtWait;
+
+impl MembershipProgress for StopAtWait {
+    fn step(&self, step: &MembershipStep) {
+        assert!(!matches!(step, MembershipStep::Waiting(_)), "stop here");
     }
 }
 
@@ -369,15 +396,7 @@ async fn a_second_change_waits_for_the_first() {
     let fixture = Fixture::new(2, 2, 4, |_| fresh()).await;
     let change_all = |index: usize, place: &str| fixture.plan(index, place.to_owned());
     let (first, second) = (fresh(), fresh());
-    struct StopAtWait;
-    impl MembershipProgress for StopAtWait {
-        fn step(&self, step: &MembershipStep) {
-            assert!(!matches!(step, MembershipStep::Waiting(_)), "stop here");
-        }
-    }
-    let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), change_all(1, &first));
-    let stopped = tokio::spawn(async move { replace(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) }).await;
-    assert!(stopped.is_err(), "it was stopped");
+    fixture.stop_at_wait(&change_all(1, &first)).await;
     let config = LakeConfig::load(&fixture.dir.path().join("lakeseal.toml")).unwrap();
     let again = Fixture { config: LakeConfig { regions: config.regions, ..fixture.config.clone() }, ..fixture };
     let error = again.replace(&again.plan(2, second.clone())).await.unwrap_err();

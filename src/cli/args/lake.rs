@@ -147,7 +147,8 @@ Examples:
 
 Every shard that the region holds is given to another region that holds no other shard of the same version: copied, or rebuilt if the region cannot be
 reached any more. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
-regions, and three, must be left. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
+regions, and three, must be left, and while it leaves one region more than a majority of those that stay has to answer: if too few do, the command says so
+before it begins. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
     Retire(RetireArgs),
 }
 

@@ -234,3 +234,54 @@ async fn a_retired_place_is_not_taken_for_an_empty_one() {
     assert!(lake.down.is_empty() && lake.notes.len() == 1 && lake.notes[0].contains("remove it"), "{:?}", lake.notes);
     fixture.check(&before).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_begins_between_two_looks_is_not_joined_by_a_retirement() {
+    let faults: Vec<_> = (0..5).map(|_| FaultyRegion::default()).collect();
+    let places: Vec<_> = faults.iter().map(faulty).collect();
+    let mut fixture = Fixture::new(2, 1, 5, |i| places[usize::from(i)].clone()).await;
+    fixture.fill().await;
+    let (plan, replacing) = (fixture.retire_plan(3), fixture.plan(1, fresh()));
+    // The retirement looks, and its answers are slow; the replacement decides and publishes meanwhile.
+    faults.iter().for_each(|fault| fault.slow_ms(100));
+    let (retired, ()) = tokio::join!(fixture.retire(&plan), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        faults.iter().for_each(|fault| fault.slow_ms(0));
+        fixture.stop_at_wait(&replacing).await;
+    });
+    let error = retired.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("r1"), "{error}");
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!((lake.record.number, lake.record.leaving()), (1, None));
+    fixture.config = fixture.replace(&replacing).await.unwrap().config;
+    assert_eq!(fixture.retire(&plan).await.unwrap().number, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_region_does_not_begin_to_leave_when_too_few_answer_to_go_on_meanwhile() {
+    // Four of four, and three of five: every quorum of the others, and whoever leaves.
+    let liar = ProfileConfig { liars: 1, ..ProfileConfig::new(2, 1) };
+    for (profile, n, down, remedy) in
+        [(liar, 4, vec![1], "put an empty region in its place"), (ProfileConfig::new(2, 2), 5, vec![1, 3], "bring r3 back")]
+    {
+        let mut fixture = Fixture::with_profile(profile, n, |_| fresh()).await;
+        fixture.fill().await;
+        let whole = fixture.config.clone();
+        fixture.config = fixture.without(&down);
+        let error = fixture.retire(&fixture.retire_plan(1)).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains(remedy), "{error}");
+        // Nothing was begun: it opens, and takes writes.
+        let lake = fixture.lake(&fixture.config).await;
+        assert_eq!(lake.record.number, 0);
+        store_of(&lake).await.put(&Path::from("t/0"), bytes(8, 80).into()).await.unwrap();
+        fixture.objects.insert(Path::from("t/0"), bytes(8, 80));
+        fixture.check(&fixture.config).await;
+        // What the error says helps.
+        for index in down {
+            fixture.config = fixture.replace(&fixture.plan(index, fresh())).await.unwrap().config;
+        }
+        assert_ne!(fixture.config.regions, whole.regions);
+        fixture.config = fixture.retire(&fixture.retire_plan(1)).await.unwrap().config;
+        fixture.is_whole().await;
+    }
+}
