@@ -26,6 +26,9 @@ const LEAST_LEFT: usize = 3;
 pub struct RetirePlan {
     /// The region.
     pub region: RegionName,
+    /// Whether the region is gone for good: what cannot be rebuilt without it is given up. Else the retirement waits until the region
+    /// answers for that.
+    pub is_lost: bool,
     /// The file to rewrite, if any, when the region has left.
     pub config_path: Option<PathBuf>,
     /// How long after the first configuration the second is decided at the earliest: the lease of clients and a quarter of it.
@@ -36,14 +39,15 @@ pub struct RetirePlan {
 impl RetirePlan {
     /// A plan that waits as long as clients elsewhere need.
     pub fn new(region: RegionName) -> Self {
-        Self { region, config_path: None, wait: FULL_WAIT }
+        Self { region, is_lost: false, config_path: None, wait: FULL_WAIT }
     }
 }
 
 /// Takes a region out of the lake, while it is read and written; whether the region can be reached or not. Call it again when it was broken off.
 ///
 /// Every shard that it holds goes to one of the other regions that holds no other shard of that version: copied, or rebuilt where the
-/// region does not answer; read back either way. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
+/// region does not answer or does not have it; read back either way. What cannot be rebuilt is asked for again, and an error while the region does
+/// not answer, unless the plan says that it is lost. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
 /// have the lake open must open it again, and are told so.
 ///
 /// Cost: one look at every version, at all regions' logs of it; one read and one write for each shard that moves (k reads where it is rebuilt).
@@ -89,7 +93,7 @@ pub async fn retire(
     progress.step(&MembershipStep::Published { number: lake.record.number, regions });
     // What clients of the configuration before believed is there to be found, once their leases have ended.
     wait(published, plan.wait, progress).await;
-    let sweep = sweep::sweep(&lake, Part::Leaving(index), progress).await?;
+    let sweep = sweep::sweep(&lake, Part::Leaving { is_lost: plan.is_lost }, progress).await?;
     progress.step(&MembershipStep::Swept(sweep.clone()));
     failpoint!("membership.after-sweep");
     let record = change.next(&lake.record, |places, _| edit(places, index, |place| place.state = RegionState::Retired))?;

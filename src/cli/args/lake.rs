@@ -79,6 +79,9 @@ pub struct AddArgs {
 pub struct RetireArgs {
     /// The region's name
     pub name: String,
+    /// The region is gone for good: give up what cannot be rebuilt without it
+    #[arg(long)]
+    pub lost: bool,
     /// Keys, waiting, output.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -144,9 +147,11 @@ environment does not name has to be there before: write the region into lakeseal
 Examples:
   lakeseal region retire b
   lakeseal region retire b --json
+  lakeseal region retire b --lost     b is gone for good
 
 Every shard that the region holds is given to another region that holds no other shard of the same version: copied, or rebuilt if the region cannot be
-reached any more. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
+reached any more. What can be neither copied nor rebuilt ends the command, to be given again when the region answers; with --lost it is given up,
+and counted. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
 regions, and three, must be left, and while it leaves one region more than a majority of those that stay has to answer: if too few do, the command says so
 before it begins. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
     Retire(RetireArgs),

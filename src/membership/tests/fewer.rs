@@ -285,3 +285,63 @@ async fn a_region_does_not_begin_to_leave_when_too_few_answer_to_go_on_meanwhile
         fixture.is_whole().await;
     }
 }
+
+/// What becomes of reads of shards in the region that leaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reads {
+    FailOnce,
+    Fail,
+    FailForGood,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_nobody_else_can_give_is_not_given_up_for_a_region_that_does_not_answer() {
+    for reads in [Reads::FailOnce, Reads::Fail, Reads::FailForGood] {
+        let fault = FaultyRegion::default();
+        let place = faulty(&fault);
+        let mut fixture = Fixture::new(2, 1, 4, |i| if i == 3 { place.clone() } else { fresh() }).await;
+        let lake = fixture.lake(&fixture.config).await;
+        let store = store_of(&lake).await;
+        for i in 0..12 {
+            let (path, value) = (Path::from(format!("t/{i}")), bytes(i, 200_000));
+            store.put(&path, value.clone().into()).await.unwrap();
+            fixture.objects.insert(path, value);
+        }
+        store.quiesce().await;
+        // Of what had a shard here and in the region that leaves, exactly as many are left as it takes.
+        let gone = lake.region_set.region(0).unwrap();
+        let shards: Vec<_> = gone.list(&layout::shards_prefix(), None).try_collect().await.unwrap();
+        for meta in shards {
+            gone.delete(&meta.location).await.unwrap();
+        }
+        let asked = parking_lot::Mutex::new(std::collections::BTreeSet::new());
+        fault.fail_reads(move |key| key.as_ref().starts_with("d/") && (asked.lock().insert(key.clone()) || reads != Reads::FailOnce));
+        let plan = RetirePlan { is_lost: reads == Reads::FailForGood, ..fixture.retire_plan(3) };
+        let outcome = fixture.retire(&plan).await;
+        fault.heal();
+        let outcome = match reads {
+            Reads::Fail => {
+                let error = outcome.unwrap_err();
+                assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("--lost"), "{error}");
+                // Nothing was given up: all reads, and the same once more ends it.
+                fixture.check_objects().await;
+                fixture.retire(&plan).await.unwrap()
+            }
+            Reads::FailOnce | Reads::FailForGood => outcome.unwrap(),
+        };
+        assert_eq!((outcome.number, outcome.sweep.lost > 0), (2, plan.is_lost), "{reads:?}");
+        fixture.config = outcome.config;
+        if !plan.is_lost {
+            fixture.check_objects().await;
+        }
+    }
+}
+
+impl Fixture {
+    async fn check_objects(&self) {
+        let store = store_of(&self.lake(&self.config).await).await;
+        for (path, bytes) in &self.objects {
+            assert!(store.get(path).await.unwrap().bytes().await.unwrap() == *bytes, "{path}");
+        }
+    }
+}
