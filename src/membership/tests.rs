@@ -1,3 +1,4 @@
+mod broken_off;
 mod fewer;
 mod more;
 
@@ -330,9 +331,13 @@ async fn late_votes_of_clients_of_the_configuration_before_decide_what_they_deci
     let value = Bytes::from_static(b"late");
     let path = Path::from(format!("{}/late", layout::SYSTEM_SEGMENT));
     // Of five regions the second is replaced; its vote was cast before, by a client whose other votes come after all is done.
-    for late in 0..16_u8 {
+    // Or it is replaced, and the one in its place as well, before that was told everything.
+    for (late, twice) in (0..16_u8).flat_map(|late| [(late, false), (late, true)]) {
         let fixture = Fixture::new(3, 2, 5, |_| fresh()).await;
         let before = fixture.lake(&fixture.config).await;
+        if twice {
+            fixture.stop_at_wait(&fixture.plan(1, fresh())).await;
+        }
         let outcome = fixture.replace(&fixture.plan(1, fresh())).await.unwrap();
         let voters = [0, 2, 3, 4].into_iter().enumerate().filter(|(bit, _)| late & (1 << bit) != 0).map(|(_, region)| region);
         let mut votes = 1;
