@@ -170,8 +170,7 @@ impl Change {
     pub(super) async fn publish(&self, lake: &Lake) -> Result<usize> {
         // Every quorum of the configuration *before* has to meet it.
         let (quorums, states) = (lake.region_set.quorums(), || lake.record.regions.iter().map(|place| place.state));
-        let before =
-            if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.least_classic() };
+        let before = if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.classic() };
         self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into(), before).await
     }
 

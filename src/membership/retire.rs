@@ -149,17 +149,22 @@ fn check_rest(lake: &Lake, name: &RegionName) -> Result<()> {
 /// Whether the lake can be opened once the region is leaving. Where it cannot, nobody could read or write or go on with the change, for every
 /// command opens the lake first.
 fn check_answers(lake: &Lake, name: &RegionName, quorums: Quorums) -> Result<()> {
-    let (n, needed, missing) = (usize::from(quorums.n()), usize::from(quorums.classic()), without_vote(lake));
-    if n - missing.len().min(n) >= needed {
+    let mut missing = without_vote(lake);
+    if quorums.leaves_silently() && !missing.contains(&name) {
+        missing.push(name);
+    }
+    let (n, needed) = (usize::from(quorums.n()), usize::from(quorums.classic()));
+    let answer = n.saturating_sub(missing.len());
+    if answer >= needed {
         return Ok(());
     }
     let others: Vec<_> = missing.iter().filter(|missing| **missing != name).map(ToString::to_string).collect();
-    let remedy = if others.is_empty() {
-        "it does not answer itself, and cannot be done without: bring it back, or put an empty region in its place (region replace) and retire that".to_owned()
-    } else {
-        format!("bring {} back or put empty regions in their places (region replace), then retire `{name}`", others.join(", "))
-    };
-    let what = format!("{needed} of {n} regions have to answer while `{name}` leaves, and {} do: {remedy}", n - missing.len().min(n));
+    let what = format!(
+        "{needed} {} have to answer while `{name}` leaves, and {answer} do: bring {} back, or put empty regions in their places (region \
+         replace), then retire `{name}`",
+        if quorums.leaves_silently() { "of those that stay".to_owned() } else { format!("of {n} regions") },
+        others.join(", ")
+    );
     let error = Error::new(ErrorKind::Unavailable, what).with("region", name);
     Err(lake.down.iter().fold(error, |error, (down, reason)| error.with("down", format!("{down}: {reason}"))))
 }

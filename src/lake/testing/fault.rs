@@ -170,10 +170,8 @@ impl FaultyRegion {
 
     async fn admit_read(&self, key: &Path) -> Result<()> {
         self.admit(|c| c.gets += 1).await?;
-        match self.0.unreadable.lock().as_ref().is_some_and(|matches| matches(key)) {
-            true => Err(fault("the read was not answered")),
-            false => Ok(()),
-        }
+        let fails = self.0.unreadable.lock().as_ref().is_some_and(|matches| matches(key));
+        if fails { Err(fault("the read was not answered")) } else { Ok(()) }
     }
 
     async fn write<T>(&self, count: impl FnOnce(&mut OperationCounts), apply: impl Future<Output = Result<T>>) -> Result<T> {

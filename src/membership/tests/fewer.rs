@@ -259,30 +259,80 @@ async fn a_change_that_begins_between_two_looks_is_not_joined_by_a_retirement() 
 
 #[tokio::test(start_paused = true)]
 async fn a_region_does_not_begin_to_leave_when_too_few_answer_to_go_on_meanwhile() {
-    // Four of four, and three of five: every quorum of the others, and whoever leaves.
-    let liar = ProfileConfig { liars: 1, ..ProfileConfig::new(2, 1) };
-    for (profile, n, down, remedy) in
-        [(liar, 4, vec![1], "put an empty region in its place"), (ProfileConfig::new(2, 2), 5, vec![1, 3], "bring r3 back")]
-    {
-        let mut fixture = Fixture::with_profile(profile, n, |_| fresh()).await;
+    // Three of five decide, and three of the four that stay: two are not enough without the one that leaves.
+    let mut fixture = Fixture::new(2, 2, 5, |_| fresh()).await;
+    fixture.fill().await;
+    fixture.config = fixture.without(&[0, 3]);
+    let error = fixture.retire(&fixture.retire_plan(1)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("bring r0, r3 back"), "{error}");
+    // Nothing was begun: it opens, and takes writes.
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!(lake.record.number, 0);
+    let store = store_of(&lake).await;
+    store.put(&Path::from("t/0"), bytes(8, 80).into()).await.unwrap();
+    store.quiesce().await;
+    fixture.objects.insert(Path::from("t/0"), bytes(8, 80));
+    fixture.check(&fixture.config).await;
+    // What the error says helps.
+    for index in [0, 3] {
+        fixture.config = fixture.replace(&fixture.plan(index, fresh())).await.unwrap().config;
+    }
+    fixture.config = fixture.retire(&fixture.retire_plan(1)).await.unwrap().config;
+    fixture.is_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lake_goes_on_while_a_region_leaves_that_is_lost_before_or_on_the_way() {
+    for lost_before in [true, false] {
+        // With one liar, three of four and three of three decide.
+        let mut fixture = Fixture::with_profile(ProfileConfig { liars: 1, ..ProfileConfig::new(2, 1) }, 4, |_| fresh()).await;
         fixture.fill().await;
-        let whole = fixture.config.clone();
-        fixture.config = fixture.without(&down);
-        let error = fixture.retire(&fixture.retire_plan(1)).await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains(remedy), "{error}");
-        // Nothing was begun: it opens, and takes writes.
-        let lake = fixture.lake(&fixture.config).await;
-        assert_eq!(lake.record.number, 0);
-        store_of(&lake).await.put(&Path::from("t/0"), bytes(8, 80).into()).await.unwrap();
-        fixture.objects.insert(Path::from("t/0"), bytes(8, 80));
-        fixture.check(&fixture.config).await;
-        // What the error says helps.
-        for index in down {
-            fixture.config = fixture.replace(&fixture.plan(index, fresh())).await.unwrap().config;
+        if !lost_before {
+            let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), fixture.retire_plan(1));
+            let stopped = async move { retire(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+            assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
         }
-        assert_ne!(fixture.config.regions, whole.regions);
-        fixture.config = fixture.retire(&fixture.retire_plan(1)).await.unwrap().config;
+        fixture.config = fixture.without(&[1]);
+        let lake = fixture.lake(&fixture.config).await;
+        assert_eq!(lake.record.leaving().is_some(), !lost_before);
+        let store = store_of(&lake).await;
+        let (path, value) = (Path::from("t/between"), bytes(8, 9_000));
+        store.put(&path, value.clone().into()).await.unwrap();
+        store.quiesce().await;
+        fixture.objects.insert(path, value);
+        fixture.check(&fixture.config).await;
+        let outcome = fixture.retire(&fixture.retire_plan(1)).await.unwrap();
+        assert_eq!((outcome.number, outcome.sweep.lost), (2, 0));
+        fixture.config = outcome.config;
         fixture.is_whole().await;
+        fixture.check(&fixture.config).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_may_be_down_while_a_region_leaves_as_afterwards() {
+    let mut fixture = Fixture::new(2, 2, 5, |_| fresh()).await;
+    fixture.fill().await;
+    let whole = fixture.config.clone();
+    // The one that leaves is lost, and another does not answer.
+    fixture.config = fixture.without(&[0, 1]);
+    let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), fixture.retire_plan(0));
+    let stopped = async move { retire(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+    assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!(lake.record.leaving(), Some(0));
+    let store = store_of(&lake).await;
+    let (path, value) = (Path::from("t/small"), bytes(8, 90));
+    store.put(&path, value.clone().into()).await.unwrap();
+    store.quiesce().await;
+    fixture.objects.insert(path, value);
+    fixture.check(&fixture.config).await;
+    fixture.config.regions[1].url.clone_from(&whole.regions[1].url);
+    let outcome = fixture.retire(&fixture.retire_plan(0)).await.unwrap();
+    assert_eq!((outcome.number, outcome.sweep.lost), (2, 0));
+    fixture.config = outcome.config;
+    for down in 0..4 {
+        fixture.check(&fixture.without(&[down])).await;
     }
 }
 

@@ -270,8 +270,8 @@ async fn a_region_whose_vote_is_not_counted_is_told_by_a_scrub() {
 
 #[tokio::test(start_paused = true)]
 async fn an_addition_that_could_not_be_ended_is_not_begun() {
-    for (n, down) in [(3, vec![1]), (5, vec![1, 3])] {
-        let mut fixture = Fixture::new(2, 1, n, |_| fresh()).await;
+    for (parity, n, down) in [(1, 3, vec![1]), (2, 5, vec![1, 3])] {
+        let mut fixture = Fixture::new(2, parity, n, |_| fresh()).await;
         fixture.fill().await;
         fixture.config = fixture.without(&down);
         let place = fresh();
