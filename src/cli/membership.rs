@@ -117,6 +117,7 @@ pub(super) async fn retire(args: RetireArgs, context: &Context, out: &mut Output
     let name: RegionName = args.name.parse()?;
     let keys = keys(&args.change, context, &config)?;
     let mut plan = RetirePlan::new(name.clone());
+    plan.is_lost = args.lost;
     plan.config_path = Some(context.existing_config_path()?);
     if args.change.no_wait {
         plan.wait = Duration::ZERO;

@@ -68,7 +68,7 @@ impl Budgets {
     pub fn new(profile: &ProfileConfig, quorums: Quorums) -> Self {
         let n = quorums.n();
         Self {
-            unreachable_for_writes: profile.parity.min(n.saturating_sub(quorums.classic())),
+            unreachable_for_writes: profile.parity.min(quorums.spare()),
             unreachable_for_reads: profile.parity,
             lying_about_data: profile.parity,
             lying_about_registers: profile.liars,
@@ -187,7 +187,7 @@ pub(super) async fn open_over(
     }
     let gates: BTreeMap<RegionName, Gate> = late.iter().map(|late| (late.region.name().clone(), late.gate.clone())).collect();
     let Usable { regions, down, notes } = usable(shown, late, &record);
-    let silent: Vec<u8> = record.indexed().filter(|(_, place)| place.state == RegionState::Replacing).map(|(index, _)| index).collect();
+    let silent = record.silent(quorums);
     let is_down = |region: &Region| down.iter().any(|(name, _)| name == region.name());
     let good = regions.iter().filter(|region| !is_down(region) && !silent.contains(&region.index())).count();
     if good < usize::from(quorums.classic()) {
@@ -212,8 +212,9 @@ pub(super) async fn open_over(
         .looked_at((!is_later_shown).then_some(began))
         .with_retention(record.profile.retention_seconds);
     follow(rest, gates, record.clone());
-    let reason = "it takes another region's place and has not been told everything yet";
-    let region_set = silent.into_iter().fold(region_set, |set, index| set.with_silent(index, reason));
+    let leaving = record.leaving();
+    let region_set =
+        silent.into_iter().fold(region_set, |set, index| set.with_silent(index, if Some(index) == leaving { LEAVES } else { COMES }));
     Ok(Lake {
         config: config.clone(),
         record,
@@ -266,6 +267,10 @@ fn usable(shown: Vec<Shown>, late: Vec<Late>, record: &LakeRecord) -> Usable {
     }
     Usable { regions, down, notes }
 }
+
+/// Why a region is asked for no vote.
+const COMES: &str = "it takes another region's place and has not been told everything yet";
+const LEAVES: &str = "it is leaving, and those that stay decide without it";
 
 /// How long regions are waited for at least, when a quorum has answered; and how many times the time that those took.
 const STRAGGLER_WAIT: Duration = Duration::from_secs(2);

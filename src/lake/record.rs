@@ -246,6 +246,17 @@ impl LakeRecord {
         gone.into_iter().map(|(number, region)| Departure { region, heirs: heirs(number) }).collect()
     }
 
+    /// The regions that are asked for no vote, by index: those that take another's place, and one that leaves where those that stay decide
+    /// without it.
+    pub fn silent(&self, quorums: Quorums) -> Vec<u8> {
+        let is_silent = |state: RegionState| match state {
+            RegionState::Replacing => true,
+            RegionState::Leaving => quorums.leaves_silently(),
+            RegionState::Voting | RegionState::Adding | RegionState::Retired => false,
+        };
+        self.indexed().filter(|(_, place)| is_silent(place.state)).map(|(index, _)| index).collect()
+    }
+
     /// The quorums by which this configuration's clients count.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::chain::Change;
 use super::sweep::{self, Part, SweepReport};
 use super::{
     FULL_WAIT, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, check_keys, look, refuse_other_changes, wait,
-    write_file,
+    without_vote, write_file,
 };
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,9 +44,9 @@ impl AddPlan {
 /// Cost: one look at every version; a marker and a copy of its manifest are written for each. One sweep at a time.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] when the lake has the region already, cannot have more, or another change is under way;
+/// [`ErrorKind::InvalidInput`] when the lake has the region already, cannot have more (a lake of one region cannot), or another change is under way;
 /// [`ErrorKind::Config`] for a name or place that another region has; [`ErrorKind::Permission`] for wrong keys; [`ErrorKind::Unavailable`] when other regions
-/// fail: call it again.
+/// fail: call it again; or when so few answer that the addition could not be ended.
 pub async fn add(
     config: &LakeConfig,
     plan: &AddPlan,
@@ -69,7 +69,7 @@ pub async fn add(
     };
     refuse_other_changes(&lake, Some(name))?;
     if lake.record.place(name).is_none() {
-        check_room(&lake)?;
+        check_room(&lake, name)?;
     }
     let change = Change::of(after, name.clone(), keys, clock).begin(true).await?;
     progress.step(&MembershipStep::Identified);
@@ -77,6 +77,7 @@ pub async fn add(
     let mut lake = change.open_by(&before).await?;
     if lake.record.place(name).is_none() {
         refuse_other_changes(&lake, None)?;
+        check_room(&lake, name)?;
         change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, |places, number| {
             let (name, state) = (name.clone(), RegionState::Adding);
@@ -135,9 +136,27 @@ fn files(config: &LakeConfig, plan: &AddPlan) -> Result<(LakeConfig, LakeConfig)
     Ok((before, after))
 }
 
-/// Whether the lake can have one region more.
-fn check_room(lake: &Lake) -> Result<()> {
-    lake.record.profile.quorums(lake.record.counted().count() + 1)?;
+/// Whether the lake can have one region more, and such an addition be ended: the new region has no say in what was decided before it came, and
+/// so a quorum of the larger lake has to be found among those that are there.
+fn check_room(lake: &Lake, name: &RegionName) -> Result<()> {
+    let (n, missing) = (lake.record.counted().count(), without_vote(lake));
+    let needed = usize::from(lake.record.profile.quorums(n + 1)?.classic());
+    if needed > n {
+        let what = "a lake of so few regions cannot be given another: too few would know what is there already. Make a new lake with all regions \
+                    that it is to have (lakeseal init), and take the tables over (lakeseal export, lakeseal import)";
+        return Err(Error::new(ErrorKind::InvalidInput, what).with("region", name).with("regions", n));
+    }
+    let answer = n.saturating_sub(missing.len());
+    if answer < needed {
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let what = format!(
+            "{needed} of the {n} regions have to answer while another is added, and {answer} do: bring {} back, or put empty regions in their \
+             places first (region replace)",
+            missing.join(", ")
+        );
+        let error = Error::new(ErrorKind::Unavailable, what).with("region", name);
+        return Err(lake.down.iter().fold(error, |error, (down, reason)| error.with("down", format!("{down}: {reason}"))));
+    }
     if lake.record.regions.len() >= usize::from(MAX_PLACES) {
         let what = "the lake has had so many regions that no further one can be added; replace one";
         return Err(Error::new(ErrorKind::InvalidInput, what).with("limit", MAX_PLACES));

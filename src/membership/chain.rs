@@ -131,9 +131,9 @@ impl Change {
             Proposed::Won => bytes,
             Proposed::Lost(decided) => {
                 let other = LakeRecord::open(&decided.value, &self.config.root_key)?;
-                if (LakeRecord { created_ms: record.created_ms, ..other }) != *record {
-                    return Err(Error::new(ErrorKind::InvalidInput, "another change of the lake's regions was decided first; look at it")
-                        .with("configuration", record.number));
+                if (LakeRecord { created_ms: record.created_ms, ..other.clone() }) != *record {
+                    registers.quiesce().await;
+                    return Err(self.forestalled(lake, &other, &decided.value).await);
                 }
                 decided.value
             }
@@ -143,12 +143,34 @@ impl Change {
         self.publish_bytes(lake, record.number, &bytes, lake.region_set.quorums().classic()).await.map(|_| ())
     }
 
+    /// Publishes the change that was decided in place of this one, and says so.
+    ///
+    /// Whoever decided it may have stopped before anybody held it, and may be unable to go on: its new region may be gone. Until it is
+    /// published no other change can be decided, and nobody would know why. Regions of the configuration before suffice for that, and
+    /// the new region, which is not known here, is given it by the same command once more.
+    async fn forestalled(&self, lake: &Lake, other: &LakeRecord, bytes: &Bytes) -> Error {
+        let published = self.publish_among(lake.region_set.regions(), other.number, bytes, lake.region_set.quorums().classic()).await;
+        let busy = other.regions.iter().find(|place| !super::is_settled(place.state)).map(|place| &place.name);
+        let error = match published {
+            Ok(_) => {
+                let what = "another change of the lake's regions was decided first, and is published now: look at it (lakeseal region list), and \
+                            finish it, by the command that began it";
+                Error::new(ErrorKind::InvalidInput, what)
+            }
+            Err(error) => {
+                let what = "another change of the lake's regions was decided first, and could not be published; do the same again";
+                Error::new(ErrorKind::Unavailable, what).caused_by(error)
+            }
+        };
+        let error = error.with("configuration", other.number);
+        busy.into_iter().fold(error, |error, name| error.with("region", name))
+    }
+
     /// Publishes the lake's configuration where it is missing. How many regions hold it.
     pub(super) async fn publish(&self, lake: &Lake) -> Result<usize> {
         // Every quorum of the configuration *before* has to meet it.
         let (quorums, states) = (lake.region_set.quorums(), || lake.record.regions.iter().map(|place| place.state));
-        let before =
-            if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.least_classic() };
+        let before = if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.classic() };
         self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into(), before).await
     }
 
@@ -159,11 +181,23 @@ impl Change {
             failpoint!("membership.after-newcomer-publication");
         }
         let others = lake.region_set.regions().iter().filter(|region| self.newcomer.is_none() || *region.name() != self.name);
-        let outcomes = join_all(others.map(|region| self.give(region, number, bytes))).await;
+        let held = self.publish_among(others, number, bytes, needed).await?;
+        Ok(held + usize::from(self.newcomer.is_some()))
+    }
+
+    /// Gives a configuration to `regions`, of which `needed` have to take it. How many hold it.
+    async fn publish_among(
+        &self,
+        regions: impl IntoIterator<Item = &Arc<Region>>,
+        number: u64,
+        bytes: &Bytes,
+        needed: u8,
+    ) -> Result<usize> {
+        let outcomes = join_all(regions.into_iter().map(|region| self.give(region, number, bytes))).await;
         let held = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         failpoint!("membership.after-publication");
         if held >= usize::from(needed) {
-            return Ok(held + usize::from(self.newcomer.is_some()));
+            return Ok(held);
         }
         let what = "too few regions took the lake's new configuration; do the same again when they can be reached";
         let error = Error::new(ErrorKind::Unavailable, what).with("configuration", number);

@@ -34,7 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::RegionName;
 use crate::key::PrivateKey;
-use crate::lake::{Lake, LakeConfig, OpenOptions, RegionState, open};
+use crate::lake::{Lake, LakeConfig, OpenOptions, RegionPlace, RegionState, open};
 use crate::region::CONFIGURATION_LEASE;
 
 /// Shared by the parts of a change.
@@ -143,6 +143,13 @@ fn refuse_other_changes(lake: &Lake, but: Option<&RegionName>) -> Result<()> {
         )
         .with("region", name)),
     }
+}
+
+/// The regions that have no vote now: those that do not answer, and those that take another's place.
+fn without_vote(lake: &Lake) -> Vec<&RegionName> {
+    let is_down = |name: &RegionName| lake.down.iter().any(|(down, _)| down == name);
+    let is_silent = |place: &&RegionPlace| place.state == RegionState::Replacing || is_down(&place.name);
+    lake.record.counted().filter(is_silent).map(|place| &place.name).collect()
 }
 
 #[cfg(test)]

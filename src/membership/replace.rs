@@ -45,7 +45,8 @@ impl ReplacePlan {
 /// Replaces a region by an empty one, while the lake is read and written. Call it again when it was broken off.
 ///
 /// `config` is the lake's file, with the old location or the new one. Afterwards the new region holds everything, and the lake can lose as
-/// many regions as before. Clients that have the lake open must open it again, and are told so: at the latest when they write.
+/// many regions as before. When the new location is lost on the way, or that of a region that is being
+/// added, another one may be named. Clients that have the lake open must open it again, and are told so: at the latest when they write.
 ///
 /// Cost: every version is looked at once; for each shard that the old region held, k are read and one is written. One sweep at a time.
 ///
@@ -78,8 +79,11 @@ pub async fn replace(
             }
         }
     };
-    if change.place(&lake)?.1.incarnation != newcomer {
-        refuse_other_changes(&lake, None)?;
+    let (_, place) = change.place(&lake)?;
+    if place.incarnation != newcomer {
+        // Whoever was to have the place may be gone before it was told everything, and nobody else could end that change.
+        let is_coming = matches!(place.state, RegionState::Replacing | RegionState::Adding);
+        refuse_other_changes(&lake, is_coming.then_some(&plan.region))?;
         change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, taken(RegionState::Replacing, 1))?;
         change.decide(&lake, &record).await?;

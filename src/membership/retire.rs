@@ -9,7 +9,7 @@ use super::chain::Change;
 use super::sweep::{self, Part, SweepReport};
 use super::{
     FULL_WAIT, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, check_keys, look, refuse_other_changes, wait,
-    write_file,
+    without_vote, write_file,
 };
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,9 @@ const LEAST_LEFT: usize = 3;
 pub struct RetirePlan {
     /// The region.
     pub region: RegionName,
+    /// Whether the region is gone for good: what cannot be rebuilt without it is given up. Else the retirement waits until the region
+    /// answers for that.
+    pub is_lost: bool,
     /// The file to rewrite, if any, when the region has left.
     pub config_path: Option<PathBuf>,
     /// How long after the first configuration the second is decided at the earliest: the lease of clients and a quarter of it.
@@ -36,21 +39,22 @@ pub struct RetirePlan {
 impl RetirePlan {
     /// A plan that waits as long as clients elsewhere need.
     pub fn new(region: RegionName) -> Self {
-        Self { region, config_path: None, wait: FULL_WAIT }
+        Self { region, is_lost: false, config_path: None, wait: FULL_WAIT }
     }
 }
 
 /// Takes a region out of the lake, while it is read and written; whether the region can be reached or not. Call it again when it was broken off.
 ///
 /// Every shard that it holds goes to one of the other regions that holds no other shard of that version: copied, or rebuilt where the
-/// region does not answer; read back either way. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
+/// region does not answer or does not have it; read back either way. What cannot be rebuilt is asked for again, and an error while the region does
+/// not answer, unless the plan says that it is lost. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
 /// have the lake open must open it again, and are told so.
 ///
 /// Cost: one look at every version, at all regions' logs of it; one read and one write for each shard that moves (k reads where it is rebuilt).
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] when those that stay are too few, or another change is under way; [`ErrorKind::Permission`] for wrong keys;
-/// [`ErrorKind::Unavailable`] when other regions fail: call it again.
+/// [`ErrorKind::Unavailable`] when other regions fail: call it again; or when so few answer that nothing could go on while the region leaves.
 pub async fn retire(
     config: &LakeConfig,
     plan: &RetirePlan,
@@ -67,6 +71,8 @@ pub async fn retire(
     after.regions.retain(|region| region.name != *name);
     let change = Change::of(after, name.clone(), keys, clock);
     let mut lake = change.open_by(config).await?;
+    // Another may have been begun since: two at a time could leave too few regions for either.
+    refuse_other_changes(&lake, Some(name))?;
     if lake.record.place(name).is_none() {
         return already(&lake, change, plan, progress).await;
     }
@@ -87,7 +93,7 @@ pub async fn retire(
     progress.step(&MembershipStep::Published { number: lake.record.number, regions });
     // What clients of the configuration before believed is there to be found, once their leases have ended.
     wait(published, plan.wait, progress).await;
-    let sweep = sweep::sweep(&lake, Part::Leaving(index), progress).await?;
+    let sweep = sweep::sweep(&lake, Part::Leaving { is_lost: plan.is_lost }, progress).await?;
     progress.step(&MembershipStep::Swept(sweep.clone()));
     failpoint!("membership.after-sweep");
     let record = change.next(&lake.record, |places, _| edit(places, index, |place| place.state = RegionState::Retired))?;
@@ -134,8 +140,31 @@ fn check_rest(lake: &Lake, name: &RegionName) -> Result<()> {
             "fewer than {LEAST_LEFT} regions would be left, of which none could fail: add one first, or replace this one"
         ));
     }
-    if let Err(error) = Quorums::leaving(u8::try_from(n).unwrap_or(u8::MAX), profile.liars) {
-        return refuse(format!("those that would be left cannot withstand `liars` = {}: {error}", profile.liars));
+    match Quorums::leaving(u8::try_from(n).unwrap_or(u8::MAX), profile.liars) {
+        Ok(quorums) => check_answers(lake, name, quorums),
+        Err(error) => refuse(format!("those that would be left cannot withstand `liars` = {}: {error}", profile.liars)),
     }
-    Ok(())
+}
+
+/// Whether the lake can be opened once the region is leaving. Where it cannot, nobody could read or write or go on with the change, for every
+/// command opens the lake first.
+fn check_answers(lake: &Lake, name: &RegionName, quorums: Quorums) -> Result<()> {
+    let mut missing = without_vote(lake);
+    if quorums.leaves_silently() && !missing.contains(&name) {
+        missing.push(name);
+    }
+    let (n, needed) = (usize::from(quorums.n()), usize::from(quorums.classic()));
+    let answer = n.saturating_sub(missing.len());
+    if answer >= needed {
+        return Ok(());
+    }
+    let others: Vec<_> = missing.iter().filter(|missing| **missing != name).map(ToString::to_string).collect();
+    let what = format!(
+        "{needed} {} have to answer while `{name}` leaves, and {answer} do: bring {} back, or put empty regions in their places (region \
+         replace), then retire `{name}`",
+        if quorums.leaves_silently() { "of those that stay".to_owned() } else { format!("of {n} regions") },
+        others.join(", ")
+    );
+    let error = Error::new(ErrorKind::Unavailable, what).with("region", name);
+    Err(lake.down.iter().fold(error, |error, (down, reason)| error.with("down", format!("{down}: {reason}"))))
 }

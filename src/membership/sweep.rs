@@ -62,8 +62,11 @@ impl SweepReport {
 pub(super) enum Part {
     /// The region at this index is told.
     Told(u8),
-    /// The region at this index leaves; the others are told what they would not know without it.
-    Leaving(u8),
+    /// A region leaves; the others are told what they would not know without it.
+    Leaving {
+        /// Whether it is gone for good, and what only it held with it.
+        is_lost: bool,
+    },
 }
 
 /// One slot to hand over.
@@ -90,7 +93,7 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
         let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
             let listed = match part {
                 Part::Told(index) => slot.in_region(index).is_some_and(|region| region.entries > 0),
-                Part::Leaving(_) => false,
+                Part::Leaving { .. } => false,
             };
             Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, listed, is_newest: is_first && at == 0 })
         });
@@ -109,7 +112,7 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
                         Err(error) => Err(error),
                     },
                     Part::Told(index) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
-                    Part::Leaving(_) => store.take_over(&work.path, work.slot).await,
+                    Part::Leaving { is_lost } => store.take_over(&work.path, work.slot, is_lost).await,
                 };
                 Ok::<_, Error>((work.is_newest, handed))
             }

@@ -1,3 +1,4 @@
+mod broken_off;
 mod collected;
 mod fewer;
 mod many;
@@ -10,6 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
 
@@ -17,8 +19,9 @@ use super::replace::survives_one_hidden;
 use super::*;
 use crate::clock::SystemClock;
 use crate::format::entry::{Ballot, EntryBody, EntryPlace};
+use crate::lake::testing::{FaultStore, FaultyRegion};
 use crate::lake::{InitPlan, ProfileConfig, RegionConfig, init};
-use crate::region::{Quorums, layout};
+use crate::region::{Quorums, layout, simulated};
 use crate::register::Registers;
 use crate::store::ErasureStore;
 
@@ -27,6 +30,13 @@ static NAMES: AtomicUsize = AtomicUsize::new(0);
 /// A location that nothing else uses.
 fn fresh() -> String {
     format!("memory:membership-{}", NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A location whose store has faults.
+fn faulty(faults: &FaultyRegion) -> String {
+    let location = fresh();
+    simulated::put(&location, Arc::new(FaultStore::new(Arc::new(InMemory::new()), faults.clone())));
+    location
 }
 
 struct Fixture {
@@ -47,10 +57,10 @@ async fn store_of(lake: &Lake) -> ErasureStore {
 
 impl Fixture {
     async fn new(data: u8, parity: u8, regions: u8, location: impl Fn(u8) -> String) -> Self {
-        Self::of(ProfileConfig::new(data, parity), regions, location).await
+        Self::with_profile(ProfileConfig::new(data, parity), regions, location).await
     }
 
-    async fn of(mut profile: ProfileConfig, regions: u8, location: impl Fn(u8) -> String) -> Self {
+    async fn with_profile(mut profile: ProfileConfig, regions: u8, location: impl Fn(u8) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let region =
             |i| RegionConfig { fsync: false, timeout_ms: 5_000, ..RegionConfig::new(format!("r{i}").parse().unwrap(), location(i)) };
@@ -122,6 +132,21 @@ impl Fixture {
 
     async fn replace(&self, plan: &ReplacePlan) -> Result<MembershipOutcome> {
         replace(&self.config, plan, &self.keys, Arc::new(SystemClock), &()).await
+    }
+
+    /// Begins a replacement, and stops it when its first configuration is published.
+    async fn stop_at_wait(&self, plan: &ReplacePlan) {
+        let (config, keys, plan) = (self.config.clone(), self.keys.clone(), plan.clone());
+        let stopped = async move { replace(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+        assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+    }
+}
+
+struct StopAtWait;
+
+impl MembershipProgress for StopAtWait {
+    fn step(&self, step: &MembershipStep) {
+        assert!(!matches!(step, MembershipStep::Waiting(_)), "stop here");
     }
 }
 
@@ -308,9 +333,13 @@ async fn late_votes_of_clients_of_the_configuration_before_decide_what_they_deci
     let value = Bytes::from_static(b"late");
     let path = Path::from(format!("{}/late", layout::SYSTEM_SEGMENT));
     // Of five regions the second is replaced; its vote was cast before, by a client whose other votes come after all is done.
-    for late in 0..16_u8 {
+    // Or it is replaced, and the one in its place as well, before that was told everything.
+    for (late, twice) in (0..16_u8).flat_map(|late| [(late, false), (late, true)]) {
         let fixture = Fixture::new(3, 2, 5, |_| fresh()).await;
         let before = fixture.lake(&fixture.config).await;
+        if twice {
+            fixture.stop_at_wait(&fixture.plan(1, fresh())).await;
+        }
         let outcome = fixture.replace(&fixture.plan(1, fresh())).await.unwrap();
         let voters = [0, 2, 3, 4].into_iter().enumerate().filter(|(bit, _)| late & (1 << bit) != 0).map(|(_, region)| region);
         let mut votes = 1;
@@ -374,15 +403,7 @@ async fn a_second_change_waits_for_the_first() {
     let fixture = Fixture::new(2, 2, 4, |_| fresh()).await;
     let change_all = |index: usize, place: &str| fixture.plan(index, place.to_owned());
     let (first, second) = (fresh(), fresh());
-    struct StopAtWait;
-    impl MembershipProgress for StopAtWait {
-        fn step(&self, step: &MembershipStep) {
-            assert!(!matches!(step, MembershipStep::Waiting(_)), "stop here");
-        }
-    }
-    let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), change_all(1, &first));
-    let stopped = tokio::spawn(async move { replace(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) }).await;
-    assert!(stopped.is_err(), "it was stopped");
+    fixture.stop_at_wait(&change_all(1, &first)).await;
     let config = LakeConfig::load(&fixture.dir.path().join("lakeseal.toml")).unwrap();
     let again = Fixture { config: LakeConfig { regions: config.regions, ..fixture.config.clone() }, ..fixture };
     let error = again.replace(&again.plan(2, second.clone())).await.unwrap_err();

@@ -21,8 +21,10 @@ pub struct Quorums {
     liars: u8,
     classic: u8,
     fast: u8,
-    least_classic: u8,
     least_fast: u8,
+    /// Whether a region is leaving that is asked for no vote.
+    leaves_silently: bool,
+    spare: u8,
 }
 
 impl Quorums {
@@ -38,7 +40,9 @@ impl Quorums {
         let classic = (wide_n + b) / 2 + 1;
         let fast = classic.max((2 * wide_n + 2 * b + 1).saturating_sub(classic).div_ceil(2));
         match (u8::try_from(classic), u8::try_from(fast)) {
-            (Ok(classic), Ok(fast)) if fast <= n => Ok(Self { n, liars, classic, fast, least_classic: classic, least_fast: fast }),
+            (Ok(classic), Ok(fast)) if fast <= n => {
+                Ok(Self { n, liars, classic, fast, least_fast: fast, leaves_silently: false, spare: n - classic })
+            }
             _ => Err(Error::new(
                 ErrorKind::Config,
                 format!("{n} regions cannot withstand {liars} that forget or lie about registers: use fewer `liars` or more regions"),
@@ -47,15 +51,20 @@ impl Quorums {
     }
 
     /// The quorums while one of `n` regions leaves: whatever is decided by them is decided by the quorums of all n *and* by those of the
-    /// n - 1 that stay, whichever of the n leaves. Others may still count by the quorums of n.
+    /// n - 1 that stay. Others may still count by the quorums of n.
+    ///
+    /// Where a classic quorum of n is one more than one of n - 1, it contains that, whoever leaves. Where both are the same, the region that
+    /// leaves has no vote ([`Quorums::leaves_silently`]), and a quorum of those that stay is one of all: so it takes no more regions to go on
+    /// than it does before and afterwards, whether the one that leaves answers or not.
     ///
     /// # Errors
     /// As [`Quorums::new`], of n and of n - 1.
     pub fn leaving(n: u8, liars: u8) -> Result<Self> {
         let (now, then) = (Self::new(n, liars)?, Self::new(n.saturating_sub(1), liars)?);
-        let classic = now.classic.max(then.classic.saturating_add(1));
-        let fast = now.fast.max(then.fast.saturating_add(1));
-        Ok(Self { classic, fast, ..now })
+        let leaves_silently = now.classic == then.classic;
+        // Votes of those that stay are a fast quorum of n, which is no less than one of n - 1.
+        let fast = if leaves_silently { now.fast } else { now.fast.max(then.fast.saturating_add(1)) };
+        Ok(Self { fast, leaves_silently, spare: then.spare, ..now })
     }
 
     /// The quorums of those that stay when one region leaves.
@@ -86,12 +95,17 @@ impl Quorums {
         self.fast
     }
 
-    /// So many votes of a classic ballot somebody else may have taken for a decision: the classic quorum, but while a region leaves.
-    pub fn least_classic(&self) -> u8 {
-        self.least_classic
+    /// Whether a region is leaving that is asked for no vote.
+    pub fn leaves_silently(&self) -> bool {
+        self.leaves_silently
     }
 
-    /// The same of the fast ballot.
+    /// How many regions may be unreachable while names go on being decided; while one leaves, of those that stay.
+    pub fn spare(&self) -> u8 {
+        self.spare
+    }
+
+    /// So many votes of the fast ballot somebody else may have taken for a decision: the fast quorum, but while a region leaves.
     pub fn least_fast(&self) -> u8 {
         self.least_fast
     }
@@ -310,6 +324,22 @@ mod tests {
             let q = Quorums::new(n, b).unwrap();
             assert_eq!((q.classic(), q.fast()), (classic, fast), "n {n} b {b}");
         }
+    }
+
+    #[test]
+    fn what_is_decided_while_a_region_leaves_is_decided_by_the_quorums_of_both_sizes() {
+        let mut silent = 0;
+        for (n, b) in (2..=MAX_REGIONS).flat_map(|n| (0..n).map(move |b| (n, b))) {
+            let (Ok(leaving), Ok(now), Ok(then)) = (Quorums::leaving(n, b), Quorums::new(n, b), Quorums::new(n - 1, b)) else { continue };
+            // Of the votes that are counted, so many are of regions that stay.
+            let staying = |votes: u8| if leaving.leaves_silently() { votes } else { votes - 1 };
+            assert!(leaving.classic() == now.classic() && staying(leaving.classic()) == then.classic(), "{leaving:?}");
+            assert!(leaving.fast() >= now.fast() && staying(leaving.fast()) >= then.fast(), "{leaving:?}");
+            // It is not harder than before while the one that leaves answers, and never harder than afterwards.
+            assert_eq!(leaving.spare(), n - 1 - then.classic());
+            silent += usize::from(leaving.leaves_silently());
+        }
+        assert!(silent > 10, "{silent}");
     }
 
     #[test]

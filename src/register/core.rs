@@ -19,25 +19,22 @@ pub struct Rules {
     pub classic: usize,
     /// Equal votes at the fast ballot that decide, Qf.
     pub fast: usize,
-    /// So many votes of a classic ballot somebody else may have taken for a decision: as `classic`, but while the regions change.
-    pub least_classic: usize,
-    /// The same of the fast ballot.
+    /// So many votes of the fast ballot somebody else may have taken for a decision: as `fast`, but while the regions change.
     pub least_fast: usize,
 }
 
 impl Rules {
     /// Rules that everybody counts by.
     pub const fn new(regions: usize, liars: usize, classic: usize, fast: usize) -> Self {
-        Self { regions, liars, classic, fast, least_classic: classic, least_fast: fast }
+        Self { regions, liars, classic, fast, least_fast: fast }
     }
 }
 
 impl From<Quorums> for Rules {
     fn from(quorums: Quorums) -> Self {
-        let [regions, liars, classic, fast, least_classic, least_fast] =
-            [quorums.n(), quorums.liars(), quorums.classic(), quorums.fast(), quorums.least_classic(), quorums.least_fast()]
-                .map(usize::from);
-        Self { regions, liars, classic, fast, least_classic, least_fast }
+        let [regions, liars, classic, fast, least_fast] =
+            [quorums.n(), quorums.liars(), quorums.classic(), quorums.fast(), quorums.least_fast()].map(usize::from);
+        Self { regions, liars, classic, fast, least_fast }
     }
 }
 
@@ -233,7 +230,7 @@ pub fn standing<V: Copy + Eq>(rules: &Rules, seen: &[&Log<V>]) -> Standing<V> {
     // What is not seen may all be votes, and so may what `liars` of the seen regions forgot.
     let hidden = rules.regions.saturating_sub(seen.len()) + rules.liars;
     let completable = tally.iter().any(|(ballot, _, votes)| votes + hidden >= least(rules, *ballot));
-    if completable || hidden >= rules.least_classic { Standing::Open } else { Standing::Undecided }
+    if completable || hidden >= rules.classic { Standing::Open } else { Standing::Undecided }
 }
 
 /// The logs that count: all but those of acceptors that took another's place after an entry of this slot was made, and were told nothing.
@@ -256,7 +253,7 @@ fn needed(rules: &Rules, ballot: Ballot) -> usize {
 }
 
 fn least(rules: &Rules, ballot: Ballot) -> usize {
-    if ballot.is_fast() { rules.least_fast } else { rules.least_classic }
+    if ballot.is_fast() { rules.least_fast } else { rules.classic }
 }
 
 /// Whether every quorum of `rules` learns what is decided from the regions whose logs are `seen`: by the votes alone, or because each of

@@ -64,14 +64,19 @@ impl Proposer {
         Self { name, rules, writer, tasks, acceptors, own, errors }
     }
 
-    /// Starts with what a reader learned already.
-    pub(super) fn knowing(mut self, acceptors: impl IntoIterator<Item = (usize, Acceptor)>) -> Self {
-        for (index, acceptor) in acceptors {
-            if let Some(slot) = self.acceptors.get_mut(index) {
-                *slot = acceptor;
-            }
-        }
-        self
+    /// Starts with what a reader learned already, of all regions in their order, and with what each failed with.
+    pub(super) fn knowing(self, acceptors: Vec<Acceptor>, errors: Vec<Option<Error>>) -> Self {
+        Self { acceptors, errors, ..self }
+    }
+
+    /// Whether a quorum can be had for a choice: of regions that did not fail, and whose logs count as far as they are known.
+    ///
+    /// Where it cannot, promises would be asked for in vain, at every read of the slot, until its logs are full.
+    fn may_choose(&self) -> bool {
+        let logs = self.logs();
+        let may_count =
+            |(acceptor, error): &(&Acceptor, &Option<Error>)| error.is_none() && (!acceptor.is_complete() || counts(acceptor.log(), &logs));
+        self.acceptors.iter().zip(&self.errors).filter(may_count).count() >= self.rules.classic
     }
 
     /// Proposes by the fast ballot first, then by classic ones.
@@ -153,6 +158,9 @@ impl Proposer {
 
     /// One ballot: promises of a quorum, the choice that they leave, votes of a quorum.
     async fn classic_attempt(&mut self) -> Result<Ended> {
+        if self.own.is_none() && !self.may_choose() {
+            return Ok(Ended::Unreachable);
+        }
         let ballot = Ballot { round: next_round(&self.logs()), proposer: ProposerId::random()? };
         #[cfg(test)]
         if let Some(value) = self.choice_without_promise() {
@@ -256,7 +264,7 @@ impl Proposer {
         while let Some(answer) = answers.recv().await {
             reached += usize::from(answer.outcome.is_ok());
             self.note(answer);
-            if reached >= self.rules.classic {
+            if reached >= self.rules.classic && (self.own.is_some() || self.may_choose()) {
                 return;
             }
         }

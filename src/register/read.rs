@@ -228,9 +228,9 @@ impl Registers {
                 "a version is neither decided nor undecided by the regions that answer, and resolving it takes a writer's key",
             ));
         };
-        let known = reading.acceptors.into_iter().enumerate();
         let name = Arc::clone(&reading.name);
-        let proposer = Proposer::new(Arc::clone(&name), self.rules, writer, self.tasks.clone(), None).knowing(known);
+        let proposer = Proposer::new(Arc::clone(&name), self.rules, writer, self.tasks.clone(), None);
+        let proposer = proposer.knowing(reading.acceptors, reading.errors);
         let closed = proposer.resolve().await.map_err(|error| match error.kind() {
             // A reader has written nothing of its own.
             ErrorKind::OutcomeUnknown => {

@@ -121,12 +121,15 @@ impl ErasureStore {
     /// Takes over what the region that is leaving holds of one slot: its shard goes to the one that will have it, and what was decided is made
     /// known to the regions that stay. Idempotent.
     ///
+    /// A shard that cannot be rebuilt and that the leaving region, which does not answer, may hold is an error; where `is_lost` says that
+    /// the region is gone for good, it is lost as well.
+    ///
     /// Cost: the reading of the slot in all regions; for each shard that is not there yet, one read and one write, or k reads where the
     /// leaving region does not have it; memory for one segment's shards.
     ///
     /// # Errors
     /// Whatever a region failed with: nothing is lost, and it may be done again. [`ErrorKind::Permission`] without a writer's key.
-    pub async fn take_over(&self, path: &Path, slot: u64) -> Result<HandedOver> {
+    pub async fn take_over(&self, path: &Path, slot: u64, is_lost: bool) -> Result<HandedOver> {
         let inner = &self.inner;
         let decided = match inner.registers.close(path, slot).await {
             Ok(Closed::Decided(decided)) => Some(decided),
@@ -135,7 +138,7 @@ impl ErasureStore {
             Err(error) => return Err(error),
         };
         let moved = match &decided {
-            Some(decided) if !layout::is_system(path) => move_all(inner, path, decided).await?,
+            Some(decided) if !layout::is_system(path) => move_all(inner, path, decided, is_lost).await?,
             _ => Rebuilt::default(),
         };
         failpoint!("handover.after-shards");
@@ -149,7 +152,7 @@ impl ErasureStore {
 }
 
 /// Gives the shards of a version that are in the leaving region to the one that will have them.
-async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided) -> Result<Rebuilt> {
+async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, is_lost: bool) -> Result<Rebuilt> {
     let mut moved = Rebuilt::default();
     let Some(departure) = inner.regions.departing() else { return Ok(moved) };
     let before = match inner.read_manifest(path, decided.clone()) {
@@ -166,37 +169,80 @@ async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided) -> Result<
     let (Content::Shards(from), Content::Shards(to)) = (&before.manifest.content, &after.manifest.content) else { return Ok(moved) };
     let Some(shard) = from.placement.iter().zip(&to.placement).position(|(from, to)| from != to) else { return Ok(moved) };
     for segment in 0..to.geometry().segments(to.size) {
-        moved.add(match copy_shard(inner, (&before, from), (&after, to), segment, shard).await? {
-            Some(made) => made,
-            None => rebuild(inner, &after, to, segment, shard).await?,
-        });
+        moved.add(move_shard(inner, (&before, from), (&after, to), (segment, shard), is_lost).await?);
     }
     Ok(moved)
 }
 
-/// Copies one shard to the region that will have it, unless it is there; `None` when its region does not have it intact.
+/// How the copying of a shard ended.
+enum Copied {
+    /// It is where it should be.
+    Made(Made),
+    /// Its region answers, and does not have it intact.
+    NotIntact,
+    /// Its region does not answer: it may have it.
+    Unknown(Error),
+}
+
+/// Copies one shard to the region that will have it, or rebuilds it there.
+async fn move_shard(
+    inner: &Arc<Inner>,
+    before: (&Arc<Version>, &Sharded),
+    after: (&Arc<Version>, &Sharded),
+    (segment, shard): (u64, usize),
+    is_lost: bool,
+) -> Result<Made> {
+    let may_be_there = match copy_shard(inner, before, after, segment, shard).await? {
+        Copied::Made(made) => return Ok(made),
+        Copied::NotIntact => false,
+        Copied::Unknown(_) => !is_lost,
+    };
+    let made = rebuild(inner, after.0, after.1, segment, shard).await?;
+    if !(may_be_there && matches!(made, Made::Lost)) {
+        return Ok(made);
+    }
+    // What nobody else can give is not given up for one request that failed.
+    match copy_shard(inner, before, after, segment, shard).await? {
+        Copied::Made(made) => Ok(made),
+        Copied::NotIntact => Ok(Made::Lost),
+        Copied::Unknown(error) => {
+            let what = "a shard that cannot be rebuilt may lie in the region that is leaving, which does not answer: do the same again when it \
+                        does, or, if it is gone for good, say so (region retire --lost)";
+            Err(Error::new(ErrorKind::Unavailable, what).with("path", &after.0.manifest.path).with("segment", segment).caused_by(error))
+        }
+    }
+}
+
+/// Copies one shard to the region that will have it, unless it is there.
 async fn copy_shard(
     inner: &Arc<Inner>,
     (before, from): (&Arc<Version>, &Sharded),
     (after, to): (&Arc<Version>, &Sharded),
     segment: u64,
     shard: usize,
-) -> Result<Option<Made>> {
-    let (Some(old), Some(new)) = (Expected::of(from, segment, shard), Expected::of(to, segment, shard)) else { return Ok(None) };
+) -> Result<Copied> {
+    let (Some(old), Some(new)) = (Expected::of(from, segment, shard), Expected::of(to, segment, shard)) else {
+        return Ok(Copied::NotIntact);
+    };
     if new.len == 0 {
-        return Ok(Some(Made::Nothing));
+        return Ok(Copied::Made(Made::Nothing));
     }
     let pace = Pace::new(None);
     match read_shard(inner, after, &new, &pace).await {
-        Ok(checked) if checked.flaw.is_none() => return Ok(Some(Made::Nothing)),
+        Ok(checked) if checked.flaw.is_none() => return Ok(Copied::Made(Made::Nothing)),
         Err(error) if fault_of(&error) == Fault::Unreachable => return Err(error),
         _ => {}
     }
-    let Ok(Some(data)) = read_shard(inner, before, &old, &pace).await.map(|checked| checked.data) else { return Ok(None) };
+    let data = match read_shard(inner, before, &old, &pace).await {
+        Ok(checked) => checked.data,
+        Err(error) if fault_of(&error) == Fault::Unreachable => return Ok(Copied::Unknown(error)),
+        Err(_) => None,
+    };
+    let Some(data) = data else { return Ok(Copied::NotIntact) };
     failpoint!("handover.before-shard");
     write_shard(inner, after, to, (segment, shard), data, &pace).await?;
     failpoint!("handover.after-shard");
-    Ok(Some(Made::Shard(new.len)))
+    Ok(Copied::Made(Made::Shard(new.len)))
 }
 
 async fn rebuild_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, index: u8) -> Result<Rebuilt> {

@@ -71,7 +71,7 @@ pub(super) fn shard_key(write_id: &WriteId, slot: u64, segment: u64, shard: usiz
 
 async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) -> Result<()> {
     let quorums = inner.regions.quorums();
-    let needed = inner.profile.acknowledged_shards(usize::from(quorums.n() - quorums.classic()));
+    let needed = inner.profile.acknowledged_shards(usize::from(quorums.spare()));
     let total = shards.len();
     // A shard without bytes is known to everybody; it is not stored.
     let mut durable = shards.iter().filter(|shard| shard.len == 0).count();

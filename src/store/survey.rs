@@ -175,7 +175,7 @@ impl Inner {
             n: quorums.n(),
             liars: quorums.liars(),
             classic_quorum: quorums.classic(),
-            writes_survive: self.profile.parity.min(quorums.n().saturating_sub(quorums.classic())),
+            writes_survive: self.profile.parity.min(quorums.spare()),
             reads_survive: self.profile.parity,
             ..Survey::default()
         };

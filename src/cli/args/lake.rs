@@ -79,6 +79,9 @@ pub struct AddArgs {
 pub struct RetireArgs {
     /// The region's name
     pub name: String,
+    /// The region is gone for good: give up what cannot be rebuilt without it
+    #[arg(long)]
+    pub lost: bool,
     /// Keys, waiting, output.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -125,7 +128,8 @@ Examples:
 
 A region that was lost, wiped or corrupted beyond trust counts as down until it is replaced. The new one is told every name, is given every shard,
 read back and verified, and only then votes. First make sure that no client can still reach the old one (revoke its credentials, or
-remove it), and say so with --fenced: what is written there afterwards would be lost. When it is broken off, the same command goes on.
+remove it), and say so with --fenced: what is written there afterwards would be lost. When it is broken off, the same command goes on; when
+the new place is lost before it votes, or that of a region that is being added, the command with yet another place does.
 The lake's configuration is rewritten; other users of the lake need the new file.")]
     Replace(ReplaceArgs),
     /// Give the lake one region more, while it is read and written
@@ -134,20 +138,24 @@ Examples:
   lakeseal region add f=./r/f
   lakeseal region add asia=s3://new-bucket/lake
 
-DATA and PARITY stay: new objects are spread over one region more, and what is there stays where it is. The place must be empty. When it is broken
-off, the same command goes on. It takes half a minute at least: clients that have the lake open are waited for. The lake's configuration is rewritten; other users of the
-lake need the new file, and are told so. Options of the new region (endpoint, timeout_ms, …) can be added to the file afterwards; an S3 endpoint that the
-environment does not name has to be there before: write the region into lakeseal.toml, and run the same command.")]
+DATA and PARITY stay: new objects are spread over one region more, and what is there stays where it is. The place must be empty. It is refused
+while too few of the other regions answer to end it. When it is broken off, the same command goes on. It takes half a minute at least: clients
+that have the lake open are waited for. The lake's configuration is rewritten; other users of the lake need the new file, and are told so. Options
+of the new region (endpoint, timeout_ms, …) can be added to the file afterwards; an S3 endpoint that the environment does not name has to be there
+before: write the region into lakeseal.toml, and run the same command.")]
     Add(AddArgs),
     /// Take a region out of the lake, while it is read and written
     #[command(after_help = "\
 Examples:
   lakeseal region retire b
   lakeseal region retire b --json
+  lakeseal region retire b --lost     b is gone for good
 
 Every shard that the region holds is given to another region that holds no other shard of the same version: copied, or rebuilt if the region cannot be
-reached any more. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
-regions, and three, must be left. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
+reached any more. What can be neither copied nor rebuilt ends the command, to be given again when the region answers; with --lost it is given up,
+and counted. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
+regions, and three, must be left, and so many of the others have to answer as will be needed afterwards: if too few do, the command says so before
+it begins. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
     Retire(RetireArgs),
 }
 

@@ -44,6 +44,7 @@ struct State {
     slow_ms: AtomicU64,
     racy_create: AtomicBool,
     corrupt: Mutex<Option<Predicate>>,
+    unreadable: Mutex<Option<Predicate>>,
     hold: Mutex<Option<Predicate>>,
     held: AtomicU64,
     released: tokio::sync::Notify,
@@ -87,9 +88,15 @@ impl FaultyRegion {
         *self.0.corrupt.lock() = Some(Box::new(matches));
     }
 
-    /// Reads are honest again.
+    /// Reads of keys for which `matches` holds fail, as if the region did not answer; it is asked once a read.
+    pub fn fail_reads(&self, matches: impl Fn(&Path) -> bool + Send + Sync + 'static) {
+        *self.0.unreadable.lock() = Some(Box::new(matches));
+    }
+
+    /// Reads are answered, and honest again.
     pub fn heal(&self) {
         *self.0.corrupt.lock() = None;
+        *self.0.unreadable.lock() = None;
     }
 
     /// Creates look first and overwrite then, as a store does that is no region.
@@ -159,6 +166,12 @@ impl FaultyRegion {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
         if self.0.down.load(Ordering::SeqCst) { Err(fault("the region was switched off")) } else { Ok(()) }
+    }
+
+    async fn admit_read(&self, key: &Path) -> Result<()> {
+        self.admit(|c| c.gets += 1).await?;
+        let fails = self.0.unreadable.lock().as_ref().is_some_and(|matches| matches(key));
+        if fails { Err(fault("the read was not answered")) } else { Ok(()) }
     }
 
     async fn write<T>(&self, count: impl FnOnce(&mut OperationCounts), apply: impl Future<Output = Result<T>>) -> Result<T> {
@@ -241,7 +254,7 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        self.region.admit(|c| c.gets += 1).await?;
+        self.region.admit_read(key).await?;
         let result = self.inner.get_opts(key, options).await?;
         if !self.region.is_corrupt(key) {
             return Ok(result);
@@ -253,7 +266,7 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.region.admit(|c| c.gets += 1).await?;
+        self.region.admit_read(key).await?;
         let parts = self.inner.get_ranges(key, ranges).await?;
         Ok(if self.region.is_corrupt(key) { parts.iter().map(flip).collect() } else { parts })
     }

@@ -9,7 +9,7 @@ impl Fixture {
     /// A lake that keeps no superseded version, with names of which only the newest is left: an object, a tombstone, an object.
     async fn collected(regions: u8) -> Self {
         let profile = ProfileConfig { retention_seconds: 0, ..ProfileConfig::new(2, 1) };
-        let fixture = Self::of(profile, regions, |_| fresh()).await;
+        let fixture = Self::with_profile(profile, regions, |_| fresh()).await;
         fixture.supersede(&fixture.config).await;
         assert_eq!(fixture.collect(&fixture.config).await.collected, 3);
         fixture
@@ -153,7 +153,7 @@ async fn a_new_region_that_has_voted_in_a_collected_slot_is_told_and_tidied_by_t
 async fn a_region_with_stubs_leaves_and_the_others_are_given_copies() {
     // Two of five regions were out of reach all the time and know nothing of the names.
     let profile = ProfileConfig { retention_seconds: 0, ..ProfileConfig::new(2, 1) };
-    let mut fixture = Fixture::of(profile, 5, |_| fresh()).await;
+    let mut fixture = Fixture::with_profile(profile, 5, |_| fresh()).await;
     let three = fixture.without(&[0, 1]);
     fixture.supersede(&three).await;
     assert_eq!(fixture.collect(&three).await.collected, 3);

@@ -234,3 +234,164 @@ async fn a_retired_place_is_not_taken_for_an_empty_one() {
     assert!(lake.down.is_empty() && lake.notes.len() == 1 && lake.notes[0].contains("remove it"), "{:?}", lake.notes);
     fixture.check(&before).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_begins_between_two_looks_is_not_joined_by_a_retirement() {
+    let faults: Vec<_> = (0..5).map(|_| FaultyRegion::default()).collect();
+    let places: Vec<_> = faults.iter().map(faulty).collect();
+    let mut fixture = Fixture::new(2, 1, 5, |i| places[usize::from(i)].clone()).await;
+    fixture.fill().await;
+    let (plan, replacing) = (fixture.retire_plan(3), fixture.plan(1, fresh()));
+    // The retirement looks, and its answers are slow; the replacement decides and publishes meanwhile.
+    faults.iter().for_each(|fault| fault.slow_ms(100));
+    let (retired, ()) = tokio::join!(fixture.retire(&plan), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        faults.iter().for_each(|fault| fault.slow_ms(0));
+        fixture.stop_at_wait(&replacing).await;
+    });
+    let error = retired.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("r1"), "{error}");
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!((lake.record.number, lake.record.leaving()), (1, None));
+    fixture.config = fixture.replace(&replacing).await.unwrap().config;
+    assert_eq!(fixture.retire(&plan).await.unwrap().number, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_region_does_not_begin_to_leave_when_too_few_answer_to_go_on_meanwhile() {
+    // Three of five decide, and three of the four that stay: two are not enough without the one that leaves.
+    let mut fixture = Fixture::new(2, 2, 5, |_| fresh()).await;
+    fixture.fill().await;
+    fixture.config = fixture.without(&[0, 3]);
+    let error = fixture.retire(&fixture.retire_plan(1)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("bring r0, r3 back"), "{error}");
+    // Nothing was begun: it opens, and takes writes.
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!(lake.record.number, 0);
+    let store = store_of(&lake).await;
+    store.put(&Path::from("t/0"), bytes(8, 80).into()).await.unwrap();
+    store.quiesce().await;
+    fixture.objects.insert(Path::from("t/0"), bytes(8, 80));
+    fixture.check(&fixture.config).await;
+    // What the error says helps.
+    for index in [0, 3] {
+        fixture.config = fixture.replace(&fixture.plan(index, fresh())).await.unwrap().config;
+    }
+    fixture.config = fixture.retire(&fixture.retire_plan(1)).await.unwrap().config;
+    fixture.is_whole().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lake_goes_on_while_a_region_leaves_that_is_lost_before_or_on_the_way() {
+    for lost_before in [true, false] {
+        // With one liar, three of four and three of three decide.
+        let mut fixture = Fixture::with_profile(ProfileConfig { liars: 1, ..ProfileConfig::new(2, 1) }, 4, |_| fresh()).await;
+        fixture.fill().await;
+        if !lost_before {
+            let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), fixture.retire_plan(1));
+            let stopped = async move { retire(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+            assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+        }
+        fixture.config = fixture.without(&[1]);
+        let lake = fixture.lake(&fixture.config).await;
+        assert_eq!(lake.record.leaving().is_some(), !lost_before);
+        let store = store_of(&lake).await;
+        let (path, value) = (Path::from("t/between"), bytes(8, 9_000));
+        store.put(&path, value.clone().into()).await.unwrap();
+        store.quiesce().await;
+        fixture.objects.insert(path, value);
+        fixture.check(&fixture.config).await;
+        let outcome = fixture.retire(&fixture.retire_plan(1)).await.unwrap();
+        assert_eq!((outcome.number, outcome.sweep.lost), (2, 0));
+        fixture.config = outcome.config;
+        fixture.is_whole().await;
+        fixture.check(&fixture.config).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_may_be_down_while_a_region_leaves_as_afterwards() {
+    let mut fixture = Fixture::new(2, 2, 5, |_| fresh()).await;
+    fixture.fill().await;
+    let whole = fixture.config.clone();
+    // The one that leaves is lost, and another does not answer.
+    fixture.config = fixture.without(&[0, 1]);
+    let (config, keys, plan) = (fixture.config.clone(), fixture.keys.clone(), fixture.retire_plan(0));
+    let stopped = async move { retire(&config, &plan, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+    assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+    let lake = fixture.lake(&fixture.config).await;
+    assert_eq!(lake.record.leaving(), Some(0));
+    let store = store_of(&lake).await;
+    let (path, value) = (Path::from("t/small"), bytes(8, 90));
+    store.put(&path, value.clone().into()).await.unwrap();
+    store.quiesce().await;
+    fixture.objects.insert(path, value);
+    fixture.check(&fixture.config).await;
+    fixture.config.regions[1].url.clone_from(&whole.regions[1].url);
+    let outcome = fixture.retire(&fixture.retire_plan(0)).await.unwrap();
+    assert_eq!((outcome.number, outcome.sweep.lost), (2, 0));
+    fixture.config = outcome.config;
+    for down in 0..4 {
+        fixture.check(&fixture.without(&[down])).await;
+    }
+}
+
+/// What becomes of reads of shards in the region that leaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reads {
+    FailOnce,
+    Fail,
+    FailForGood,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_nobody_else_can_give_is_not_given_up_for_a_region_that_does_not_answer() {
+    for reads in [Reads::FailOnce, Reads::Fail, Reads::FailForGood] {
+        let fault = FaultyRegion::default();
+        let place = faulty(&fault);
+        let mut fixture = Fixture::new(2, 1, 4, |i| if i == 3 { place.clone() } else { fresh() }).await;
+        let lake = fixture.lake(&fixture.config).await;
+        let store = store_of(&lake).await;
+        for i in 0..12 {
+            let (path, value) = (Path::from(format!("t/{i}")), bytes(i, 200_000));
+            store.put(&path, value.clone().into()).await.unwrap();
+            fixture.objects.insert(path, value);
+        }
+        store.quiesce().await;
+        // Of what had a shard here and in the region that leaves, exactly as many are left as it takes.
+        let gone = lake.region_set.region(0).unwrap();
+        let shards: Vec<_> = gone.list(&layout::shards_prefix(), None).try_collect().await.unwrap();
+        for meta in shards {
+            gone.delete(&meta.location).await.unwrap();
+        }
+        let asked = parking_lot::Mutex::new(std::collections::BTreeSet::new());
+        fault.fail_reads(move |key| key.as_ref().starts_with("d/") && (asked.lock().insert(key.clone()) || reads != Reads::FailOnce));
+        let plan = RetirePlan { is_lost: reads == Reads::FailForGood, ..fixture.retire_plan(3) };
+        let outcome = fixture.retire(&plan).await;
+        fault.heal();
+        let outcome = match reads {
+            Reads::Fail => {
+                let error = outcome.unwrap_err();
+                assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("--lost"), "{error}");
+                // Nothing was given up: all reads, and the same once more ends it.
+                fixture.check_objects().await;
+                fixture.retire(&plan).await.unwrap()
+            }
+            Reads::FailOnce | Reads::FailForGood => outcome.unwrap(),
+        };
+        assert_eq!((outcome.number, outcome.sweep.lost > 0), (2, plan.is_lost), "{reads:?}");
+        fixture.config = outcome.config;
+        if !plan.is_lost {
+            fixture.check_objects().await;
+        }
+    }
+}
+
+impl Fixture {
+    async fn check_objects(&self) {
+        let store = store_of(&self.lake(&self.config).await).await;
+        for (path, bytes) in &self.objects {
+            assert!(store.get(path).await.unwrap().bytes().await.unwrap() == *bytes, "{path}");
+        }
+    }
+}

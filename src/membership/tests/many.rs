@@ -11,7 +11,7 @@ impl Fixture {
     /// A lake with a name that was written as often as it may be, and another one.
     async fn full() -> (Self, u64) {
         let profile = ProfileConfig { retention_seconds: 0, ..ProfileConfig::new(2, 1) };
-        let fixture = Self::of(profile, 3, |_| fresh()).await;
+        let fixture = Self::with_profile(profile, 3, |_| fresh()).await;
         let store = store_of(&fixture.lake(&fixture.config).await).await;
         let (path, mut written) = (Path::from(NAME), 0);
         let refused = loop {

@@ -146,11 +146,16 @@ async fn what_cannot_be_added_is_refused_before_anything_is_written() {
 /// Too few regions answer, and all of them missed the addition: that the file lists a region that they do not know is no mistake of the file's.
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_hides_an_addition_is_an_outage() {
-    let fixture = Fixture::new(2, 1, 5, |_| fresh()).await;
+    let faults = [FaultyRegion::default(), FaultyRegion::default()];
+    let places = [faulty(&faults[0]), faulty(&faults[1])];
+    let fixture = Fixture::new(2, 1, 5, |i| i.checked_sub(3).map_or_else(fresh, |late| places[usize::from(late)].clone())).await;
     let plan = AddPlan::new(RegionConfig { fsync: false, ..RegionConfig::new("r5".parse().unwrap(), fresh()) });
-    // It is published to the others, and cannot be completed without these two.
-    let broken_off = add(&fixture.without(&[3, 4]), &plan, &fixture.keys, Arc::new(SystemClock), &()).await.unwrap_err();
-    assert_eq!(broken_off.kind(), ErrorKind::Unavailable, "{broken_off}");
+    // It is published to the others, and broken off.
+    faults.iter().for_each(|fault| fault.fail_before_apply(u64::MAX));
+    let (config, keys, adding) = (fixture.config.clone(), fixture.keys.clone(), plan.clone());
+    let stopped = async move { add(&config, &adding, &keys, Arc::new(SystemClock), &StopAtWait).await.map(|_| ()) };
+    assert!(tokio::spawn(stopped).await.is_err(), "it was stopped");
+    faults.iter().for_each(|fault| fault.fail_before_apply(0));
     let mut added = fixture.config.clone();
     added.regions.push(plan.region.clone());
     let mut file = added.clone();
@@ -176,7 +181,7 @@ async fn an_outage_that_hides_an_addition_is_an_outage() {
 
 impl Fixture {
     /// An entry of `body` at one region, by a writer of configuration 0 who did nothing more.
-    async fn leave(&self, path: &Path, region: usize, body: &EntryBody) {
+    pub(super) async fn leave(&self, path: &Path, region: usize, body: &EntryBody) {
         let lake = self.lake(&self.config).await;
         let index = u8::try_from(region).unwrap();
         let place = EntryPlace { lake: self.config.id, configuration: 0, region: index, path: path.as_ref(), slot: 0, seq: 0 };
@@ -261,4 +266,36 @@ async fn a_region_whose_vote_is_not_counted_is_told_by_a_scrub() {
         let store = store_of(&fixture.lake(&fixture.without(&[1])).await).await;
         assert!(store.put_opts(&path, bytes(2, 10).into(), PutMode::Create.into()).await.is_ok() != votes);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_addition_that_could_not_be_ended_is_not_begun() {
+    for (parity, n, down) in [(1, 3, vec![1]), (2, 5, vec![1, 3])] {
+        let mut fixture = Fixture::new(2, parity, n, |_| fresh()).await;
+        fixture.fill().await;
+        fixture.config = fixture.without(&down);
+        let place = fresh();
+        let error = fixture.add(&fixture.add_plan("new", place.clone())).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("bring r1"), "{error}");
+        let plan = fixture.add_plan("new", place);
+        assert!(!has_id(&plan.region).await, "the location was left alone");
+        assert_eq!(fixture.lake(&fixture.config).await.record.number, 0);
+        // What the error says helps.
+        for index in down {
+            fixture.config = fixture.replace(&fixture.plan(index, fresh())).await.unwrap().config;
+        }
+        fixture.config = fixture.add(&plan).await.unwrap().config;
+        for down in 0..=usize::from(n) {
+            fixture.check(&fixture.without(&[down])).await;
+        }
+    }
+    let one = Fixture::new(1, 0, 1, |_| fresh()).await;
+    let error = one.add(&one.add_plan("new", fresh())).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("Make a new lake"), "{error}");
+    assert_eq!(one.lake(&one.config).await.record.number, 0);
+}
+
+async fn has_id(region: &RegionConfig) -> bool {
+    let store = region.open(&std::env::temp_dir()).unwrap();
+    store.head(&layout::id_key()).await.is_ok()
 }

@@ -136,9 +136,9 @@ fn clients_of_the_configuration_before_have_no_quorum_left_where_the_later_one_d
         assert!(clean(before.regions, after.classic - 1, before.liars) < before.classic, "added: {before:?}");
     }
     for (before, leaving) in all(Quorums::leaving) {
-        let after = Rules::from(Quorums::new(u8::try_from(before.regions - 1).unwrap(), u8::try_from(before.liars).unwrap()).unwrap());
+        let after = without_one(&before);
         assert!(clean(before.regions, leaving.classic, before.liars) < before.classic, "leaving: {before:?}");
-        assert!(clean(before.regions, after.classic, before.liars) < leaving.classic, "left: {before:?}");
+        assert!(clean(voters(&leaving), after.classic, before.liars) < leaving.classic, "left: {before:?}");
     }
 }
 
@@ -161,15 +161,32 @@ fn without_one(rules: &Rules) -> Rules {
     Quorums::new(u8::try_from(rules.regions - 1).unwrap(), u8::try_from(rules.liars).unwrap()).unwrap().into()
 }
 
+/// How many have a vote while the last one leaves.
+fn voters(leaving: &Rules) -> usize {
+    let quorums = Quorums::leaving(u8::try_from(leaving.regions).unwrap(), u8::try_from(leaving.liars).unwrap()).unwrap();
+    leaving.regions - usize::from(quorums.leaves_silently())
+}
+
 #[test]
 fn what_was_decided_while_a_region_left_binds_every_quorum_of_the_others() {
     for (_, leaving) in all(Quorums::leaving) {
         let after = without_one(&leaving);
-        for decision in decisions(&leaving, leaving.regions, 1) {
+        for decision in decisions(&leaving, voters(&leaving), 1) {
             // The last one has left; its votes are seen by nobody.
             assert_eq!(wrong(&after, 0..after.regions, &decision, &[Log::default()]), 0, "{leaving:?} {after:?}");
         }
     }
+}
+
+#[test]
+fn a_region_that_votes_while_it_leaves_where_it_must_not_is_caught() {
+    let mut caught = 0;
+    for (_, leaving) in all(Quorums::leaving).into_iter().filter(|(_, leaving)| voters(leaving) < leaving.regions) {
+        let after = without_one(&leaving);
+        let is_wrong = |decision| wrong(&after, 0..after.regions, &decision, &[Log::default()]) > 0;
+        caught += usize::from(decisions(&leaving, leaving.regions, 1).into_iter().any(is_wrong));
+    }
+    assert!(caught > 0);
 }
 
 #[test]
