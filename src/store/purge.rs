@@ -13,8 +13,9 @@ use crate::key::PrivateKey;
 impl ErasureStore {
     /// Deletes `path` and lets go of all its versions at once, however young they are.
     ///
-    /// It can be interrupted and done again. A region that is down keeps its shards until it is done again with the region there: the report
-    /// then says that versions were postponed or kept, and the purge is not complete. Cost: as for collecting each version.
+    /// It can be interrupted and done again. A region that is down, or does not delete a shard, keeps it until it is done again with the region there: the
+    /// report then says that versions were postponed or kept, or has problems, and the purge is not complete. What writers that were stopped left, so that no
+    /// version ever named it, is found by [`ErasureStore::collect`] alone. Cost: as for collecting each version.
     ///
     /// # Errors
     /// [`ErrorKind::Permission`](crate::ErrorKind::Permission) when the key may not collect; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when too few regions answer.

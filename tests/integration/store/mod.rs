@@ -18,6 +18,7 @@ mod directories_sync;
 mod faults;
 mod liars;
 mod multipart;
+mod purge;
 mod scale;
 mod scrub;
 mod versions;
