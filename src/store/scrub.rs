@@ -387,7 +387,7 @@ impl Scrub<'_> {
         self.report.unrepaired_versions += u64::from(left && !lost);
         self.report.repaired_versions += u64::from(!left && !lost);
         let version = census.version.manifest.version();
-        for Mended { flaw, outcome } in mended {
+        for Mended { flaw, outcome, .. } in mended {
             self.flaw(path, slot, &version, &flaw, outcome);
         }
     }

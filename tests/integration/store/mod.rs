@@ -16,6 +16,7 @@ mod directories_mounts;
 #[cfg(unix)]
 mod directories_sync;
 mod faults;
+mod late;
 mod liars;
 mod multipart;
 mod purge;
