@@ -7,7 +7,7 @@ use object_store::path::Path;
 
 use super::collect::{CollectOptions, CollectReport, Collector, check_collector};
 use super::{ErasureStore, delete};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
 
 impl ErasureStore {
@@ -31,6 +31,10 @@ impl ErasureStore {
         let mut run = Collector::without_age(inner, collector, &options);
         if let Some(walked) = inner.registers.walk_one(path).await? {
             run.name(&walked).await?;
+        }
+        if inner.newest(path).await?.is_some_and(|newest| newest.is_live()) {
+            let what = "the object was written anew while it was purged, and is there: purge it again, if that was not meant to be";
+            run.report.problem(path.as_ref(), Error::new(ErrorKind::Precondition, what));
         }
         Ok(run.report)
     }

@@ -1,5 +1,6 @@
 //! A purge says that it is done only when no shard of any version is left, wherever it was stopped and whatever a region refused before.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lakeseal::format::entry::{EntryBody, EntryPlace};
@@ -99,6 +100,32 @@ async fn a_region_that_does_not_delete_its_shards_is_reported_until_it_has() {
     let report = purge(&lab, &path).await.unwrap();
     assert!(is_complete(&report) && report.shards_deleted == 2, "{report:?}");
     assert_eq!(lab.keys("d").await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_anew_during_a_purge_is_not_called_purged() {
+    let lab = Arc::new(Lab::new(YEAR));
+    let path = Path::from("t/a");
+    lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
+    lab.store.quiesce().await;
+    // Only stubs are put over the first entry of slot 0.
+    let stub = layout::entry_key(&path, 0, 0).unwrap();
+    lab.faults.iter().for_each(|fault| {
+        fault.hold({
+            let stub = stub.clone();
+            move |key| *key == stub
+        })
+    });
+    let (purging, target) = (Arc::clone(&lab), path.clone());
+    let purge = tokio::spawn(async move { purging.store.purge(&target, &purging.collector).await });
+    while lab.faults.iter().any(|fault| fault.held() == 0) {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
+    lab.faults.iter().for_each(lakeseal::lake::testing::FaultyRegion::release);
+    let report = purge.await.unwrap().unwrap();
+    assert!(!is_complete(&report) && report.problems[0].what.contains("written anew"), "{report:?}");
+    assert_eq!(lab.read(&path).await.unwrap(), content(1, 200_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
