@@ -1,6 +1,6 @@
 //! `scrub` and `collect`.
 
-use std::path::{Path as FsPath, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use object_store::path::Path;
@@ -10,9 +10,9 @@ use super::args::{CollectArgs, ScrubArgs};
 use super::context::{Context, OpenLake};
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::progress;
+use super::scrub_batches::Batches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
-use crate::lake::write_whole;
 use crate::store::{CollectOptions, CollectReport, Defect, RegionReport, ScrubOptions, ScrubProgress, ScrubReport};
 
 /// Names that are scrubbed before the place to go on is written down; among these, the worst margins are repaired first.
@@ -37,12 +37,12 @@ impl ScrubProgress for Bar {
 pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let options = scrub_options(&args)?;
     let open = context.lake().await?;
-    let cursor = context.home.lake_keys(open.lake.config.id).join("scrub.cursor");
+    let file = context.home.lake_keys(open.lake.config.id).join("scrub.cursor");
     let bar = Bar(progress::spinner("scrubbing"));
-    let outcome = scrub_in_batches(&open, options, args.resume, &cursor, &bar).await;
+    let outcome = Batches { file, names: BATCH_NAMES, resume: args.resume }.scrub(&open.store, options, &bar).await;
     bar.0.finish_and_clear();
     let report = outcome?;
-    if let Some(prefix) = args.prefix.as_ref().filter(|_| report.names == 0 && !args.resume) {
+    if let Some(prefix) = args.prefix.as_ref().filter(|_| report.names == 0) {
         let what =
             "nothing lies below this prefix, so nothing was looked at; a prefix is whole segments of a path, as in flights/_delta_log";
         return Err(Error::new(ErrorKind::NotFound, what).with("prefix", prefix));
@@ -53,13 +53,18 @@ pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) 
     } else {
         tell_scrub(&report, &args, out)?;
     }
+    Ok(ending(&report))
+}
+
+/// What a scrub's report means for whoever called the command.
+pub(super) fn ending(report: &ScrubReport) -> Ending {
     let is_blind = |region: &RegionReport| region.down.is_some() || region.unreachable.is_some();
-    Ok(match report.is_clean() {
+    match report.is_clean() {
         true if report.regions.iter().any(is_blind) => Ending::Undetermined,
         true => Ending::Done,
         false if report.interrupted.is_some() && report.damaged_versions == 0 => Ending::Undetermined,
         false => Ending::Mismatch,
-    })
+    }
 }
 
 fn scrub_options(args: &ScrubArgs) -> Result<ScrubOptions> {
@@ -81,59 +86,6 @@ fn scrub_options(args: &ScrubArgs) -> Result<ScrubOptions> {
         prefix: args.prefix.as_deref().map(object_path).transpose()?,
         ..ScrubOptions::default()
     })
-}
-
-/// Scrubs a batch of names at a time; behind each, the place to go on is kept in the user's home.
-async fn scrub_in_batches(open: &OpenLake, mut options: ScrubOptions, resume: bool, cursor: &FsPath, bar: &Bar) -> Result<ScrubReport> {
-    if resume {
-        options.resume_after = read_cursor(cursor)?;
-    }
-    options.names_limit = Some(BATCH_NAMES);
-    let mut all: Option<ScrubReport> = None;
-    loop {
-        let report = open.store.scrub(&options, bar).await?;
-        let next = report.resume_after.clone();
-        let was_interrupted = report.interrupted.is_some();
-        match &mut all {
-            Some(all) => all.absorb(report, options.findings_limit),
-            None => all = Some(report),
-        }
-        match next {
-            Some(next) => {
-                write_cursor(cursor, &next)?;
-                options.resume_after = Some(object_path(&next)?);
-            }
-            None => remove_cursor(cursor)?,
-        }
-        if options.resume_after.is_none() || was_interrupted || all.as_ref().is_none_or(|all| all.resume_after.is_none()) {
-            return Ok(all.unwrap_or_default());
-        }
-    }
-}
-
-fn cursor_failed(cursor: &FsPath) -> impl Fn(std::io::Error) -> Error {
-    move |e| Error::new(ErrorKind::Io, "the place where a scrub goes on could not be kept").with("file", cursor.display()).caused_by(e)
-}
-
-fn read_cursor(cursor: &FsPath) -> Result<Option<Path>> {
-    match std::fs::read_to_string(cursor) {
-        Ok(text) => object_path(text.trim_end_matches('\n')).map(Some),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(cursor_failed(cursor)(error)),
-    }
-}
-
-fn write_cursor(cursor: &FsPath, next: &str) -> Result<()> {
-    let directory = cursor.parent().unwrap_or_else(|| FsPath::new("."));
-    std::fs::create_dir_all(directory).map_err(cursor_failed(cursor))?;
-    write_whole(cursor, format!("{next}\n").as_bytes(), true).map_err(cursor_failed(cursor))
-}
-
-fn remove_cursor(cursor: &FsPath) -> Result<()> {
-    match std::fs::remove_file(cursor) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cursor_failed(cursor)(error)),
-        _ => Ok(()),
-    }
 }
 
 /// A path of the lake as a user writes it.

@@ -23,6 +23,7 @@ mod purge;
 mod report;
 mod restore_table;
 mod rows;
+mod scrub_batches;
 mod shell;
 mod sql;
 mod status;

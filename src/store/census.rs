@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use object_store::path::Path;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use super::census_shards::census_shards;
@@ -28,7 +28,7 @@ const SAMPLE_TAG: &str = "lakeseal 2026 scrub sample v1";
 pub(super) const CAME_LATER: &str = "the region came later than an entry of this version, and was not told what is decided";
 
 /// What is wrong with a piece of a version in a region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The region could not be asked; nothing is known of the piece.
@@ -44,7 +44,7 @@ pub enum Fault {
 }
 
 /// A piece of a version that a region holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Piece {
     /// The log of its register slot, with a copy of the manifest and of inlined bytes.
@@ -70,7 +70,7 @@ pub(super) struct Flaw {
 }
 
 /// Counts of what one region should hold and holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionTally {
     /// Versions that should have a register entry here.
     pub entries_expected: u64,

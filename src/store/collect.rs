@@ -14,6 +14,7 @@ use futures::TryStreamExt as _;
 use object_store::path::Path;
 
 use super::clocks::{Clocks, is_past};
+use super::collect_version::Shards;
 use super::versions::Found;
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
@@ -272,8 +273,12 @@ impl Collector<'_> {
             }
             let named_elsewhere =
                 |id: WriteId| decided.iter().enumerate().any(|(other, (_, other_id))| other != at && *other_id == Some(id));
-            let keeps_shards = write_id.is_none_or(named_elsewhere);
-            match self.version(path, slot.slot, confirmations, keeps_shards).await {
+            let shards = match write_id {
+                None => Shards::Left,
+                Some(id) if named_elsewhere(id) => Shards::Shared,
+                Some(_) => Shards::Own,
+            };
+            match self.version(path, slot, confirmations, shards).await {
                 Ok(()) => {
                     // Without a manifest it was collected before, but not to the end everywhere.
                     let counter = if write_id.is_some() { &mut self.report.collected } else { &mut self.report.collected_before };

@@ -3,25 +3,31 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use futures::future::join_all;
-use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 
 use super::Inner;
 use super::collect::Collector;
-use super::segment::shard_key;
-use crate::digest::{BLOCK_BYTES, Digest};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
-use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace};
-use crate::format::manifest::{Content, ObjectManifest, Sharded};
-use crate::format::trailer::{Trailer, stored_len};
+use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace, Marker};
+use crate::format::manifest::ObjectManifest;
 use crate::region::Region;
 use crate::region::layout::{self, RegisterItem};
-use crate::register::{Slot, is_unreadable};
+use crate::register::{Slot, WalkedSlot, is_unreadable};
 
-/// Deletions that are under way at one time.
-pub(super) const AT_ONCE: usize = 16;
+/// Whose the shards of a version are that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shards {
+    /// Its own alone.
+    Own,
+    /// Another version's as well, which keeps them: this one was republished.
+    Shared,
+    /// A run that was stopped began with it: what that left has to be looked for.
+    Left,
+}
 
 /// Entry 0 of a slot in one region.
 struct First {
@@ -55,7 +61,11 @@ impl First {
 impl Collector<'_> {
     /// Collects one version: a stub over entry 0 in every region, read back on `confirmations` of them; then its shards, unless another version
     /// keeps them; then what else regions hold of the slot.
-    pub(super) async fn version(&mut self, path: &Path, slot: Slot, confirmations: usize, keeps_shards: bool) -> Result<()> {
+    ///
+    /// The markers go last, and only once no shard is left: they name the write when the manifest is gone, so that a run that was stopped, or to which a
+    /// region did not answer, is finished by the next. A slot with nothing but stubs has no shards.
+    pub(super) async fn version(&mut self, path: &Path, walked: &WalkedSlot, confirmations: usize, shards: Shards) -> Result<()> {
+        let slot = walked.slot;
         // By the regions that count now.
         self.inner.regions.confirm().await?;
         let firsts = self.first_entries(path, slot).await?;
@@ -67,12 +77,18 @@ impl Collector<'_> {
         if self.options.dry_run {
             return Ok(());
         }
+        if let Some(manifest) = &manifest {
+            self.mark(path, walked, &manifest.marker(digest), &firsts, confirmations).await?;
+        }
+        let is_begun = firsts.iter().any(|first| first.stub().is_some());
         let confirmed = self.stub(path, slot, digest, &firsts, confirmations).await?;
-        if let Some(Content::Shards(sharded)) = manifest.as_ref().map(|manifest| &manifest.content)
-            && !keeps_shards
-            && let Some(manifest) = &manifest
-        {
-            self.shards(path, manifest, sharded).await;
+        let no_shard_left = match (shards, &manifest) {
+            (Shards::Shared, _) => true,
+            (Shards::Own, Some(manifest)) if !is_begun => self.shards(path, manifest).await,
+            (Shards::Own | Shards::Left, _) => self.left_shards(path, walked, digest, manifest.as_ref()).await?,
+        };
+        if !no_shard_left {
+            return Ok(());
         }
         for region in confirmed {
             if let Err(error) = self.rest_of_slot(path, slot, &region).await {
@@ -80,6 +96,27 @@ impl Collector<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sees to it that markers stand where stubs will: best effort of writers, here they are what names the write until its shards are gone.
+    async fn mark(&self, path: &Path, walked: &WalkedSlot, marker: &Marker, firsts: &[First], needed: usize) -> Result<()> {
+        let marks = firsts.iter().map(|first| async {
+            let index = first.region.index();
+            if walked.marker == Some(*marker) && walked.in_region(index).is_some_and(|listed| listed.marked) {
+                return Ok(first.votes);
+            }
+            self.inner.registers.mark_region(path, walked.slot, marker, index).await.map(|_| first.votes)
+        });
+        let marked = join_all(marks).await;
+        if marked.iter().filter(|votes| matches!(votes, Ok(true))).count() >= needed {
+            return Ok(());
+        }
+        let what = "too few regions take the marker that names a version's write until its shards are gone; it is kept for now";
+        let error = Error::new(ErrorKind::Unavailable, what).with("needed", needed).with("slot", walked.slot);
+        Err(firsts.iter().zip(marked).fold(error, |error, (first, marked)| match marked {
+            Err(why) => error.with("region", format!("{}: {why}", first.region.name())),
+            Ok(_) => error,
+        }))
     }
 
     async fn first_entries(&self, path: &Path, slot: Slot) -> Result<Vec<First>> {
@@ -120,7 +157,7 @@ impl Collector<'_> {
                 .with("path", path)
                 .with("slot", slot));
         }
-        // A run that was stopped left this; the manifest may be gone. Then its shards are orphans, and are found as such.
+        // A run that was stopped left this; the manifest may be gone. Then its markers name the write.
         let value = firsts.iter().filter_map(First::value).find(|value| Digest::of(value) == digest);
         Ok((digest, value.and_then(|value| self.inner.decode_manifest(value).ok())))
     }
@@ -145,34 +182,6 @@ impl Collector<'_> {
             return Err(too_few(&firsts, confirmations).with("slot", slot));
         }
         Ok(confirmed.into_iter().map(|first| Arc::clone(&first.region)).collect())
-    }
-
-    async fn shards(&mut self, path: &Path, manifest: &ObjectManifest, sharded: &Sharded) {
-        let segments = sharded.geometry().segments(sharded.size);
-        let trailer = Trailer {
-            lake: manifest.lake,
-            configuration: 0,
-            write_id: manifest.write_id,
-            slot: sharded.shard_slot,
-            path: manifest.path.clone(),
-        };
-        let inner = self.inner;
-        let all = (0..segments).flat_map(|segment| (0..sharded.placement.len()).map(move |shard| (segment, shard)));
-        let trailer = &trailer;
-        let outcomes = futures::stream::iter(all)
-            .map(|(segment, shard)| async move { delete_shard(inner, sharded, trailer, segment, shard).await })
-            .buffer_unordered(AT_ONCE);
-        let mut outcomes = std::pin::pin!(outcomes);
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok(Some(bytes)) => {
-                    self.report.shards_deleted += 1;
-                    self.report.bytes_deleted += bytes;
-                }
-                Ok(None) => {}
-                Err(error) => self.report.problem(path.as_ref(), error),
-            }
-        }
     }
 
     /// Deletes what a region that holds the stub lists of the slot beside it.
@@ -214,30 +223,4 @@ fn too_few(firsts: &[First], needed: usize) -> Error {
         Err(why) => error.with("region", format!("{}: {why}", first.region.name())),
         Ok(_) => error,
     })
-}
-
-/// Deletes one shard, if its own trailer says that it was written for this version: a manifest could name the shards of another object.
-/// Its stored length; `None` when it was not there.
-async fn delete_shard(inner: &Inner, sharded: &Sharded, owner: &Trailer, segment: u64, shard: usize) -> Result<Option<u64>> {
-    let len = Inner::shape(sharded, segment).shard_len(shard);
-    let region = sharded.shard(segment, shard).and_then(|(_, region)| inner.regions.region(region));
-    let Some(region) = region.filter(|_| len > 0) else { return Ok(None) };
-    let key = shard_key(&owner.write_id, sharded.shard_slot, segment, shard)?;
-    let start = len + len.div_ceil(BLOCK_BYTES as u64) * Digest::LEN as u64;
-    let stored = start + stored_len(owner.path.len()) as u64;
-    let parts = match region.get_ranges(&key, std::slice::from_ref(&(start..stored))).await {
-        Ok(parts) => parts,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let found = Trailer::open(&parts.concat(), inner.regions.writers()).map_err(|e| e.with("region", region.name()).with("key", &key))?;
-    if found != (Trailer { configuration: found.configuration, ..owner.clone() }) {
-        return Err(Error::new(ErrorKind::Unauthentic, "a version names a shard that was written for another; it is kept")
-            .with("region", region.name())
-            .with("key", key));
-    }
-    failpoint!("collect.before-shard");
-    region.delete(&key).await?;
-    failpoint!("collect.after-shard");
-    Ok(Some(stored))
 }

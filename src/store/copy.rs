@@ -8,7 +8,7 @@ use object_store::{CopyMode, RenameTargetMode};
 
 use super::Inner;
 use super::decide::{Condition, Draft};
-use super::delete::delete;
+use super::delete::delete_write;
 use super::get::stream_range;
 use super::put::put_inline;
 use super::resolve::Version;
@@ -21,14 +21,21 @@ use crate::format::manifest::{Content, STREAMED_SLOT};
 use crate::id::WriteId;
 
 pub(super) async fn copy(inner: &Arc<Inner>, from: &Path, to: &Path, mode: CopyMode) -> object_store::Result<()> {
+    copy_newest(inner, from, to, mode).await.map(|_| ())
+}
+
+/// Copies the newest version at `from`, and says which it was.
+async fn copy_newest(inner: &Arc<Inner>, from: &Path, to: &Path, mode: CopyMode) -> object_store::Result<Arc<Version>> {
     let condition = match mode {
         CopyMode::Overwrite => Condition::Overwrite,
         CopyMode::Create => Condition::Create,
     };
     let source = inner.live(from).await.map_err(|e| e.into_object_store(from))?;
-    copy_version(inner, &source, to, &condition).await.map(|_| ()).map_err(|e| e.into_object_store(to))
+    copy_version(inner, &source, to, &condition).await.map_err(|e| e.into_object_store(to))?;
+    Ok(source)
 }
 
+/// A copy, and a tombstone over what was copied. What somebody else wrote at `from` meanwhile is in no copy, so it stays, and the rename fails.
 pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: RenameTargetMode) -> object_store::Result<()> {
     let mode = match mode {
         RenameTargetMode::Overwrite => CopyMode::Overwrite,
@@ -38,9 +45,22 @@ pub(super) async fn rename(inner: &Arc<Inner>, from: &Path, to: &Path, mode: Ren
         // Copying and then deleting would lose the object.
         return inner.live(from).await.map(|_| ()).map_err(|e| e.into_object_store(from));
     }
-    copy(inner, from, to, mode).await?;
+    let source = copy_newest(inner, from, to, mode).await?;
     failpoint!("rename.between");
-    delete(inner, from).await.map_err(|e| e.into_object_store(from))
+    delete_write(inner, from, source.manifest.write_id).await.map_err(|error| {
+        let error = match error.kind() {
+            ErrorKind::Precondition => Error::new(
+                ErrorKind::Precondition,
+                "another write came to the object while it was renamed: it stays as that left it, and the copy of what it was before stays at \
+                 the new path",
+            )
+            .with("path", from)
+            .with("copy", to)
+            .caused_by(error),
+            _ => error,
+        };
+        error.into_object_store(from)
+    })
 }
 
 /// Writes the bytes of `source` at `to`, with shards and a write id of their own. They are verified while they are copied.

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use crate::error::ErrorKind;
 use crate::id::{RegionName, WriteId};
 
-const LIMIT: usize = 4096;
+/// Hints that are queued.
+pub(super) const HINTS_LIMIT: usize = 4096;
 
 /// What was wrong with a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +78,7 @@ impl Hints {
         if queue.iter().rev().take(64).any(|queued| *queued == hint) {
             return;
         }
-        if queue.len() >= LIMIT {
+        if queue.len() >= HINTS_LIMIT {
             queue.pop_front();
         }
         queue.push_back(hint);
@@ -100,7 +101,7 @@ impl Hints {
     /// Puts back a hint that cannot be acted upon now; it is not counted again, and gives way when the queue is full.
     pub(super) fn keep(&self, hint: RepairHint) {
         let mut queue = self.queue.lock();
-        if queue.len() < LIMIT && !queue.contains(&hint) {
+        if queue.len() < HINTS_LIMIT && !queue.contains(&hint) {
             queue.push_back(hint);
         }
     }

@@ -12,6 +12,7 @@ mod census_shards;
 mod clocks;
 mod code;
 mod collect;
+mod collect_shards;
 mod collect_version;
 mod copy;
 mod decide;

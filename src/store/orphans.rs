@@ -15,7 +15,7 @@ use object_store::{Attributes, ObjectMeta};
 
 use super::clocks::is_past;
 use super::collect::Collector;
-use super::collect_version::AT_ONCE;
+use super::collect_shards::{AT_ONCE, trailer};
 use super::decide::{LOST_LIMIT, following_slot};
 use super::versions::Found;
 use crate::digest::Digest;
@@ -24,7 +24,7 @@ use crate::failpoint::failpoint;
 use crate::format::binding::Binding;
 use crate::format::logical::stored_path;
 use crate::format::manifest::{Content, ObjectManifest, STREAMED_SLOT};
-use crate::format::trailer::{TRAILER_LIMIT_BYTES, Trailer};
+use crate::format::trailer::Trailer;
 use crate::id::WriteId;
 use crate::region::Region;
 use crate::region::layout::{self, ShardName};
@@ -116,7 +116,7 @@ impl Collector<'_> {
         }
         let writers = self.inner.regions.writers();
         let tails: Vec<(usize, Result<Trailer>)> = futures::stream::iter(stored.iter().enumerate())
-            .map(|(at, shard)| async move { (at, trailer(shard, writers).await) })
+            .map(|(at, shard)| async move { (at, trailer(&shard.region, &shard.meta, writers).await) })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
@@ -341,15 +341,4 @@ impl Collector<'_> {
         }
         Ok(())
     }
-}
-
-/// The trailer of a stored shard, by one request.
-async fn trailer(shard: &Stored, writers: &[crate::key::PublicKey]) -> Result<Trailer> {
-    let end = shard.meta.size;
-    let start = end.saturating_sub(TRAILER_LIMIT_BYTES as u64);
-    if start == end {
-        return Err(Error::new(ErrorKind::Corrupt, "a stored shard is empty").with("key", &shard.meta.location));
-    }
-    let parts = shard.region.get_ranges(&shard.meta.location, std::slice::from_ref(&(start..end))).await?;
-    Trailer::open(&parts.concat(), writers).map_err(|e| e.with("region", shard.region.name()).with("key", &shard.meta.location))
 }

@@ -7,14 +7,15 @@ use object_store::path::Path;
 
 use super::collect::{CollectOptions, CollectReport, Collector, check_collector};
 use super::{ErasureStore, delete};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
 
 impl ErasureStore {
     /// Deletes `path` and lets go of all its versions at once, however young they are.
     ///
-    /// It can be interrupted and done again. A region that is down keeps its shards until it is done again with the region there: the report
-    /// then says that versions were postponed or kept, and the purge is not complete. Cost: as for collecting each version.
+    /// It can be interrupted and done again. A region that is down, or does not delete a shard, keeps it until it is done again with the region there: the
+    /// report then says that versions were postponed or kept, or has problems, and the purge is not complete. What writers that were stopped left, so that no
+    /// version ever named it, is found by [`ErasureStore::collect`] alone. Cost: as for collecting each version.
     ///
     /// # Errors
     /// [`ErrorKind::Permission`](crate::ErrorKind::Permission) when the key may not collect; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when too few regions answer.
@@ -30,6 +31,10 @@ impl ErasureStore {
         let mut run = Collector::without_age(inner, collector, &options);
         if let Some(walked) = inner.registers.walk_one(path).await? {
             run.name(&walked).await?;
+        }
+        if inner.newest(path).await?.is_some_and(|newest| newest.is_live()) {
+            let what = "the object was written anew while it was purged, and is there: purge it again, if that was not meant to be";
+            run.report.problem(path.as_ref(), Error::new(ErrorKind::Precondition, what));
         }
         Ok(run.report)
     }

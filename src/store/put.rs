@@ -84,7 +84,10 @@ async fn put_sharded(
         failpoint!("put.after-shards");
         let draft = Draft { content, digest, attributes: attributes.clone() };
         match inner.propose(path, before.as_deref(), write_id, draft).await {
-            Ok(Attempt::Won(version)) => return Ok(version),
+            Ok(Attempt::Won(version)) => {
+                upload.won();
+                return Ok(version);
+            }
             Err(error) => return Err(upload.failed(error)),
             // Another value is decided in the slot that these shards are named after: nothing can refer to them any more.
             Ok(Attempt::Lost(newest)) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use object_store::path::Path;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use super::census::{Census, Depth, Fault, Flaw, Found, Piece};
@@ -19,7 +19,7 @@ use crate::format::manifest::Content;
 use crate::register::{Taught, WalkedSlot};
 
 /// What became of something that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
 pub enum Outcome {
     /// It was not touched: nobody asked for repair.
@@ -37,6 +37,8 @@ pub enum Outcome {
 pub(super) struct Mended {
     pub(super) flaw: Flaw,
     pub(super) outcome: Outcome,
+    /// It was made, and its region did not take it: another time it may.
+    pub(super) later: bool,
 }
 
 /// The repair of one version.
@@ -59,7 +61,7 @@ pub struct RepairReport {
     pub healthy: u64,
     /// Pieces that could not be repaired; the hints were not kept.
     pub failed: u64,
-    /// Hints about regions that could not be asked; they were kept for later.
+    /// Hints about regions that could not be asked, or did not take what was made again; they were kept for later.
     pub deferred: u64,
     /// The first reasons of failures.
     pub errors: Vec<String>,
@@ -140,7 +142,7 @@ impl Inner {
                 }
                 (Piece::Shard { .. }, _) => continue,
             };
-            mended.push(Mended { flaw, outcome });
+            mended.push(Mended { flaw, outcome, later: false });
         }
     }
 
@@ -231,7 +233,9 @@ impl Inner {
         };
         let depth = Depth { also: hints.iter().map(|hint| (hint.segment, hint.shard)).collect(), settle_ms: 0, ..Depth::default() };
         let mut found = false;
-        for slot in &register.slots {
+        // By their markers first: asking what a slot without one is decided for may hold up whoever writes there just now.
+        let (marked, others): (Vec<_>, Vec<_>) = register.slots.iter().partition(|slot| slot.marker.is_some());
+        for slot in marked.into_iter().chain(others) {
             let named = match slot.marker {
                 Some(marker) => marker.write_id == write_id,
                 None => match self.census(&path, slot, &register.unreachable, &Depth::default(), pace).await? {
@@ -244,33 +248,42 @@ impl Inner {
             }
             found = true;
             let Some(repair) = self.repair_version(&path, slot.slot, &depth, pace).await? else { continue };
-            for mended in &repair.mended {
-                match &mended.outcome {
-                    Outcome::Repaired => report.repaired += 1,
-                    Outcome::Found => {}
-                    Outcome::NotRepaired(why) | Outcome::Lost(why) => {
-                        report.failed += 1;
-                        note_error(report, why);
-                    }
-                }
-            }
-            for hint in hints {
-                let piece = Piece::Shard { segment: hint.segment, shard: hint.shard };
-                let is_hidden = |flaw: &Flaw| flaw.piece == piece && flaw.fault == Fault::Unreachable;
-                if repair.census.flaws.iter().any(is_hidden) {
-                    // Its region could not be asked: whether anything is wrong is seen when it is back.
-                    report.deferred += 1;
-                    self.hints.keep(hint.clone());
-                } else if !repair.mended.iter().any(|mended| mended.flaw.piece == piece) {
-                    report.healthy += 1;
-                }
-            }
+            self.settle_hints(hints, &repair, report);
             break;
         }
         if !found {
             report.healthy += hints.len() as u64;
         }
         Ok(())
+    }
+
+    /// Says what became of the hints about a version that was repaired, and keeps those for which it was too early.
+    fn settle_hints(&self, hints: &[RepairHint], repair: &VersionRepair, report: &mut RepairReport) {
+        let piece = |hint: &RepairHint| Piece::Shard { segment: hint.segment, shard: hint.shard };
+        let is_kept = |flaw: &Flaw| hints.iter().any(|hint| piece(hint) == flaw.piece);
+        for mended in &repair.mended {
+            match &mended.outcome {
+                Outcome::Repaired => report.repaired += 1,
+                Outcome::Found => {}
+                Outcome::NotRepaired(_) if mended.later && is_kept(&mended.flaw) => {}
+                Outcome::NotRepaired(why) | Outcome::Lost(why) => {
+                    report.failed += 1;
+                    note_error(report, why);
+                }
+            }
+        }
+        for hint in hints {
+            let piece = piece(hint);
+            let is_hidden = |flaw: &Flaw| flaw.piece == piece && flaw.fault == Fault::Unreachable;
+            let is_later = |mended: &Mended| mended.flaw.piece == piece && mended.later;
+            if repair.census.flaws.iter().any(is_hidden) || repair.mended.iter().any(is_later) {
+                // Its region could not be asked: whether anything is wrong is seen when it is back.
+                report.deferred += 1;
+                self.hints.keep(hint.clone());
+            } else if !repair.mended.iter().any(|mended| mended.flaw.piece == piece) {
+                report.healthy += 1;
+            }
+        }
     }
 }
 

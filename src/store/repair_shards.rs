@@ -54,26 +54,30 @@ pub(super) async fn repair_segment(
         } else {
             Outcome::NotRepaired(format!("{why}; {} are in regions that cannot be asked", unreachable.len()))
         };
-        return bad.into_values().map(|flaw| Mended { flaw, outcome: outcome.clone() }).collect();
+        return all_alike(bad, &outcome);
     }
     let wanted: Vec<usize> = bad.keys().copied().collect();
     let made = match work.make(good, wanted).await {
         Ok(made) => made,
         Err(error) => {
             let outcome = Outcome::NotRepaired(error.to_string());
-            return bad.into_values().map(|flaw| Mended { flaw, outcome: outcome.clone() }).collect();
+            return all_alike(bad, &outcome);
         }
     };
     let mut mended = Vec::with_capacity(made.len());
     for (shard, payload) in made {
         let Some(flaw) = bad.remove(&shard) else { continue };
-        let outcome = match work.write(shard, payload).await {
-            Ok(()) => Outcome::Repaired,
-            Err(error) => Outcome::NotRepaired(error.to_string()),
+        let (outcome, later) = match work.write(shard, payload).await {
+            Ok(()) => (Outcome::Repaired, false),
+            Err(error) => (Outcome::NotRepaired(error.to_string()), error.is_retryable()),
         };
-        mended.push(Mended { flaw, outcome });
+        mended.push(Mended { flaw, outcome, later });
     }
     mended
+}
+
+fn all_alike(bad: BTreeMap<usize, Flaw>, outcome: &Outcome) -> Vec<Mended> {
+    bad.into_values().map(|flaw| Mended { flaw, outcome: outcome.clone(), later: false }).collect()
 }
 
 /// Writes one shard, whose verified bytes are `data`, to the region where `sharded` has it, and reads it back.

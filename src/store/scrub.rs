@@ -132,6 +132,10 @@ impl ErasureStore {
             let plan = scrub.plan().await?;
             let overflow = plan.overflow;
             scrub.repair(plan).await;
+            if scrub.report.interrupted.is_some() {
+                scrub.report.left_versions = if options.repair { scrub.report.unsettled_versions() } else { 0 };
+                break;
+            }
             // What did not fit is walked to again, unless too much of it cannot be repaired.
             if overflow == 0 || scrub.given_up.len() >= options.repairs_limit {
                 scrub.report.left_versions = overflow;
@@ -214,10 +218,13 @@ impl Scrub<'_> {
             let (path, found) = match looks.try_next().await {
                 Ok(Some(looked)) => looked,
                 Ok(None) => break,
-                Err(error) if names == 0 => return Err(error),
+                Err(error) if names == 0 && first => return Err(error),
                 Err(error) => {
                     self.report.interrupted = Some(error.to_string());
-                    self.report.resume_after = last.as_ref().map(Path::to_string);
+                    // Names that an earlier round looked at are behind us; what it left damaged is counted.
+                    if first {
+                        self.report.resume_after = last.as_ref().map(Path::to_string);
+                    }
                     break;
                 }
             };
@@ -387,7 +394,7 @@ impl Scrub<'_> {
         self.report.unrepaired_versions += u64::from(left && !lost);
         self.report.repaired_versions += u64::from(!left && !lost);
         let version = census.version.manifest.version();
-        for Mended { flaw, outcome } in mended {
+        for Mended { flaw, outcome, .. } in mended {
             self.flaw(path, slot, &version, &flaw, outcome);
         }
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::census::{Fault, Piece, RegionTally};
 use super::repair::Outcome;
 
 /// Something wrong, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defect {
     /// The object's path.
     pub path: String,
@@ -30,7 +30,7 @@ pub struct Defect {
 }
 
 /// One region's part.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionReport {
     /// The region's name.
     pub region: String,
@@ -44,7 +44,7 @@ pub struct RegionReport {
 }
 
 /// The outcome of a scrub.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubReport {
     /// Names that were walked.
     pub names: u64,
@@ -96,6 +96,11 @@ impl ScrubReport {
     pub fn is_clean(&self) -> bool {
         let wrong = self.unknown_versions + self.unrepaired_versions + self.lost_versions + self.left_versions;
         wrong == 0 && self.damaged_versions == self.repaired_versions && self.interrupted.is_none()
+    }
+
+    /// Damaged versions of which it was not said what became of them.
+    pub(super) fn unsettled_versions(&self) -> u64 {
+        self.damaged_versions.saturating_sub(self.repaired_versions + self.unrepaired_versions + self.lost_versions)
     }
 
     /// Adds the report of the names that come behind this one's; keeps `findings_limit` findings.

@@ -48,6 +48,8 @@ pub(super) struct Written {
     pub(super) roots: Vec<Digest>,
     /// The values of the object's blocks, if they were asked for.
     pub(super) blocks: Vec<[u8; 32]>,
+    /// The segment and number of each shard that was not durable in time.
+    pub(super) late: Vec<(u64, usize)>,
 }
 
 /// Codes, hashes and sends a segment; returns once enough of its shards are durable.
@@ -57,8 +59,8 @@ pub(super) async fn write(inner: Arc<Inner>, upload: Upload, index: u64, bytes: 
     let trailer = upload.trailer.clone();
     let Coded { shards, blocks } = compute(move || code(&codec, shape, &bytes, &trailer, object)).await?;
     let roots = shards.iter().map(|shard| shard.root).collect();
-    send(&inner, &upload, index, shards).await?;
-    Ok(Written { roots, blocks })
+    let late = send(&inner, &upload, index, shards).await?;
+    Ok(Written { roots, blocks, late: late.into_iter().map(|shard| (index, shard)).collect() })
 }
 
 /// Where a shard lies. The key's segment number has 32 bits, which manifests never exceed.
@@ -69,7 +71,8 @@ pub(super) fn shard_key(write_id: &WriteId, slot: u64, segment: u64, shard: usiz
     }
 }
 
-async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) -> Result<()> {
+/// Sends the shards of a segment; gives those that were not durable in time.
+async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) -> Result<Vec<usize>> {
     let quorums = inner.regions.quorums();
     let needed = inner.profile.acknowledged_shards(usize::from(quorums.spare()));
     let total = shards.len();
@@ -112,10 +115,7 @@ async fn send(inner: &Inner, upload: &Upload, index: u64, shards: Vec<Shard>) ->
         return Err(failures.into_iter().fold(error, |error, (number, why)| error.with("shard", format!("{number}: {why}"))));
     }
     let late = open.iter().enumerate().filter(|(_, open)| **open).map(|(number, _)| number);
-    for number in failures.iter().map(|(number, _)| *number).chain(late) {
-        inner.note(&upload.path, upload.write_id, index, number, upload.placement.get(number).copied(), RepairReason::Unwritten);
-    }
-    Ok(())
+    Ok(failures.iter().map(|(number, _)| *number).chain(late).collect())
 }
 
 async fn put(inner: &Inner, upload: &Upload, index: u64, number: usize, shard: Shard) -> Result<()> {

@@ -44,7 +44,10 @@ pub(super) async fn decide(
             }
         }
         let newest = match inner.propose(path, before.as_deref(), write_id, draft.clone()).await {
-            Ok(Attempt::Won(version)) => return Ok(version),
+            Ok(Attempt::Won(version)) => {
+                upload.won();
+                return Ok(version);
+            }
             Ok(Attempt::Lost(newest)) => newest,
             Err(error) => return Err(upload.failed(error)),
         };

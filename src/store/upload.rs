@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::Inner;
 use super::code::ObjectBlocks;
 use super::decide::{is_before_votes, refuse_system};
+use super::hints::{HINTS_LIMIT, RepairReason};
 use super::segment::{Upload, Written, compute, shard_key, write};
 use crate::digest::{BLOCK_BYTES, BlockJoiner, Digest};
 use crate::erasure::{Placement, SegmentShape};
@@ -38,6 +39,8 @@ pub(super) struct Uploader {
     in_flight: VecDeque<JoinHandle<Result<Written>>>,
     roots: Vec<Digest>,
     digest: ObjectDigest,
+    /// Shards that were not durable in time, by segment and number.
+    late: Vec<(u64, usize)>,
 }
 
 /// How the digest of the whole object comes about.
@@ -102,6 +105,7 @@ impl Uploader {
             segments: 0,
             in_flight: VecDeque::new(),
             roots: Vec::new(),
+            late: Vec::new(),
         })
     }
 
@@ -154,6 +158,8 @@ impl Uploader {
         let Some(oldest) = self.in_flight.pop_front() else { return Ok(()) };
         let written = oldest.await.map_err(|e| Error::new(ErrorKind::Internal, "the writing of a segment was stopped").caused_by(e))??;
         self.roots.extend(written.roots);
+        let room = HINTS_LIMIT.saturating_sub(self.late.len());
+        self.late.extend(written.late.into_iter().take(room));
         if let ObjectDigest::Blocks(joiner) = &mut self.digest {
             written.blocks.into_iter().for_each(|value| joiner.push(value));
         }
@@ -185,13 +191,29 @@ impl Uploader {
         Ok((Content::Shards(sharded), digest))
     }
 
+    /// That its version is decided: what was late is to be repaired. Not before: whoever repairs looks for the version, and would find none, or a slot in
+    /// which this write is at work.
+    pub(super) fn won(self) {
+        self.note_late();
+    }
+
     /// That proposing a version of it failed with `error`, which is given back: what was written goes where that came before any vote, and stays where
     /// a version may name it now or later.
     pub(super) fn failed(self, error: Error) -> Error {
         if is_before_votes(&error) {
             self.discard();
+        } else {
+            self.note_late();
         }
         error
+    }
+
+    fn note_late(&self) {
+        let upload = &self.upload;
+        for (segment, shard) in &self.late {
+            let region = upload.placement.get(*shard).copied();
+            self.inner.note(&upload.path, upload.write_id, *segment, *shard, region, RepairReason::Unwritten);
+        }
     }
 
     /// Deletes what was written, best effort, in the background. Only when no manifest can ever refer to it.

@@ -49,6 +49,7 @@ struct State {
     held: AtomicU64,
     released: tokio::sync::Notify,
     creates_only: AtomicBool,
+    kept: Mutex<Option<Predicate>>,
     counts: Mutex<OperationCounts>,
 }
 
@@ -125,6 +126,16 @@ impl FaultyRegion {
         self.0.creates_only.store(on, Ordering::SeqCst);
     }
 
+    /// Deletes of keys for which `matches` holds are refused until [`FaultyRegion::keep_nothing`].
+    pub fn keep(&self, matches: impl Fn(&Path) -> bool + Send + Sync + 'static) {
+        *self.0.kept.lock() = Some(Box::new(matches));
+    }
+
+    /// Every key can be deleted again.
+    pub fn keep_nothing(&self) {
+        *self.0.kept.lock() = None;
+    }
+
     /// How many requests came so far.
     pub fn counts(&self) -> OperationCounts {
         *self.0.counts.lock()
@@ -157,6 +168,11 @@ impl FaultyRegion {
         }
         let denied = Error::new(ErrorKind::Permission, "these credentials may only create");
         Err(denied.into_object_store(key))
+    }
+
+    fn permit_deletion(&self, key: &Path) -> Result<()> {
+        let is_kept = self.0.kept.lock().as_ref().is_some_and(|matches| matches(key));
+        if is_kept { Err(fault("the region does not delete this key")) } else { Ok(()) }
     }
 
     async fn admit(&self, count: impl FnOnce(&mut OperationCounts)) -> Result<()> {
@@ -277,6 +293,7 @@ impl ObjectStore for FaultStore {
             let (region, inner) = (region.clone(), Arc::clone(&inner));
             async move {
                 region.permit(&key, false)?;
+                region.permit_deletion(&key)?;
                 region.write(|c| c.deletes += 1, inner.delete(&key)).await.map(|()| key)
             }
         })

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Write as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use object_store::path::Path;
 use object_store::{ObjectMeta, PutPayload};
@@ -278,7 +279,7 @@ fn sweep(staging: &FsPath) {
     let now = SystemClock.now_ms();
     for entry in listing.flatten() {
         let modified = entry.metadata().and_then(|meta| meta.modified());
-        let since = modified.ok().and_then(|time| time.duration_since(std::time::SystemTime::UNIX_EPOCH).ok());
+        let since = modified.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         let modified_ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
         if modified_ms.is_some_and(|modified_ms| now.saturating_sub(modified_ms) > STALE_MS) {
             let _kept = fs::remove_file(entry.path());
@@ -306,11 +307,32 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY)
 }
 
+/// What a file is as an object.
+///
+/// Its stamp is when it got its name, for ages are told by stamps. The time of its bytes may be long before that: a process can be suspended between
+/// writing a vote and placing it. The time of the last change of its status cannot: linking and renaming set it, by the kernel's clock, in the very change that
+/// makes the name, so it is as durable as the name without a sync of its own. What else sets it (another owner or mode, a copy of the region)
+/// makes the object younger, which only delays. The tag goes by the bytes' time alone, and stays.
 pub(super) fn object_meta(location: Path, meta: &fs::Metadata) -> ObjectMeta {
-    let modified = meta.modified().unwrap_or(std::time::SystemTime::UNIX_EPOCH);
-    let since = modified.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let e_tag = Some(format!("{:x}-{:x}-{:x}", inode(meta), since.as_micros(), meta.len()));
-    ObjectMeta { location, last_modified: modified.into(), size: meta.len(), e_tag, version: None }
+    let stamp = changed(meta).map_or(modified, |changed| changed.max(modified));
+    ObjectMeta { location, last_modified: stamp.into(), size: meta.len(), e_tag, version: None }
+}
+
+/// When a file's status last changed.
+#[cfg(unix)]
+fn changed(meta: &fs::Metadata) -> Option<SystemTime> {
+    use std::os::unix::fs::MetadataExt as _;
+    let nanos = u32::try_from(meta.ctime_nsec()).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::try_from(meta.ctime()).ok()?, nanos))
+}
+
+/// Not known: the time of the bytes has to do.
+#[cfg(not(unix))]
+fn changed(_: &fs::Metadata) -> Option<SystemTime> {
+    None
 }
 
 #[cfg(unix)]

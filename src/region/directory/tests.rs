@@ -4,6 +4,7 @@ use object_store::memory::InMemory;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::{Clock as _, SystemClock};
 
 fn store() -> (tempfile::TempDir, DirectoryStore) {
     let directory = tempfile::tempdir().unwrap();
@@ -101,6 +102,27 @@ async fn lists_are_sorted_by_key_bytes_and_skip_what_is_no_object() {
     assert_eq!(keys(store.list(Some(&Path::from("nothing")))).await, Vec::<String>::new());
     let level = store.list_with_delimiter(None).await.unwrap();
     assert_eq!(level.common_prefixes.iter().map(Path::as_ref).collect::<Vec<_>>(), ["a!", "a%20b!", "a", "ä"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_object_is_as_old_as_its_name_and_not_as_its_bytes() {
+    let (_directory, store) = store();
+    for placing in [Placing::Create, Placing::Overwrite] {
+        let key = Path::from(format!("i/{placing:?}"));
+        // Written by a process that was suspended for a year before it came to placing it.
+        let staged = store.files.stage(&key).unwrap();
+        let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+        staged.file.set_modified(staged.file.metadata().unwrap().modified().unwrap() - year).unwrap();
+        let before_ms = SystemClock.now_ms();
+        let placed = store.files.place(&staged, &key, placing).unwrap();
+        drop(staged);
+        let listed = store.list(None).try_collect::<Vec<_>>().await.unwrap().into_iter().find(|meta| meta.location == key).unwrap();
+        let (found, stamp_ms) = (store.head(&key).await.unwrap(), listed.last_modified.timestamp_millis());
+        // The kernel's clock for files may lag a tick behind.
+        assert!(stamp_ms >= before_ms - 1000, "{placing:?}: {stamp_ms} is not {before_ms}");
+        assert_eq!((&found.e_tag, found.last_modified), (&placed.e_tag, listed.last_modified));
+    }
 }
 
 #[cfg(unix)]

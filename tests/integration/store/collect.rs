@@ -322,13 +322,13 @@ impl ObjectStore for Clocked {
     }
 }
 
-struct Clocks {
+pub struct Clocks {
     own: Arc<ManualClock>,
     regions: Vec<Arc<AtomicI64>>,
-    changes_left: Arc<AtomicI64>,
+    pub changes_left: Arc<AtomicI64>,
 }
 
-fn clocked_lab(retention_seconds: u64) -> (Lab, Clocks) {
+pub fn clocked_lab(retention_seconds: u64) -> (Lab, Clocks) {
     let changes_left = Arc::new(AtomicI64::new(i64::MAX));
     let regions: Vec<_> = (0..5).map(|_| Arc::new(AtomicI64::new(0))).collect();
     let raw = regions.iter().map(|now| Arc::new(Clocked::new(now, &changes_left)) as Arc<dyn ObjectStore>).collect();

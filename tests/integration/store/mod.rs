@@ -16,8 +16,10 @@ mod directories_mounts;
 #[cfg(unix)]
 mod directories_sync;
 mod faults;
+mod late;
 mod liars;
 mod multipart;
+mod purge;
 mod scale;
 mod scrub;
 mod versions;

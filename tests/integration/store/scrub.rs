@@ -15,9 +15,9 @@ use super::{memory, store_over};
 use lakeseal::clock::SystemClock;
 use lakeseal::format::entry::{Ballot, EntryBody, EntryPlace};
 use lakeseal::id::{ProposerId, WriteId};
-use lakeseal::lake::testing::lake_over;
+use lakeseal::lake::testing::{FaultyRegion, lake_over};
 use lakeseal::region::layout;
-use lakeseal::store::{Defect, ErasureStore, Fault, Outcome, Piece, Profile, ScrubOptions, ScrubReport};
+use lakeseal::store::{Defect, ErasureStore, Fault, Outcome, Piece, Profile, ScrubOptions, ScrubProgress, ScrubReport};
 
 type Stores = Vec<Arc<dyn ObjectStore>>;
 
@@ -362,6 +362,31 @@ async fn the_worst_margin_comes_first_and_what_does_not_fit_is_repaired_in_furth
     assert_eq!((report.findings_total, report.repaired_versions), (7, 6));
     assert_eq!((report.margins.clone(), report.margins_after.clone()), (BTreeMap::from([(0, 1), (1, 5)]), BTreeMap::from([(2, 6)])));
     assert_eq!(snapshots(&stores).await, before);
+}
+
+/// Switches regions off at the first repair.
+struct DownAtRepair(Vec<FaultyRegion>);
+
+impl ScrubProgress for DownAtRepair {
+    fn repaired(&self, _: &Path, _: u64, _: u64) {
+        self.0.iter().for_each(|region| region.set_down(true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_walk_that_fails_takes_nothing_of_what_the_first_found() {
+    let stores = memory(5);
+    let (store, faults) = store_over(profile(), stores.clone());
+    for i in 0..3 {
+        store.put(&Path::from(format!("t/{i}")), sample(5000 + i).into()).await.unwrap();
+    }
+    store.quiesce().await;
+    harm(&stores[0], 3).await;
+    let options = ScrubOptions { repairs_limit: 1, concurrency: 1, ..repairing() };
+    let report = store.scrub(&options, &DownAtRepair(faults[2..].to_vec())).await.unwrap();
+    assert!(report.interrupted.is_some() && !report.is_clean(), "{report:#?}");
+    assert_eq!((report.names, report.damaged_versions, report.repaired_versions, report.left_versions), (3, 3, 1, 2), "{report:#?}");
+    assert_eq!(report.findings_total, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,3 +123,29 @@ async fn versions_are_asked_for_through_any_stack_of_stores() {
     assert!(retained_versions(&plain, &path).await.unwrap().is_none());
     assert!(retained_names(&plain, &path).await.unwrap().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_while_its_object_is_renamed_is_not_deleted() {
+    for size in [10, 300_000] {
+        let (store, faults) = store_over(Profile { inline_bytes: 1000, ..Profile::new(3, 2) }, memory(5));
+        let (from, to) = (Path::from("t/from"), Path::from("t/to"));
+        store.put(&from, content(1, size).into()).await.unwrap();
+        faults.iter().for_each(|fault| fault.hold(|key| key.as_ref().starts_with("i/t-/to!/")));
+        let (renamer, source, target) = (store.clone(), from.clone(), to.clone());
+        let rename = tokio::spawn(async move { renamer.rename(&source, &target).await });
+        while faults.iter().any(|fault| fault.held() == 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        store.put(&from, content(2, size).into()).await.unwrap();
+        faults.iter().for_each(lakeseal::lake::testing::FaultyRegion::release);
+        let error = rename.await.unwrap().unwrap_err();
+        assert!(matches!(error, object_store::Error::Precondition { .. }), "{error}");
+        assert!(error.to_string().contains("the copy of what it was before stays"), "{error}");
+        assert_eq!(store.get(&from).await.unwrap().bytes().await.unwrap(), content(2, size), "what was acknowledged is there");
+        assert_eq!(store.get(&to).await.unwrap().bytes().await.unwrap(), content(1, size));
+        // Nobody in between: the rename goes through, also over what stands there.
+        store.rename(&from, &to).await.unwrap();
+        assert!(matches!(store.head(&from).await, Err(object_store::Error::NotFound { .. })));
+        assert_eq!(store.get(&to).await.unwrap().bytes().await.unwrap(), content(2, size));
+    }
+}

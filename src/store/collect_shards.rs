@@ -1,0 +1,193 @@
+//! Deleting the shards of one version: each only by its own trailer, for a manifest could name the shards of another object.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use super::Inner;
+use super::collect::Collector;
+use super::segment::shard_key;
+use crate::digest::{BLOCK_BYTES, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::failpoint;
+use crate::format::entry::ObjectKind;
+use crate::format::manifest::{Content, ObjectManifest, Sharded};
+use crate::format::trailer::{TRAILER_LIMIT_BYTES, Trailer, stored_len};
+use crate::id::WriteId;
+use crate::key::PublicKey;
+use crate::region::Region;
+use crate::region::layout;
+use crate::register::WalkedSlot;
+
+/// Deletions that are under way at one time.
+pub(super) const AT_ONCE: usize = 16;
+
+/// What became of one shard.
+enum Gone {
+    /// It was deleted; its stored length.
+    Deleted(u64),
+    /// It was not there.
+    Before,
+    /// By its authentic trailer it is another object's, and stays.
+    Foreign(Error),
+}
+
+impl Collector<'_> {
+    /// Deletes the shards that a manifest names. Whether none of them is left.
+    pub(super) async fn shards(&mut self, path: &Path, manifest: &ObjectManifest) -> bool {
+        let Content::Shards(sharded) = &manifest.content else { return true };
+        let segments = sharded.geometry().segments(sharded.size);
+        let trailer = Trailer {
+            lake: manifest.lake,
+            configuration: 0,
+            write_id: manifest.write_id,
+            slot: sharded.shard_slot,
+            path: manifest.path.clone(),
+        };
+        let inner = self.inner;
+        let all = (0..segments).flat_map(|segment| (0..sharded.placement.len()).map(move |shard| (segment, shard)));
+        let trailer = &trailer;
+        let outcomes = futures::stream::iter(all)
+            .map(|(segment, shard)| async move { delete_named(inner, sharded, trailer, segment, shard).await })
+            .buffer_unordered(AT_ONCE);
+        let mut outcomes = std::pin::pin!(outcomes);
+        let mut none_left = true;
+        while let Some(outcome) = outcomes.next().await {
+            none_left &= self.count_shard(path, outcome);
+        }
+        none_left
+    }
+
+    /// Deletes what a run that was stopped left of a version's shards: all that any region lists of its write. Whether none is left.
+    ///
+    /// # Errors
+    /// When it cannot be learned whether another version names the write.
+    pub(super) async fn left_shards(
+        &mut self,
+        path: &Path,
+        walked: &WalkedSlot,
+        decided: Digest,
+        manifest: Option<&ObjectManifest>,
+    ) -> Result<bool> {
+        let marker = walked.marker.filter(|marker| marker.value == decided);
+        let (write_id, has_shards) = match (manifest, marker) {
+            (Some(manifest), _) => (manifest.write_id, matches!(manifest.content, Content::Shards(_))),
+            (None, Some(marker)) => (marker.write_id, marker.kind == ObjectKind::Object),
+            // With ages there is a look for orphans, which asks each shard whose it is.
+            (None, None) if self.clocks.is_some() => return Ok(true),
+            (None, None) => {
+                let what = "a version was collected in part, and nothing names its shards any more: \
+                            run `lakeseal collect`, which finds shards that no version names";
+                self.report.problem(path.as_ref(), Error::new(ErrorKind::Unavailable, what).with("slot", walked.slot));
+                return Ok(false);
+            }
+        };
+        if !has_shards || self.inner.is_named(path, write_id).await? {
+            return Ok(true);
+        }
+        let inner = self.inner;
+        let mut none_left = true;
+        for region in inner.regions.regions() {
+            let outcomes = region
+                .list(&layout::shard_folder(&write_id), None)
+                .map_ok(|meta| async move { Ok(delete_listed(inner, region, &meta, path, write_id).await) })
+                .try_buffer_unordered(AT_ONCE);
+            let mut outcomes = std::pin::pin!(outcomes);
+            loop {
+                match outcomes.try_next().await {
+                    Ok(Some(outcome)) => none_left &= self.count_shard(path, outcome),
+                    Ok(None) => break,
+                    Err(error) => {
+                        none_left = false;
+                        self.report.problem(path.as_ref(), error);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(none_left)
+    }
+
+    /// Whether the version has this shard no more.
+    fn count_shard(&mut self, path: &Path, outcome: Result<Gone>) -> bool {
+        match outcome {
+            Ok(Gone::Deleted(bytes)) => {
+                self.report.shards_deleted += 1;
+                self.report.bytes_deleted += bytes;
+                true
+            }
+            Ok(Gone::Before) => true,
+            Ok(Gone::Foreign(error)) => {
+                self.report.problem(path.as_ref(), error);
+                true
+            }
+            Err(error) => {
+                self.report.problem(path.as_ref(), error);
+                false
+            }
+        }
+    }
+}
+
+/// Deletes one shard that a manifest names.
+async fn delete_named(inner: &Inner, sharded: &Sharded, owner: &Trailer, segment: u64, shard: usize) -> Result<Gone> {
+    let len = Inner::shape(sharded, segment).shard_len(shard);
+    if len == 0 {
+        return Ok(Gone::Before);
+    }
+    let region = sharded.shard(segment, shard).and_then(|(_, region)| inner.regions.region(region));
+    // A region that is not the lake's any more: nobody asks it.
+    let Some(region) = region else { return Ok(Gone::Before) };
+    let key = shard_key(&owner.write_id, sharded.shard_slot, segment, shard)?;
+    let start = len + len.div_ceil(BLOCK_BYTES as u64) * Digest::LEN as u64;
+    let stored = start + stored_len(owner.path.len()) as u64;
+    let parts = match region.get_ranges(&key, std::slice::from_ref(&(start..stored))).await {
+        Ok(parts) => parts,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Before),
+        Err(error) => return Err(error.with("region", region.name()).with("key", &key)),
+    };
+    let found = Trailer::open(&parts.concat(), inner.regions.writers()).map_err(|error| untold(error, region, &key))?;
+    delete(region, &key, found == (Trailer { configuration: found.configuration, ..owner.clone() }), stored).await
+}
+
+/// Deletes one shard of a write that a region lists.
+async fn delete_listed(inner: &Inner, region: &Region, meta: &ObjectMeta, path: &Path, write_id: WriteId) -> Result<Gone> {
+    // What was not named as a shard is, no reader takes for one.
+    let Some(name) = layout::parse_shard_key(&meta.location) else { return Ok(Gone::Before) };
+    let found = match trailer(region, meta, inner.regions.writers()).await {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Before),
+        Err(error) => return Err(error),
+    };
+    let owned = found.lake == *inner.regions.lake() && found.write_id == write_id && found.slot == name.slot && found.path == path.as_ref();
+    delete(region, &meta.location, owned, meta.size).await
+}
+
+async fn delete(region: &Region, key: &Path, is_owned: bool, stored: u64) -> Result<Gone> {
+    if !is_owned {
+        let what = "a version names a shard that was written for another; it is kept";
+        return Ok(Gone::Foreign(Error::new(ErrorKind::Unauthentic, what).with("region", region.name()).with("key", key)));
+    }
+    failpoint!("collect.before-shard");
+    region.delete(key).await.map_err(|error| error.with("region", region.name()).with("key", key))?;
+    failpoint!("collect.after-shard");
+    Ok(Gone::Deleted(stored))
+}
+
+/// The trailer of a stored shard, by one request.
+pub(super) async fn trailer(region: &Region, meta: &ObjectMeta, writers: &[PublicKey]) -> Result<Trailer> {
+    let end = meta.size;
+    let start = end.saturating_sub(TRAILER_LIMIT_BYTES as u64);
+    if start == end {
+        return Err(Error::new(ErrorKind::Corrupt, "a stored shard is empty").with("region", region.name()).with("key", &meta.location));
+    }
+    let parts = region.get_ranges(&meta.location, std::slice::from_ref(&(start..end))).await?;
+    Trailer::open(&parts.concat(), writers).map_err(|error| untold(error, region, &meta.location))
+}
+
+/// A trailer that is not authentic.
+fn untold(error: Error, region: &Region, key: &Path) -> Error {
+    let what =
+        "a stored shard does not say authentically whose it is, so it is kept; if it has to go, delete its key in the region yourself";
+    Error::new(error.kind(), what).with("region", region.name()).with("key", key).caused_by(error)
+}
