@@ -14,6 +14,7 @@ mod lanes;
 mod list;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod newest;
 mod patience;
 mod read;
 mod tasks;
@@ -192,7 +193,7 @@ impl Registers {
         let looking = pin!(async {
             taken.taken.notified().await;
             // Without an answer, whoever needs one asks again.
-            self.believed(self.look(path, slot == 0)).await.ok().flatten().filter(|newest| newest.slot >= slot)
+            self.believed(self.look(path, slot)).await.ok().flatten().filter(|newest| newest.slot >= slot)
         });
         match select(proposing, looking).await {
             Either::Left((outcome, looking)) => {
