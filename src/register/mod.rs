@@ -32,6 +32,7 @@ use object_store::path::Path;
 use tokio::sync::Notify;
 
 pub use list::Listed;
+pub(crate) use newest::check_junk;
 pub use teach::{Inspected, Taught, is_unreadable};
 pub use walk::{SlotInRegion, WalkedRegister, WalkedSlot};
 

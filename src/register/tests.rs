@@ -1,5 +1,6 @@
 //! The driver over memory regions with faults.
 
+mod lag;
 mod liars;
 mod race;
 mod support;

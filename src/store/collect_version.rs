@@ -18,7 +18,7 @@ use crate::format::manifest::{Content, ObjectManifest, Sharded};
 use crate::format::trailer::{Trailer, stored_len};
 use crate::region::Region;
 use crate::region::layout::{self, RegisterItem};
-use crate::register::{Slot, is_unreadable};
+use crate::register::{Slot, check_junk, is_unreadable};
 
 /// Deletions that are under way at one time.
 pub(super) const AT_ONCE: usize = 16;
@@ -180,8 +180,13 @@ impl Collector<'_> {
         let folder = layout::register_folder(path)?;
         let newer = slot.checked_add(1).map(|newer| layout::entry_key(path, newer, u32::MAX)).transpose()?;
         let mut keys = region.list(&folder, newer.as_ref());
+        let mut skipped = 0;
         while let Some(meta) = keys.try_next().await? {
-            let Some(name) = layout::parse_register_key(&meta.location).filter(|name| name.path == *path) else { continue };
+            let Some(name) = layout::parse_register_key(&meta.location).filter(|name| name.path == *path) else {
+                skipped += 1;
+                check_junk(region, skipped)?;
+                continue;
+            };
             if name.slot < slot {
                 break;
             }

@@ -28,7 +28,7 @@ use crate::format::trailer::{TRAILER_LIMIT_BYTES, Trailer};
 use crate::id::WriteId;
 use crate::region::Region;
 use crate::region::layout::{self, ShardName};
-use crate::register::{Proposed, Slot, WalkedRegister, is_collected};
+use crate::register::{Proposed, Slot, WalkedRegister, check_junk, is_collected};
 
 /// Whether shards may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,10 @@ impl Lane {
     /// The next key that is a shard's; `None` at the end.
     async fn advance(&mut self) -> Result<()> {
         self.next = None;
+        let mut skipped = 0;
         while let Some(meta) = self.keys.try_next().await? {
+            skipped += 1;
+            check_junk(&self.region, skipped)?;
             if let Some(name) = layout::parse_shard_key(&meta.location) {
                 self.next = Some((name, meta));
                 break;
