@@ -32,6 +32,8 @@ pub(super) struct Reading {
     expected: u32,
     /// Which of the voters list the slot.
     listed: BTreeSet<usize>,
+    /// It may have been collected: one region that was told is not believed before a quorum has answered.
+    may_be_collected: bool,
 }
 
 /// What came out.
@@ -68,7 +70,7 @@ impl Registers {
 
     pub(super) async fn find_at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
         layout::register_folder(path)?;
-        let mut reading = Reading::new(self.slot_name(path, slot));
+        let mut reading = Reading::of_any(self.slot_name(path, slot));
         let outcome = self.learn(&mut reading).await?;
         self.settle(reading, outcome).await
     }
@@ -77,7 +79,7 @@ impl Registers {
     /// no ballot so far can be completed any more. Or what they began is completed.
     pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Closed> {
         layout::register_folder(path)?;
-        let mut reading = Reading::new(self.slot_name(path, slot));
+        let mut reading = Reading::of_any(self.slot_name(path, slot));
         match self.read_on(&mut reading).await? {
             Outcome::Decided(decided) => Ok(Closed::Decided(decided)),
             Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
@@ -136,7 +138,9 @@ impl Registers {
         while let Some((index, acceptor, failure)) = patience.wait(answers.next()).await {
             seen += usize::from(failure.is_none());
             reading.note(index, acceptor, failure);
-            if let Some(outcome) = reading.judge(self, false)? {
+            if let Some(outcome) = reading.judge(self, false)?
+                && (seen >= self.rules.classic || !reading.may_be_collected)
+            {
                 return Ok(outcome);
             }
             if seen >= self.rules.classic && self.writer.is_some() {
@@ -144,7 +148,9 @@ impl Registers {
             }
         }
         if seen < self.rules.classic {
-            return Err(reading.unavailable("too few regions answered to learn what was decided"));
+            // What one of them was told is all that there is to know then.
+            let outcome = reading.judge(self, false)?;
+            return outcome.ok_or_else(|| reading.unavailable("too few regions answered to learn what was decided"));
         }
         if reading.marked.is_none() {
             reading.find_marker(&self.regions).await;
@@ -183,7 +189,13 @@ impl Reading {
     pub(super) fn new(name: Arc<SlotName>) -> Self {
         let acceptors: Vec<_> = name.regions.voters().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
         let errors = acceptors.iter().map(|_| None).collect();
-        Self { name, acceptors, errors, marked: None, expected: 0, listed: BTreeSet::new() }
+        Self { name, acceptors, errors, marked: None, expected: 0, listed: BTreeSet::new(), may_be_collected: false }
+    }
+
+    /// Of any slot, and not of the newest, which is never collected. A collector leaves a stub in so many regions that each quorum meets an
+    /// honest one of them; a region that it did not reach may still show a vote, a marker, or that it was told.
+    fn of_any(name: Arc<SlotName>) -> Self {
+        Self { may_be_collected: true, ..Self::new(name) }
     }
 
     pub(super) fn slot(&self) -> Slot {
