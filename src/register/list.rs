@@ -8,7 +8,7 @@ use object_store::path::Path;
 
 use super::Slot;
 use super::core::Rules;
-use super::lanes::{Gather, KeyMeta, Lanes};
+use super::lanes::{Gather, KeyMeta, Lag, Lanes};
 use super::read::authentic_marker;
 use crate::error::Result;
 use crate::format::entry::Marker;
@@ -75,7 +75,7 @@ pub(super) fn list(
     prefix: Option<&Path>,
     after: Option<&Path>,
 ) -> BoxStream<'static, Result<Listed>> {
-    stream::try_unfold(Lanes::<Newest>::new(regions, rules, prefix, after), |mut lanes| async move {
+    stream::try_unfold(Lanes::<Newest>::new(regions, rules, prefix, after, Lag::SHORT), |mut lanes| async move {
         let Some((path, groups)) = lanes.next().await? else { return Ok(None) };
         let slot = groups.iter().map(|(_, group)| group.slot).max().unwrap_or(0);
         let texts = groups.iter().filter(|(_, group)| group.slot == slot).flat_map(|(_, group)| &group.markers);

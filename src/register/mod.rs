@@ -14,6 +14,7 @@ mod lanes;
 mod list;
 #[cfg(test)]
 pub(crate) mod mutant;
+mod newest;
 mod patience;
 mod read;
 mod tasks;
@@ -31,6 +32,7 @@ use object_store::path::Path;
 use tokio::sync::Notify;
 
 pub use list::Listed;
+pub(crate) use newest::check_junk;
 pub use teach::{Inspected, Taught, is_unreadable};
 pub use walk::{SLOT_LIMIT, SlotInRegion, WalkedRegister, WalkedSlot};
 
@@ -192,7 +194,7 @@ impl Registers {
         let looking = pin!(async {
             taken.taken.notified().await;
             // Without an answer, whoever needs one asks again.
-            self.believed(self.look(path, slot == 0)).await.ok().flatten().filter(|newest| newest.slot >= slot)
+            self.believed(self.look(path, slot)).await.ok().flatten().filter(|newest| newest.slot >= slot)
         });
         match select(proposing, looking).await {
             Either::Left((outcome, looking)) => {

@@ -1,5 +1,6 @@
-//! Reading: which slot is the newest, and what was decided there.
+//! Reading: what was decided at a slot, of all that regions hold of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -9,40 +10,34 @@ use object_store::path::Path;
 use super::acceptor::{Acceptor, SlotName};
 use super::core::{Log, Standing, is_promised, standing};
 use super::driver::Proposer;
+use super::newest::{Head, Search, head};
 use super::patience::Patience;
 use super::{Closed, Decided, Registers, Slot, blame, collected};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::SignedMarker;
-use crate::region::layout::{self, RegisterItem};
-use crate::region::{Region, RegionSet};
+use crate::region::RegionSet;
+use crate::region::layout;
 
 /// Undecided slots that a reader steps over, one LIST each; correct proposers leave at most one.
 const UNDECIDED_LIMIT: usize = 64;
-/// Markers of one slot in one region that are looked at; correct writers make one.
-const MARKER_LIMIT: usize = 16;
-
-/// The newest slot of a register in one region's list.
-#[derive(Debug, Clone)]
-struct Head {
-    slot: Slot,
-    /// One more than the highest sequence number; a hint.
-    entries: u32,
-    markers: Vec<String>,
-}
 
 /// What is known of a slot while it is read.
-struct Reading {
+pub(super) struct Reading {
     name: Arc<SlotName>,
-    acceptors: Vec<Acceptor>,
+    pub(super) acceptors: Vec<Acceptor>,
     errors: Vec<Option<Error>>,
     /// The digest that an authentic marker names.
     marked: Option<Digest>,
     expected: u32,
+    /// Which of the voters list the slot.
+    listed: BTreeSet<usize>,
+    /// It may have been collected: one region that was told is not believed before a quorum has answered.
+    may_be_collected: bool,
 }
 
 /// What came out.
-enum Outcome {
+pub(super) enum Outcome {
     Decided(Decided),
     Undecided,
     Open,
@@ -50,15 +45,11 @@ enum Outcome {
 
 impl Registers {
     pub(super) async fn find_newest(&self, path: &Path, hint: Option<Decided>) -> Result<Option<Decided>> {
-        let mut below = None;
+        let (mut below, known, mut search) = (None, hint.as_ref().map(|hint| hint.slot), Search::default());
         for _ in 0..UNDECIDED_LIMIT {
-            let Some(reading) = self.newest_slot(path, below, hint.is_none() && below.is_none()).await? else { return Ok(hint) };
-            let slot = reading.name.slot;
-            // What was decided stays decided, whatever the regions list now.
-            if let Some(hint) = hint.as_ref().filter(|hint| hint.slot >= slot) {
-                return Ok(Some(hint.clone()));
-            }
-            if let Some(decided) = self.settle(reading).await? {
+            let Some((reading, outcome)) = self.newest_begun(path, below, known, &mut search).await? else { return Ok(hint) };
+            let slot = reading.slot();
+            if let Some(decided) = self.settle(reading, outcome?).await? {
                 return Ok(Some(decided));
             }
             below = Some(slot);
@@ -67,13 +58,11 @@ impl Registers {
     }
 
     /// The newest version, if what regions hold shows it at once: nothing is resolved.
-    pub(super) async fn look(&self, path: &Path, speculate: bool) -> Result<Option<Decided>> {
-        let Some(mut reading) = self.newest_slot(path, None, speculate).await? else { return Ok(None) };
-        let outcome = match reading.judge(self, true)? {
-            Some(outcome) => outcome,
-            None => self.read_on(&mut reading).await?,
-        };
-        match outcome {
+    pub(super) async fn look(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+        // Who looks behind slot 0 does not ask for its entry as well.
+        let known = slot.checked_sub(1);
+        let Some((_, outcome)) = self.newest_begun(path, None, known, &mut Search::default()).await? else { return Ok(None) };
+        match outcome? {
             Outcome::Decided(decided) => Ok(Some(decided)),
             Outcome::Undecided | Outcome::Open => Ok(None),
         }
@@ -81,14 +70,16 @@ impl Registers {
 
     pub(super) async fn find_at(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
         layout::register_folder(path)?;
-        self.settle(Reading::new(self.slot_name(path, slot))).await
+        let mut reading = Reading::of_any(self.slot_name(path, slot));
+        let outcome = self.learn(&mut reading).await?;
+        self.settle(reading, outcome).await
     }
 
     /// As [`Self::find_at`], but a slot that was not decided is taken away from whoever began to write there: a quorum promises that
     /// no ballot so far can be completed any more. Or what they began is completed.
     pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Closed> {
         layout::register_folder(path)?;
-        let mut reading = Reading::new(self.slot_name(path, slot));
+        let mut reading = Reading::of_any(self.slot_name(path, slot));
         match self.read_on(&mut reading).await? {
             Outcome::Decided(decided) => Ok(Closed::Decided(decided)),
             Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
@@ -114,75 +105,16 @@ impl Registers {
         Ok(is_promised(&self.rules, &seen))
     }
 
-    /// Finds the highest slot below `below` with any entry, by the lists of a classic quorum at least.
-    ///
-    /// With `speculate`, entry 0 of slot 0 is fetched beside each list, so that a register with just that slot takes one round trip.
-    async fn newest_slot(&self, path: &Path, below: Option<Slot>, speculate: bool) -> Result<Option<Reading>> {
-        layout::register_folder(path)?;
-        let mut first = Reading::new(self.slot_name(path, 0));
-        let requests: FuturesUnordered<_> = first
-            .acceptors
-            .iter()
-            .cloned()
-            .enumerate()
-            .map(|(index, mut acceptor)| async move {
-                let region = Arc::clone(acceptor.region());
-                let (head, read) =
-                    tokio::join!(head(&region, path, below, None), async { if speculate { acceptor.read_first().await } else { Ok(()) } });
-                (index, acceptor, head, read)
-            })
-            .collect();
-        let mut answers = requests;
-        let mut patience = Patience::begin();
-        let (mut heads, mut lists) = (Vec::new(), 0);
-        while let Some((index, acceptor, head, read)) = patience.wait(answers.next()).await {
-            // A region that lists but cannot give entry 0 still says which slot is its newest.
-            let failure = match head {
-                Ok(head) => {
-                    lists += 1;
-                    heads.extend(head);
-                    read.err()
-                }
-                Err(error) => Some(error),
-            };
-            first.note(index, acceptor, failure);
-            if lists < self.lists_needed() {
-                continue;
-            }
-            let newest = heads.iter().map(|head| head.slot).max();
-            if newest != Some(0) || !speculate {
-                break;
-            }
-            first.take_heads(&heads, &self.regions);
-            if matches!(first.judge(self, true)?, Some(Outcome::Decided(_))) {
-                break;
-            }
-            patience.end_soon();
+    /// What the logs of a slot prove; they are read only if what is known of them does not suffice.
+    pub(super) async fn learn(&self, reading: &mut Reading) -> Result<Outcome> {
+        match reading.judge(self, true)? {
+            Some(outcome) => Ok(outcome),
+            None => self.read_on(reading).await,
         }
-        if lists < self.lists_needed() {
-            return Err(first.unavailable("too few regions answered to learn the newest version"));
-        }
-        let Some(slot) = heads.iter().map(|head| head.slot).max() else { return Ok(None) };
-        let mut reading = if slot == 0 { first } else { Reading::new(self.slot_name(path, slot)) };
-        reading.take_heads(&heads, &self.regions);
-        Ok(Some(reading))
     }
 
-    /// How many regions have to list a register before its newest slot is known.
-    fn lists_needed(&self) -> usize {
-        #[cfg(test)]
-        if super::mutant::is_on(super::mutant::Mutant::OneListIsEnough) {
-            return 1;
-        }
-        self.rules.classic
-    }
-
-    /// Learns what was decided at a slot; resolves it if that cannot be learned by reading.
-    async fn settle(&self, mut reading: Reading) -> Result<Option<Decided>> {
-        let outcome = match reading.judge(self, true)? {
-            Some(outcome) => outcome,
-            None => self.read_on(&mut reading).await?,
-        };
+    /// What was decided, by the outcome of reading; resolves the slot if that does not tell.
+    async fn settle(&self, reading: Reading, outcome: Outcome) -> Result<Option<Decided>> {
         match outcome {
             Outcome::Decided(decided) => Ok(Some(decided)),
             Outcome::Undecided => Ok(None),
@@ -206,7 +138,9 @@ impl Registers {
         while let Some((index, acceptor, failure)) = patience.wait(answers.next()).await {
             seen += usize::from(failure.is_none());
             reading.note(index, acceptor, failure);
-            if let Some(outcome) = reading.judge(self, false)? {
+            if let Some(outcome) = reading.judge(self, false)?
+                && (seen >= self.rules.classic || !reading.may_be_collected)
+            {
                 return Ok(outcome);
             }
             if seen >= self.rules.classic && self.writer.is_some() {
@@ -214,7 +148,9 @@ impl Registers {
             }
         }
         if seen < self.rules.classic {
-            return Err(reading.unavailable("too few regions answered to learn what was decided"));
+            // What one of them was told is all that there is to know then.
+            let outcome = reading.judge(self, false)?;
+            return outcome.ok_or_else(|| reading.unavailable("too few regions answered to learn what was decided"));
         }
         if reading.marked.is_none() {
             reading.find_marker(&self.regions).await;
@@ -250,13 +186,29 @@ impl Registers {
 }
 
 impl Reading {
-    fn new(name: Arc<SlotName>) -> Self {
+    pub(super) fn new(name: Arc<SlotName>) -> Self {
         let acceptors: Vec<_> = name.regions.voters().iter().map(|region| Acceptor::new(Arc::clone(&name), Arc::clone(region))).collect();
         let errors = acceptors.iter().map(|_| None).collect();
-        Self { name, acceptors, errors, marked: None, expected: 0 }
+        Self { name, acceptors, errors, marked: None, expected: 0, listed: BTreeSet::new(), may_be_collected: false }
     }
 
-    fn note(&mut self, index: usize, acceptor: Acceptor, failure: Option<Error>) {
+    /// Of any slot, and not of the newest, which is never collected. A collector leaves a stub in so many regions that each quorum meets an
+    /// honest one of them; a region that it did not reach may still show a vote, a marker, or that it was told.
+    fn of_any(name: Arc<SlotName>) -> Self {
+        Self { may_be_collected: true, ..Self::new(name) }
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.name.slot
+    }
+
+    /// Which of the voters list the slot, when nobody shows anything authentic of it.
+    pub(super) fn unfounded(&self) -> BTreeSet<usize> {
+        let is_begun = self.marked.is_some() || self.acceptors.iter().any(|acceptor| !acceptor.log().is_empty());
+        if is_begun { BTreeSet::new() } else { self.listed.clone() }
+    }
+
+    pub(super) fn note(&mut self, index: usize, acceptor: Acceptor, failure: Option<Error>) {
         if let Some(slot) = self.acceptors.get_mut(index) {
             *slot = acceptor;
         }
@@ -266,9 +218,10 @@ impl Reading {
     }
 
     /// Takes what lists show of this slot: how long its logs are, and an authentic marker.
-    fn take_heads(&mut self, heads: &[Head], regions: &RegionSet) {
+    pub(super) fn take_heads(&mut self, heads: &[Head], regions: &RegionSet) {
         let name = Arc::clone(&self.name);
         let same = || heads.iter().filter(|head| head.slot == name.slot);
+        self.listed.extend(same().map(|head| head.voter));
         self.expected = same().map(|head| head.entries).max().unwrap_or(0).max(self.expected);
         if self.marked.is_none() {
             self.marked =
@@ -280,19 +233,24 @@ impl Reading {
         let name = Arc::clone(&self.name);
         let below = name.slot.checked_add(1);
         let mut answers: FuturesUnordered<_> =
-            regions.voters().iter().map(|region| head(region, &name.path, below, Some(name.slot))).collect();
-        while let Some(answer) = answers.next().await {
+            regions.voters().iter().enumerate().map(|(voter, region)| head(region, voter, &name.path, below, Some(name.slot))).collect();
+        let (mut patience, mut lists) = (Patience::begin(), 0);
+        while let Some(answer) = patience.wait(answers.next()).await {
+            lists += usize::from(answer.is_ok());
             if let Ok(Some(head)) = answer {
                 self.take_heads(&[head], regions);
             }
             if self.marked.is_some() {
                 return;
             }
+            if lists >= usize::from(regions.quorums().classic()) {
+                patience.end_soon();
+            }
         }
     }
 
     /// What is proven so far, if anything. `votes_only`: logs may be cut, so that what they lack proves nothing.
-    fn judge(&self, registers: &Registers, votes_only: bool) -> Result<Option<Outcome>> {
+    pub(super) fn judge(&self, registers: &Registers, votes_only: bool) -> Result<Option<Outcome>> {
         let decided = |digest: Digest| {
             let value = self.acceptors.iter().find_map(|acceptor| acceptor.value(&digest)).cloned();
             value.map(|value| Decided { slot: self.name.slot, value, digest })
@@ -320,35 +278,10 @@ impl Reading {
         Ok(undecided.then_some(Outcome::Undecided))
     }
 
-    fn unavailable(&self, message: &str) -> Error {
+    pub(super) fn unavailable(&self, message: &str) -> Error {
         let error = Error::new(ErrorKind::Unavailable, message).with("path", &self.name.path).with("slot", self.name.slot);
         blame(error, self.acceptors.iter().map(Acceptor::region).zip(self.errors.iter().map(Option::as_ref)))
     }
-}
-
-/// The newest slot below `below` in one region's list (`only` that one, if given); reads no further than it needs.
-async fn head(region: &Region, path: &Path, below: Option<Slot>, only: Option<Slot>) -> Result<Option<Head>> {
-    let folder = layout::register_folder(path)?;
-    let after = below.map(|below| layout::entry_key(path, below, u32::MAX)).transpose()?;
-    let mut names = region.list(&folder, after.as_ref());
-    let mut head: Option<Head> = None;
-    while let Some(meta) = names.next().await {
-        // What was not built by the layout is nobody's vote.
-        let Some(name) = layout::parse_register_key(&meta?.location).filter(|name| name.path == *path) else { continue };
-        if below.is_some_and(|below| name.slot >= below) {
-            continue;
-        }
-        if only.is_some_and(|only| only != name.slot) || head.as_ref().is_some_and(|head| head.slot != name.slot) {
-            break;
-        }
-        let head = head.get_or_insert(Head { slot: name.slot, entries: 0, markers: Vec::new() });
-        match name.item {
-            RegisterItem::Entry(seq) => head.entries = head.entries.max(seq.saturating_add(1)),
-            RegisterItem::Marker(text) if head.markers.len() < MARKER_LIMIT => head.markers.push(text),
-            RegisterItem::Marker(_) => break,
-        }
-    }
-    Ok(head)
 }
 
 /// The first of `texts` that a writer signed for this slot; equal texts are verified once.

@@ -1,5 +1,7 @@
 //! The driver over memory regions with faults.
 
+mod lag;
+mod liars;
 mod race;
 mod support;
 mod walk;
@@ -371,6 +373,33 @@ async fn a_collected_slot_is_an_error_and_never_not_found() {
     assert_eq!(lake.reader().at(&path(), 0).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(writer.propose(&path(), 0, value("b")).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(writer.propose(&path(), 0, value("a")).await.unwrap(), Proposed::Won, "the stub names the digest of what was decided");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collected_version_is_collected_even_if_a_region_that_missed_it_answers_first() {
+    let lake = lake(5, 0);
+    let writer = lake.writer();
+    // The version was collected while this region was down; its marker is there as well.
+    lake.plant(0, &path(), 0, 0, &fast("a")).await;
+    lake.plant(0, &path(), 0, 1, &EntryBody::Learned(value("a"))).await;
+    let signed = marker("a").sign(support::LAKE, 0, path().as_ref(), 0, &lake.key);
+    lake.overwrite(0, &layout::marker_key(&path(), 0, &signed.to_text()).unwrap(), Bytes::new()).await;
+    for region in 1..5 {
+        let body = if region == 1 { fast("a") } else { EntryBody::Stub(digest("a")) };
+        lake.plant(region, &path(), 0, 0, &body).await;
+        lake.stores[region].faults.delay_ms.store(50, Ordering::Relaxed);
+    }
+    for registers in [lake.reader(), lake.writer()] {
+        let error = registers.at(&path(), 0).await.unwrap_err();
+        assert!(is_collected(&error), "{error}");
+    }
+    let error = writer.close(&path(), 0).await.unwrap_err();
+    assert!(is_collected(&error), "{error}");
+    // Where no quorum answers, what one of them was told is still true.
+    for region in [2, 3, 4] {
+        lake.set_down(region, true);
+    }
+    assert_eq!(writer.at(&path(), 0).await.unwrap().unwrap().value, value("a"));
 }
 
 #[tokio::test]

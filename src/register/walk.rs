@@ -8,7 +8,7 @@ use object_store::path::Path;
 
 use super::Slot;
 use super::core::Rules;
-use super::lanes::{Gather, KeyMeta, Lanes};
+use super::lanes::{Gather, KeyMeta, Lag, Lanes};
 use super::list::MARKER_LIMIT;
 use super::read::authentic_marker;
 use crate::error::{Error, ErrorKind, Result};
@@ -146,7 +146,7 @@ pub(super) fn walk(
     prefix: Option<&Path>,
     after: Option<&Path>,
 ) -> BoxStream<'static, Result<WalkedRegister>> {
-    stream::try_unfold(Lanes::<AllSlots>::new(regions, rules, prefix, after), |mut lanes| async move {
+    stream::try_unfold(Lanes::<AllSlots>::new(regions, rules, prefix, after, Lag::LONG), |mut lanes| async move {
         Ok(next(&mut lanes).await?.map(|register| (register, lanes)))
     })
     .boxed()

@@ -51,6 +51,11 @@ impl Clocks {
         (known >= self.quorum).then_some(least)
     }
 
+    /// The same of what only some regions have, and a quorum has not: each of those that have it must tell.
+    pub(super) fn age_of_rest_ms(&self, stamps: impl Iterator<Item = (u8, i64)>) -> Option<i64> {
+        stamps.map(|(region, stamp)| self.age_in(region, stamp)).try_fold(i64::MAX, |least, age| Some(least.min(age?)))
+    }
+
     /// How long ago a stamp was made in one region, by its clock and ours.
     pub(super) fn age_in(&self, region: u8, stamp: i64) -> Option<i64> {
         let now = *self.regions.get(&region)?;

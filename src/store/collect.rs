@@ -94,7 +94,7 @@ pub struct CollectReport {
     pub orphans_collected: u64,
     /// Writes with shards that no authentic trailer explains: they are reported and never deleted.
     pub orphans_unexplained: u64,
-    /// Bindings of streamed writes that were decided long ago, deleted.
+    /// Streamed writes that ended long ago and whose bindings were deleted.
     pub bindings_deleted: u64,
     /// What was left undone, at most a thousand of them.
     pub problems: Vec<CollectProblem>,

@@ -16,7 +16,7 @@ use crate::format::entry::{ENTRY_LIMIT_BYTES, EntryBody, EntryPlace, Marker};
 use crate::format::manifest::ObjectManifest;
 use crate::region::Region;
 use crate::region::layout::{self, RegisterItem};
-use crate::register::{Slot, WalkedSlot, is_unreadable};
+use crate::register::{Slot, WalkedSlot, check_junk, is_unreadable};
 
 /// Whose the shards of a version are that goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +189,13 @@ impl Collector<'_> {
         let folder = layout::register_folder(path)?;
         let newer = slot.checked_add(1).map(|newer| layout::entry_key(path, newer, u32::MAX)).transpose()?;
         let mut keys = region.list(&folder, newer.as_ref());
+        let mut skipped = 0;
         while let Some(meta) = keys.try_next().await? {
-            let Some(name) = layout::parse_register_key(&meta.location).filter(|name| name.path == *path) else { continue };
+            let Some(name) = layout::parse_register_key(&meta.location).filter(|name| name.path == *path) else {
+                skipped += 1;
+                check_junk(region, skipped)?;
+                continue;
+            };
             if name.slot < slot {
                 break;
             }

@@ -7,6 +7,7 @@
 //!
 //! Names and their versions are [`crate::register`]'s; this floor never decides by itself what is newest.
 
+mod bindings;
 mod census;
 mod census_shards;
 mod clocks;

@@ -28,7 +28,7 @@ use crate::format::trailer::Trailer;
 use crate::id::WriteId;
 use crate::region::Region;
 use crate::region::layout::{self, ShardName};
-use crate::register::{Proposed, Slot, WalkedRegister, is_collected};
+use crate::register::{Proposed, Slot, check_junk, is_collected};
 
 /// Whether shards may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,10 @@ impl Lane {
     /// The next key that is a shard's; `None` at the end.
     async fn advance(&mut self) -> Result<()> {
         self.next = None;
+        let mut skipped = 0;
         while let Some(meta) = self.keys.try_next().await? {
+            skipped += 1;
+            check_junk(&self.region, skipped)?;
             if let Some(name) = layout::parse_shard_key(&meta.location) {
                 self.next = Some((name, meta));
                 break;
@@ -286,59 +289,5 @@ impl Collector<'_> {
             }
         }
         self.report.orphans_collected += u64::from(complete);
-    }
-
-    /// Deletes the bindings of streamed writes that became a version long ago. (Those that were given up stay: a writer may still wake.)
-    pub(super) async fn bindings(&mut self) -> Result<()> {
-        let folder = layout::streamed_writes();
-        let mut names = self.inner.registers.walk(Some(&folder), None);
-        while let Some(walked) = names.try_next().await? {
-            if let Err(error) = self.binding_register(&walked).await {
-                self.report.problem(walked.path.as_ref(), error);
-            }
-        }
-        Ok(())
-    }
-
-    async fn binding_register(&mut self, walked: &WalkedRegister) -> Result<()> {
-        let stamps = walked.slots.iter().flat_map(|slot| &slot.regions);
-        let stamps = stamps.filter_map(|region| Some((region.region, region.entries_modified_ms?)));
-        let age = self.clocks.as_ref().and_then(|clocks| clocks.age_ms(stamps));
-        let is_grown = age.is_some_and(|age| is_past(age, self.options.orphan_grace_seconds));
-        let write_id = walked.path.filename().and_then(|name| name.parse::<WriteId>().ok());
-        let (Some(write_id), Some(last), true) = (write_id, walked.slots.first(), is_grown) else { return Ok(()) };
-        let Some(decided) = self.inner.registers.at(&walked.path, last.slot).await? else { return Ok(()) };
-        let Binding::Bind { path, slot } = Binding::decode(&decided.value, *self.inner.regions.lake(), write_id, last.slot)? else {
-            return Ok(());
-        };
-        // A writer whose write is decided binds it to nothing further.
-        let is_done = match self.inner.version_in(&stored_path(&path)?, slot).await? {
-            Found::Version(version) => version.manifest.write_id == write_id,
-            Found::Collected | Found::Undecided => false,
-        };
-        if !is_done {
-            return Ok(());
-        }
-        self.report.bindings_deleted += 1;
-        if self.options.dry_run {
-            return Ok(());
-        }
-        let folder = layout::register_folder(&walked.path)?;
-        for region in self.inner.regions.regions() {
-            let keys: Result<Vec<ObjectMeta>> = region.list(&folder, None).try_collect().await;
-            let keys = match keys {
-                Ok(keys) => keys,
-                Err(error) => {
-                    self.report.problem(walked.path.as_ref(), error);
-                    continue;
-                }
-            };
-            for meta in keys {
-                failpoint!("collect.before-binding");
-                region.delete(&meta.location).await?;
-                failpoint!("collect.after-binding");
-            }
-        }
-        Ok(())
     }
 }

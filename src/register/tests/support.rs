@@ -33,6 +33,12 @@ pub struct Faults {
     pub create_fails_after: AtomicBool,
     /// Lists leave out keys that contain this.
     pub hidden: Mutex<Option<String>>,
+    /// Keys that lists show and that are not there.
+    pub invented: Mutex<Vec<Path>>,
+    /// Lists begin with keys without end, none of which is a register's.
+    pub endless: AtomicBool,
+    /// Each key of a list takes this long.
+    pub trickle_ms: AtomicU64,
     /// Every request waits this long first.
     pub delay_ms: AtomicU64,
     /// Not 0: requests wait at random, and some are lost before or after they take effect.
@@ -76,6 +82,10 @@ impl Faults {
 
 fn failed() -> object_store::Error {
     object_store::Error::Generic { store: "faulty", source: "switched off".into() }
+}
+
+fn listed(location: Path) -> ObjectMeta {
+    ObjectMeta { location, last_modified: chrono::DateTime::UNIX_EPOCH, size: 1, e_tag: None, version: None }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -128,9 +138,22 @@ impl ObjectStore for Faulty {
             let hidden = this.faults.hidden.lock().clone();
             let mut names: Vec<_> = this.inner.list(prefix.as_ref()).try_collect().await?;
             names.retain(|meta| hidden.as_ref().is_none_or(|hidden| !meta.location.as_ref().contains(hidden)));
+            let invented = this.faults.invented.lock().clone();
+            let below = |key: &Path| prefix.as_ref().is_none_or(|prefix| key.prefix_matches(prefix));
+            names.extend(invented.into_iter().filter(below).map(listed));
             names.sort_by(|a, b| a.location.cmp(&b.location));
             this.faults.after().await?;
-            Ok::<_, object_store::Error>(futures::stream::iter(names.into_iter().map(Ok)))
+            let junk = if this.faults.endless.load(Ordering::Relaxed) { u64::MAX } else { 0 };
+            let folder = prefix.unwrap_or_default();
+            let junk = (0..junk).map(move |number| listed(folder.clone().join(format!("!{number:020}"))));
+            let trickle_ms = this.faults.trickle_ms.load(Ordering::Relaxed);
+            let keys = futures::stream::iter(junk.chain(names).zip(1..)).then(move |(meta, number)| async move {
+                if trickle_ms > 0 || number % 1000 == 0 {
+                    tokio::time::sleep(Duration::from_millis(trickle_ms.max(1))).await;
+                }
+                Ok(meta)
+            });
+            Ok::<_, object_store::Error>(keys)
         };
         futures::stream::once(listing).try_flatten().boxed()
     }

@@ -156,12 +156,24 @@ impl Disk {
         }
         let keys = self.keys.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        keys.range::<Path, _>((from, Bound::Unbounded))
+        let mut page: Vec<ObjectMeta> = keys
+            .range::<Path, _>((from, Bound::Unbounded))
             .filter(|(key, _)| key.prefix_matches(prefix) && *key != prefix && !(lies && percent(50)))
             .take(PAGE)
             .map(|(key, bytes)| meta(key, bytes))
-            .collect()
+            .collect();
+        if lies && let Some(key) = page.first().and_then(|first| invented(&first.location)) {
+            let fits = key.prefix_matches(prefix) && after.is_none_or(|after| key > *after);
+            page.splice(0..0, fits.then(|| meta(&key, &Bytes::new())));
+        }
+        page
     }
+}
+
+/// An entry of a slot above the one that `key` is of.
+fn invented(key: &Path) -> Option<Path> {
+    let name = layout::parse_register_key(key)?;
+    layout::entry_key(&name.path, name.slot + 1 + below(100), 0).ok()
 }
 
 fn meta(key: &Path, bytes: &Bytes) -> ObjectMeta {

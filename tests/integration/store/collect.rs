@@ -17,7 +17,7 @@ use lakeseal::id::WriteId;
 use lakeseal::key::PrivateKey;
 use lakeseal::lake::testing::{FaultyRegion, Rules, lake_with};
 use lakeseal::region::{RegionSet, layout};
-use lakeseal::store::{CollectOptions, CollectReport, ErasureStore, Profile, VersionState};
+use lakeseal::store::{CollectOptions, CollectReport, ErasureStore, Profile, ScrubOptions, VersionState};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMultipartOptions,
@@ -210,6 +210,32 @@ async fn with_a_region_down_what_needs_it_waits_and_a_second_run_finishes() {
     assert_eq!(lab.keys("d").await.len(), 5 * 2);
     assert!(lab.collect().await.is_idle());
     assert_eq!((lab.read(&live).await.unwrap(), lab.read(&dead).await), (content(2, 300_000), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collected_version_is_called_collected_though_a_region_that_missed_it_answers_first() {
+    let lab = Lab::new(0);
+    let path = Path::from("t/a");
+    // A region learns of a version afterwards, and then misses that it is collected.
+    lab.faults[4].set_down(true);
+    let version = lab.store.put(&path, content(1, 300_000).into()).await.unwrap().version.unwrap();
+    lab.store.quiesce().await;
+    lab.faults[4].set_down(false);
+    let repair = ScrubOptions { repair: true, settle: std::time::Duration::ZERO, ..ScrubOptions::default() };
+    lab.store.scrub(&repair, &()).await.unwrap();
+    lab.store.put(&path, content(2, 300_000).into()).await.unwrap();
+    lab.store.quiesce().await;
+    lab.faults[4].set_down(true);
+    assert_eq!(lab.collect().await.collected, 1);
+    lab.faults[4].set_down(false);
+    for other in &lab.faults[..4] {
+        other.slow_ms(30);
+    }
+    lab.store.forget();
+    let error = lab.store.get_opts(&path, of(&version)).await.unwrap_err();
+    assert!(error.to_string().contains("collected"), "{error}");
+    let versions = lab.store.versions(&path).await.unwrap();
+    assert_eq!(versions.iter().map(|version| version.state).collect::<Vec<_>>(), [VersionState::Readable, VersionState::Collected]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lakeseal::clock::SystemClock;
 use lakeseal::lake::testing::{FaultStore, FaultyRegion};
-use lakeseal::region::{Region, RegionOptions, RegionSet};
-use lakeseal::store::ErasureStore;
+use lakeseal::region::{Region, RegionOptions, RegionSet, layout};
+use lakeseal::store::{CollectOptions, ErasureStore};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
@@ -172,6 +172,71 @@ async fn an_upload_that_was_given_up_before_or_after_it_was_bound_fails_and_noth
         assert!(error.to_string().contains("gave this upload up"), "{error}");
         settles(&lab, &path, old).await;
     }
+}
+
+/// The steps of streamed writes that regions hold bindings of.
+async fn bound_steps(lab: &Lab) -> Vec<u64> {
+    let mut steps: Vec<u64> = lab.keys("s").await.iter().map(|(_, key)| layout::parse_register_key(key).unwrap().slot).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binding_of_a_copy_that_lost_goes_and_what_gives_it_up_stays() {
+    let lab = Lab::new(0);
+    let (from, to) = (Path::from("t/from"), Path::from("t/to"));
+    lab.store.put(&from, content(1, 300_000).into()).await.unwrap();
+    let (other, faults) = other_process(&lab);
+    hold(&faults, "i/");
+    let (source, target) = (from.clone(), to.clone());
+    let copy = tokio::spawn(async move {
+        let outcome = other.copy_if_not_exists(&source, &target).await;
+        other.quiesce().await;
+        outcome
+    });
+    paused(&faults).await;
+    lab.store.put(&to, content(2, 300_000).into()).await.unwrap();
+    // As long as its shards are there the copy is under way, for all that anybody knows, and its slot is lost.
+    let young = CollectOptions { orphan_grace_seconds: 3600, ..CollectOptions::default() };
+    assert_eq!(lab.try_collect(&young).await.unwrap().bindings_deleted, 0);
+    assert_eq!(bound_steps(&lab).await, [0]);
+    release(&faults);
+    let outcome = copy.await.unwrap();
+    assert!(matches!(outcome, Err(object_store::Error::AlreadyExists { .. })), "{outcome:?}");
+    assert_eq!(lab.keys("d").await.len(), 5 * (2 + 2), "the copy discards its own shards");
+    assert_eq!(lab.try_collect(&young).await.unwrap().bindings_deleted, 0, "it is younger than the grace age");
+    let dry = CollectOptions { dry_run: true, orphan_grace_seconds: 0, ..CollectOptions::default() };
+    assert_eq!(lab.try_collect(&dry).await.unwrap().bindings_deleted, 1);
+    assert_eq!(bound_steps(&lab).await, [0]);
+    assert_eq!(lab.collect().await.bindings_deleted, 1);
+    assert_eq!(bound_steps(&lab).await, [1], "of the write is left that it was given up");
+    settles(&lab, &to, Some(content(2, 300_000))).await;
+    assert_eq!(bound_steps(&lab).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bindings_go_whose_version_was_collected_before_and_those_that_a_region_kept() {
+    let lab = Lab::new(0);
+    let (path, day) = (Path::from("t/a"), 24 * 60 * 60);
+    for number in [1, 2] {
+        let mut upload = lab.store.put_multipart(&path).await.unwrap();
+        upload.put_part(content(number, 600_000).into()).await.unwrap();
+        upload.complete().await.unwrap();
+    }
+    // The first version is collected; its binding is too young.
+    let young = CollectOptions { orphan_grace_seconds: day, ..CollectOptions::default() };
+    let report = lab.try_collect(&young).await.unwrap();
+    assert_eq!((report.collected, report.bindings_deleted), (1, 0), "{report:?}");
+    // A region is down while bindings go: of the version that is retained; whether the other has shards is not known.
+    lab.faults[4].set_down(true);
+    assert_eq!(lab.collect().await.bindings_deleted, 1);
+    lab.faults[4].set_down(false);
+    let kept: Vec<usize> = lab.keys("s").await.into_iter().map(|(region, _)| region).collect();
+    assert_eq!(kept, [0, 1, 2, 3, 4, 4]);
+    assert_eq!(lab.collect().await.bindings_deleted, 2);
+    assert_eq!(bound_steps(&lab).await, [1], "the write that was collected is given up");
+    settles(&lab, &path, Some(content(2, 600_000))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,7 +157,7 @@ async fn forge(region: &Arc<dyn ObjectStore>, how: Forgery, other: &BTreeMap<Pat
     }
     if how == Forgery::Invents {
         for (path, slot) in &newest {
-            for ahead in [1, 2, 50] {
+            for ahead in 1..=70 {
                 let old = held.get(&layout::entry_key(path, *slot, 0).unwrap()).cloned().unwrap_or_default();
                 region.put(&layout::entry_key(path, slot + ahead, 0).unwrap(), old.into()).await.unwrap();
                 region.put(&layout::marker_key(path, slot + ahead, "AAAA").unwrap(), "".into()).await.unwrap();
