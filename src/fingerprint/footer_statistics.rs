@@ -19,7 +19,7 @@ pub(super) fn footer_lies(metadata: &ParquetMetaData, groups: &[(RowGroupFingerp
     for (group, (fingerprint, rows)) in metadata.row_groups().iter().zip(groups) {
         let Some(rows) = rows else { continue };
         for (chunk, leaf) in group.columns().iter().zip(&rows.leaves) {
-            if let Some(range) = &leaf.range {
+            if let Some(range) = leaf.range() {
                 chunk_lies(chunk, range, fingerprint.ordinal, &mut lies);
             }
         }

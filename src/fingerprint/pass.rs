@@ -305,13 +305,14 @@ fn update_part(hasher: &mut blake3::Hasher, range: &Range<u64>, start: u64, byte
 }
 
 fn column(name: String, bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option<&LeafValues>) -> ColumnFingerprint {
-    let range = leaf.and_then(|leaf| leaf.range.as_ref());
+    let range = leaf.and_then(LeafValues::range);
     ColumnFingerprint {
         name,
         bytes,
         digest: Digest(*hasher.finalize().as_bytes()),
         values: leaf.map_or(Digest([0; 32]), |leaf| leaf.values),
         nulls: range.map(|range| range.nulls),
+        container_nulls: leaf.and_then(LeafValues::container_nulls),
         min: range.and_then(|range| range.min.as_ref()).and_then(Scalar::to_json),
         max: range.and_then(|range| range.max.as_ref()).and_then(Scalar::to_json),
         profile: None,

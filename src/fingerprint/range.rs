@@ -14,6 +14,21 @@ use super::encode::leaf_count;
 use super::scalar::Scalar;
 use crate::error::Result;
 
+/// What is known of one leaf so far.
+#[derive(Debug)]
+pub(super) enum LeafFacts {
+    /// Of one that stands in no list and no map.
+    Range(LeafRange),
+    /// Within the outermost of these, which is null so many times itself.
+    Within { nulls: u64 },
+}
+
+impl Default for LeafFacts {
+    fn default() -> Self {
+        Self::Range(LeafRange::default())
+    }
+}
+
 /// What is known of the values of one leaf so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct LeafRange {
@@ -23,8 +38,8 @@ pub(super) struct LeafRange {
 }
 
 impl LeafRange {
-    /// Takes in the leaves of a top-level column. A leaf within a list or a map has no range: its slot becomes `None`.
-    pub(super) fn update_all<'a>(array: &ArrayRef, mut leaves: impl Iterator<Item = &'a mut Option<Self>>) -> Result<()> {
+    /// Takes in the leaves of a top-level column. A leaf within a list or a map has no range.
+    pub(super) fn update_all<'a>(array: &ArrayRef, mut leaves: impl Iterator<Item = &'a mut LeafFacts>) -> Result<()> {
         visit(array, None, &mut leaves);
         Ok(())
     }
@@ -41,7 +56,7 @@ impl LeafRange {
     }
 }
 
-fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Iterator<Item = &'a mut Option<LeafRange>>) {
+fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Iterator<Item = &'a mut LeafFacts>) {
     match array.data_type() {
         DataType::Struct(_) => {
             let array = array.as_struct();
@@ -54,14 +69,17 @@ fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Ite
         | DataType::ListView(_)
         | DataType::LargeListView(_)
         | DataType::Map(_, _) => {
+            let found = NullBuffer::union(above, array.nulls()).as_ref().map_or(0, NullBuffer::null_count) as u64;
             for _ in 0..leaf_count(array.data_type()) {
-                if let Some(leaf) = leaves.next() {
-                    *leaf = None;
+                match leaves.next() {
+                    Some(LeafFacts::Within { nulls }) => *nulls += found,
+                    Some(leaf) => *leaf = LeafFacts::Within { nulls: found },
+                    None => return,
                 }
             }
         }
         _ => {
-            let Some(Some(range)) = leaves.next() else { return };
+            let Some(LeafFacts::Range(range)) = leaves.next() else { return };
             let nulls = NullBuffer::union(above, array.logical_nulls().as_ref());
             range.nulls += nulls.as_ref().map_or(0, NullBuffer::null_count) as u64;
             extremes(array, nulls.as_ref(), range);

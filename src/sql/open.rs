@@ -67,7 +67,17 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
             Some(early) => early,
             None => (load(location, None, None).await?, None),
         };
-        return Ok(Opened { snapshot, sealed: None, findings: known, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine });
+        return Ok(Opened {
+            snapshot,
+            sealed: None,
+            findings: known,
+            resolved: false,
+            view,
+            lost_files: 0,
+            notes,
+            unbelieved: None,
+            engine,
+        });
     };
     let erased = match trust {
         Some(trust) => location.repository().erased(trust, &sealed).await?,
