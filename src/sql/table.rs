@@ -3,30 +3,28 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DataFusionResult, Statistics};
 use datafusion::datasource::TableType;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
 
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
-use super::{check, external, insert, to_error};
+use super::unsteered::{folder_provider, read_subfolders};
+use super::{check, external, insert};
 use crate::baseline::{self, BaselineSummary, Finding, Pins, SealedTable, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
-use crate::table::{TableKind, TableSnapshot, misplaced};
+use crate::table::{TableKind, TableSnapshot};
 use crate::verify::{Reports, VerifiedStore, View};
 
 /// Writers are shown a log of our own in place of one of at most so many versions, each of which is an object of it.
@@ -322,35 +320,6 @@ async fn provider(location: &Location, snapshot: &TableSnapshot, version: u64) -
     }
 }
 
-async fn folder_provider(location: &Location, snapshot: &TableSnapshot) -> Result<Arc<dyn TableProvider>> {
-    let columns = &snapshot.schema.partition_columns;
-    if let Some(file) = misplaced(snapshot.files.values().map(Arc::as_ref), columns) {
-        let what = "a file of the folder does not lie in folders of the table's partition columns, in this order: it would be left out";
-        return Err(Error::new(ErrorKind::Unsupported, what)
-            .with("table", location.name())
-            .with("file", file)
-            .with("partition columns", columns.join(", ")));
-    }
-    let partitions = snapshot.schema.partition_columns.iter().map(|name| (name.clone(), DataType::Utf8)).collect();
-    let options =
-        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
-    let url = ListingTableUrl::parse(location.engine_url()).map_err(to_error)?;
-    let registry = StoreRegistry::default();
-    registry.pin(location.engine_url(), location.store().clone());
-    let mut config = SessionConfig::new();
-    read_subfolders(&mut config);
-    let builder = SessionStateBuilder::new().with_default_features().with_config(config);
-    let state = builder.with_runtime_env(delta::runtime(Arc::new(registry))?).build();
-    let schema = options.infer_schema(&state, &url).await.map_err(to_error)?;
-    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config).map_err(to_error)?))
-}
-
-/// A folder's table consists of all its files. DataFusion passes those in subfolders over unless it is told.
-fn read_subfolders(config: &mut SessionConfig) {
-    config.options_mut().execution.listing_table_ignore_subdirectory = false;
-}
-
 #[async_trait]
 impl TableProvider for VerifiedTable {
     fn schema(&self) -> SchemaRef {
@@ -377,17 +346,9 @@ impl TableProvider for VerifiedTable {
         let registration = self.register(state);
         self.store.begin_query();
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
-        let own = match state.as_any().downcast_ref::<SessionState>() {
-            Some(state) => Some(self.own_state(state)?),
-            None if self.origin.version.is_none() => {
-                let what = "a folder of Parquet is only read by DataFusion's own sessions: others may leave files in subfolders out";
-                return Err(external(Error::new(ErrorKind::Unsupported, what).with("table", self.location.name())));
-            }
-            None => None,
-        };
-        let session: &dyn Session = own.as_ref().map_or(state, |own| own);
+        let own = self.own_state(state)?;
         let recorder = self.store.recorder().clone();
-        let plan = self.inner.scan(session, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
+        let plan = self.inner.scan(&own, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
         Ok(Arc::new(VerifiedExec::new(plan, recorder, registration, self.left_out)))
     }
 
@@ -411,15 +372,21 @@ impl TableProvider for VerifiedTable {
 }
 
 impl VerifiedTable {
-    fn own_state(&self, state: &SessionState) -> DataFusionResult<SessionState> {
+    /// The session by which the table is scanned: with the caller's settings but for those that let a file steer what is read of it.
+    fn own_state(&self, state: &dyn Session) -> DataFusionResult<SessionState> {
         let registry = StoreRegistry::default();
         registry.pin(self.verified.engine_url(), Arc::new(self.store.clone()));
         // Its footers are this scan's own, of verified bytes: they are read once, whatever the number of partitions.
         let runtime = delta::runtime_with_footers(Arc::new(registry), FOOTERS_BYTES).map_err(external)?;
-        let mut builder = SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime);
+        let builder = match state.as_any().downcast_ref::<SessionState>() {
+            Some(state) => SessionStateBuilder::new_from_existing(state.clone()),
+            None => SessionStateBuilder::new().with_default_features().with_config(state.config().clone()),
+        };
+        let mut builder = builder.with_runtime_env(runtime);
         // Changed in place: a configuration from elsewhere would have the builder put an empty catalog over the session's own.
         if let Some(config) = builder.config() {
             read_subfolders(config);
+            delta::believe_chunks_only(&mut config.options_mut().execution.parquet);
         }
         Ok(builder.build())
     }
