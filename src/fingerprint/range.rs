@@ -6,8 +6,9 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray as _, PrimitiveA
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     ArrowNativeTypeOp as _, DataType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type, i256,
 };
 
 use super::encode::leaf_count;
@@ -121,6 +122,9 @@ fn extremes(array: &ArrayRef, nulls: Option<&NullBuffer>, range: &mut LeafRange)
             primitives::<TimestampMicrosecondType>(array, nulls, range, |v| instant(v, 1_000));
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => primitives::<TimestampNanosecondType>(array, nulls, range, |v| instant(v, 1)),
+        DataType::Time32(TimeUnit::Millisecond) => primitives::<Time32MillisecondType>(array, nulls, range, |v| time(v.into(), 1_000_000)),
+        DataType::Time64(TimeUnit::Microsecond) => primitives::<Time64MicrosecondType>(array, nulls, range, |v| time(v, 1_000)),
+        DataType::Time64(TimeUnit::Nanosecond) => primitives::<Time64NanosecondType>(array, nulls, range, |v| time(v, 1)),
         _ => bytes(array, nulls, range),
     }
 }
@@ -131,6 +135,10 @@ fn decimal(value: i256, scale: i8) -> Scalar {
 
 fn instant(value: i64, factor: i128) -> Scalar {
     Scalar::Instant(i128::from(value).wrapping_mul(factor))
+}
+
+fn time(value: i64, factor: i128) -> Scalar {
+    Scalar::Time(i128::from(value) * factor)
 }
 
 fn primitives<T: ArrowPrimitiveType>(
@@ -194,7 +202,7 @@ fn bytes(array: &ArrayRef, nulls: Option<&NullBuffer>, range: &mut LeafRange) {
             let values = array.as_fixed_size_binary();
             take_bytes(rows.map(|row| values.value(row)), range, |v| Scalar::Binary((*v).to_owned()));
         }
-        // Intervals, times of day and exotic layouts: no statistics are recomputed, so none are judged.
+        // Intervals and exotic layouts: no statistics are recomputed, so none are judged.
         _ => {}
     }
 }

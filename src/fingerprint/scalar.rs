@@ -25,6 +25,8 @@ pub(super) enum Scalar {
     Date(i32),
     /// Nanoseconds since 1970-01-01, with or without a zone.
     Instant(i128),
+    /// Nanoseconds since midnight. Fingerprints do not state them.
+    Time(i128),
 }
 
 impl Scalar {
@@ -38,7 +40,7 @@ impl Scalar {
             (Self::Text(a), Self::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
             (Self::Binary(a), Self::Binary(b)) => Some(a.cmp(b)),
             (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
-            (Self::Instant(a), Self::Instant(b)) => Some(a.cmp(b)),
+            (Self::Instant(a), Self::Instant(b)) | (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
@@ -56,6 +58,7 @@ impl Scalar {
                 let date = NaiveDate::default().checked_add_signed(TimeDelta::try_days(i64::from(*days))?)?;
                 Value::from(date.format("%Y-%m-%d").to_string())
             }
+            Self::Time(_) => return None,
             Self::Instant(nanos) => {
                 let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?;
                 let nanos = u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?;
