@@ -17,6 +17,7 @@ use super::footer_statistics::footer_lies;
 use super::rows::{GroupHasher, GroupRows, LeafValues, RowPlan};
 use super::scalar::Scalar;
 use super::{ColumnFingerprint, DeletedRows, FileContext, FileFingerprint, RowGroupFingerprint};
+use crate::ask::named_version;
 use crate::digest::{BlockHasher, Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -66,7 +67,7 @@ async fn fingerprint_inner(
     let footer_lies = footer_lies(footer.metadata.metadata(), &groups);
     Ok(FileFingerprint {
         size: footer.size,
-        version: meta.version,
+        version: named_version(meta.version.as_deref()).map(str::to_owned),
         digest: totals.0.root(),
         sha256: totals.1,
         blocks: totals.0,
