@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, MapBuilder, RecordBatch,
-    StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, MapBuilder, PrimitiveArray,
+    RecordBatch, StringArray, StringBuilder, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float16Type, Int64Type};
 use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -208,4 +208,53 @@ async fn a_cardinality_that_is_no_integer_is_a_lie() {
         check_statistics(&LiveFile { stats: None, deletion_vector: Some(vector), ..live(Stats::of_text("{}")) }, &found, &schema).len()
     };
     assert_eq!([json!(1), json!(null), json!(2), json!("1"), json!(1.0)].map(lies), [0, 0, 1, 1, 1]);
+}
+
+/// A file of one column in whose footer the bound `old` was replaced by `new`, of the same length.
+fn with_bound(column: ArrayRef, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter_with_nullable([("c", column, true)]).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let end = bytes.len() - 8;
+    let length = u32::from_le_bytes(bytes[end..end + 4].try_into().unwrap());
+    let start = end - usize::try_from(length).unwrap();
+    let at: Vec<usize> = (start..end - old.len()).filter(|at| bytes[*at..*at + old.len()] == *old).collect();
+    assert!(!at.is_empty(), "the footer states the bound");
+    at.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
+    bytes
+}
+
+#[tokio::test]
+async fn footers_are_held_against_all_that_engines_prune_by() {
+    type Half = <Float16Type as ArrowPrimitiveType>::Native;
+    let half = |bits: u16| Half::from_bits(bits);
+    let floats = || -> ArrayRef { Arc::new(Float64Array::from(vec![1.25, 2.5])) };
+    let halves = || -> ArrayRef { Arc::new(PrimitiveArray::<Float16Type>::from_iter_values([half(0xc8d9), half(0x3c01)])) };
+    let times = || -> ArrayRef { Arc::new(Time64MicrosecondArray::from(vec![11_000_000_007, 22_000_000_009])) };
+    let cases: [(ArrayRef, Vec<u8>, Vec<u8>, &str); 5] = [
+        (floats(), 1.25_f64.to_le_bytes().into(), f64::NAN.to_le_bytes().into(), "footer min"),
+        (floats(), 2.5_f64.to_le_bytes().into(), (-f64::NAN).to_le_bytes().into(), "footer max"),
+        (halves(), 0xc8d9_u16.to_le_bytes().into(), 0xc0d9_u16.to_le_bytes().into(), "footer min"),
+        (times(), 11_000_000_007_i64.to_le_bytes().into(), 12_000_000_007_i64.to_le_bytes().into(), "footer min"),
+        (times(), 22_000_000_009_i64.to_le_bytes().into(), 21_000_000_009_i64.to_le_bytes().into(), "footer max"),
+    ];
+    for (column, old, new, what) in cases {
+        for (bound, expected) in [(&old, vec![]), (&new, vec![what])] {
+            let (store, location) = (InMemory::new(), Path::from("f.parquet"));
+            store.put(&location, with_bound(column.clone(), &old, bound).into()).await.unwrap();
+            let (schema, values) = (TableSchema::default(), BTreeMap::new());
+            let context = FileContext {
+                schema: &schema,
+                partition_values: &values,
+                row_key: [1; 32],
+                rows: true,
+                profiles: false,
+                deletion_vector: None,
+            };
+            let lies = fingerprint(&store, &location, None, &context, &|_| {}).await.unwrap().footer_lies;
+            assert_eq!(lies.iter().map(|lie| lie.what.as_str()).collect::<Vec<_>>(), expected, "{column:?} {lies:?}");
+        }
+    }
 }
