@@ -47,6 +47,14 @@ pub(crate) async fn ask_with<T: fmt::Debug + Clone + Default + Send + Sync + 'st
     question.0.lock().take()
 }
 
+/// The version of an object that `stated` names; `None` where it names none.
+///
+/// A bucket of S3 whose versioning is suspended, or never was on, has one version of each object, named `null`, and overwrites it: that name says
+/// nothing of the bytes.
+pub(crate) fn named_version(stated: Option<&str>) -> Option<&str> {
+    stated.filter(|version| !version.is_empty() && *version != "null")
+}
+
 /// What of an object is as it was in an older version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unchanged {
@@ -77,4 +85,18 @@ impl Unchanged {
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when too few regions answer.
 pub async fn unchanged_since(store: &dyn ObjectStore, path: &Path, version: &str) -> Result<Option<Unchanged>> {
     ask(store, path, Some(version)).await.transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_version;
+
+    #[test]
+    fn a_name_that_every_object_has_is_none() {
+        assert_eq!([Some("null"), Some(""), None].map(named_version), [None; 3]);
+        assert_eq!(
+            [Some("1"), Some("NULL"), Some("3sL4kqtJlcpXroDTDmJ")].map(named_version),
+            [Some("1"), Some("NULL"), Some("3sL4kqtJlcpXroDTDmJ")]
+        );
+    }
 }

@@ -6,14 +6,14 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
 use super::changes::{self, ChangeState};
 use super::observe::Observer;
 use super::repository::Repository;
 use super::sealed::{SealedColumn, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 use super::verdict::{Finding, Verdict};
-use crate::ask::{Unchanged, unchanged_since};
+use crate::ask::{Unchanged, named_version, unchanged_since};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::logical::stored_below;
@@ -49,10 +49,11 @@ impl Observer<'_> {
 
     /// Whether the store's newest version of a file is the one that was sealed. Cost: one HEAD. What cannot be said is no.
     pub(super) async fn is_sealed_version(&self, sealed: &SealedFile) -> bool {
-        let (Some(location), Some(version)) = (&sealed.live.location, &sealed.version) else { return false };
+        let (Some(location), Some(version)) = (&sealed.live.location, named_version(sealed.version.as_deref())) else { return false };
         // A deletion vector's file has versions of its own.
         let whole = sealed.deleted.as_ref().is_none_or(|deleted| deleted.file.is_none());
-        whole && self.store.head(location).await.is_ok_and(|meta| meta.version.as_ref() == Some(version) && meta.size == sealed.live.size)
+        let is_sealed = |meta: ObjectMeta| meta.version.as_deref() == Some(version) && meta.size == sealed.live.size;
+        whole && self.store.head(location).await.is_ok_and(is_sealed)
     }
 
     /// As [`Self::compare`] in a store that can tell which bytes are still those of the sealed version: only others are read.
@@ -67,7 +68,7 @@ impl Observer<'_> {
     }
 
     async fn try_compare_changed(&self, sealed: &SealedFile, progress: &(dyn Fn(u64) + Sync)) -> Option<FileState> {
-        let (location, version) = (sealed.live.location.as_ref()?, sealed.version.as_ref()?);
+        let (location, version) = (sealed.live.location.as_ref()?, named_version(sealed.version.as_deref())?);
         let unchanged = unchanged_since(self.store, location, version).await.ok()??;
         if unchanged.size != sealed.live.size {
             return None;

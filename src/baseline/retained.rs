@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::repository::Repository;
 use super::sealed::{SealedFile, SealedTable};
+use crate::ask::named_version;
 use crate::digest::{BLOCK_BYTES, BlockList};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Source;
@@ -69,7 +70,7 @@ impl Repository {
         }
         let location = file.live.location.clone();
         let location = location.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a sealed file has no place in the table"))?;
-        let recorded = file.version.clone().map(Origin::Retained);
+        let recorded = named_version(file.version.as_deref()).map(|version| Origin::Retained(version.to_owned()));
         let by_digest = Origin::Retained(format!("blake3:{}", file.digest));
         let origins = recorded.into_iter().chain([Origin::Live, by_digest]).collect();
         let blocks = self.blocks(file).await?;

@@ -34,7 +34,7 @@ pub use trusted_log::TrustedLog;
 pub(crate) use import::table_schema;
 pub(crate) use operation::engine_versions;
 pub(crate) use rewrite::{Rewrite, rewrite};
-pub(crate) use session::{runtime, runtime_with_footers, session_config};
+pub(crate) use session::{believe_chunks_only, runtime, runtime_with_footers, session_config};
 pub(crate) use source::delta_type;
 pub(crate) use write::{WriteMode, exists, provider, provider_from, write_stream};
 

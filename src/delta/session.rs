@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
+use datafusion::config::ParquetOptions;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -100,9 +101,20 @@ pub(crate) fn runtime_with_footers(registry: Arc<StoreRegistry>, bytes: usize) -
         .map_err(|e| Error::new(ErrorKind::Internal, "no DataFusion runtime could be made").caused_by(e))
 }
 
-/// deltalake's own session settings.
+/// deltalake's own session settings, but for what lets files steer what is read of them.
 pub(crate) fn session_config() -> SessionConfig {
-    DeltaSessionConfig::default().into()
+    let mut config: SessionConfig = DeltaSessionConfig::default().into();
+    believe_chunks_only(&mut config.options_mut().execution.parquet);
+    config
+}
+
+/// Has Parquet read without page indexes and Bloom filters.
+///
+/// Sealing holds the statistics of column chunks against the rows, and these alone: whoever wrote a file before it was sealed can have stated
+/// of its pages what hides rows from a filter. Where pages are known, they are also fetched and counted by what is stated of their places.
+pub(crate) fn believe_chunks_only(options: &mut ParquetOptions) {
+    options.enable_page_index = false;
+    options.bloom_filter_on_read = false;
 }
 
 /// A session for deltalake operations on the tables at `locations`; it reaches their stores and no others.
@@ -114,5 +126,7 @@ pub fn session<'a>(locations: impl IntoIterator<Item = &'a Location>) -> Result<
     for location in locations {
         registry.pin(location.engine_url(), location.store().clone());
     }
-    Ok(DeltaSessionContext::with_runtime_env(runtime(Arc::new(registry))?).into_inner())
+    let context = DeltaSessionContext::with_runtime_env(runtime(Arc::new(registry))?).into_inner();
+    believe_chunks_only(&mut context.state_ref().write().config_mut().options_mut().execution.parquet);
+    Ok(context)
 }

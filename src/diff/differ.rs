@@ -11,6 +11,7 @@ use super::deletions::Deletions;
 use super::in_place::Comparison;
 use super::pool::{Complete, Part};
 use super::side::{FoundBytes, Side};
+use crate::ask::named_version;
 use crate::baseline::{Repository, SealedFile, SealedTable, exchanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::FileRows;
@@ -140,7 +141,8 @@ impl<'a> Differ<'a> {
         };
         match self.repository.store().head(location).await {
             Ok(meta) => {
-                let same_version = file.version.is_some() && meta.version == file.version && meta.size == file.live.size;
+                let sealed_version = named_version(file.version.as_deref());
+                let same_version = sealed_version.is_some() && meta.version.as_deref() == sealed_version && meta.size == file.live.size;
                 let same = same_version && self.same_partition_values(file, live);
                 if same { FileState::Unchanged } else { FileState::Present(meta.size) }
             }

@@ -13,7 +13,7 @@ use super::differ::{Differ, whole};
 use super::pair::{self, Pairing};
 use super::pool::{Complete, PAIRED_LIMIT_ROWS, Part};
 use super::side::{Piece, Side};
-use crate::ask::unchanged_since;
+use crate::ask::{named_version, unchanged_since};
 use crate::baseline::SealedFile;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -140,7 +140,7 @@ impl Comparison<'_> {
     /// tell, or when most of the file would be read anyway.
     async fn suspects(&self, location: &Path, ranges: &[Hashed]) -> Result<Option<Vec<Option<Digest>>>> {
         let store = &**self.differ.repository.store();
-        let Some(version) = &self.file.version else { return Ok(None) };
+        let Some(version) = named_version(self.file.version.as_deref()) else { return Ok(None) };
         // Why it could not tell is found out by whoever reads.
         let Ok(Some(unchanged)) = unchanged_since(store, location, version).await else { return Ok(None) };
         let suspect = |range: &Range<u64>| !unchanged.covers(range);

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use arrow::datatypes::i256;
+use arrow::datatypes::{ArrowPrimitiveType, Float16Type, i256};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
@@ -19,7 +19,7 @@ pub(super) fn footer_lies(metadata: &ParquetMetaData, groups: &[(RowGroupFingerp
     for (group, (fingerprint, rows)) in metadata.row_groups().iter().zip(groups) {
         let Some(rows) = rows else { continue };
         for (chunk, leaf) in group.columns().iter().zip(&rows.leaves) {
-            if let Some(range) = &leaf.range {
+            if let Some(range) = leaf.range() {
                 chunk_lies(chunk, range, fingerprint.ordinal, &mut lies);
             }
         }
@@ -36,25 +36,28 @@ fn chunk_lies(chunk: &ColumnChunkMetaData, range: &LeafRange, ordinal: u32, lies
     if let Some(nulls) = statistics.null_count_opt().filter(|nulls| *nulls != range.nulls) {
         lie("footer null_count", nulls.to_string(), range.nulls.to_string());
     }
-    // The old fields `min` and `max` have no defined order for all types, and readers leave them alone where it matters.
+    // The old fields `min` and `max` have no defined order for all types. The engine that queries run by believes them all the same.
     let old = statistics.is_min_max_deprecated();
     let column = chunk.column_descr();
     let bounds = [
         ("footer min", statistics.min_bytes_opt(), statistics.min_is_exact(), range.min.as_ref(), Ordering::Greater),
         ("footer max", statistics.max_bytes_opt(), statistics.max_is_exact(), range.max.as_ref(), Ordering::Less),
     ];
+    let text = |scalar: &Scalar| scalar.to_json().map_or_else(|| format!("{scalar:?}"), |value| value.to_string());
     for (what, stated, exact, found, wrong) in bounds {
-        let Some(stated) = stated.and_then(|bytes| scalar(column, statistics, bytes)) else { continue };
-        let variable = matches!(stated, Scalar::Text(_) | Scalar::Binary(_));
-        if old && (variable || matches!(stated, Scalar::Decimal(_, _))) {
+        let Some(bytes) = stated else { continue };
+        if let Some(found) = found.filter(|_| is_nan(column, statistics, bytes)) {
+            // Parquet has readers ignore it. Not all do: in their order it is above all other values, or below them.
+            lie(what, "NaN".to_owned(), text(found));
             continue;
         }
-        let text = |scalar: &Scalar| scalar.to_json().map_or_else(|| format!("{scalar:?}"), |value| value.to_string());
+        let Some(stated) = scalar(column, statistics, bytes) else { continue };
+        let variable = matches!(stated, Scalar::Text(_) | Scalar::Binary(_));
+        let may_be_wide = variable && (!exact || old) || old && matches!(stated, Scalar::Decimal(_, _));
         match found {
             Some(found) => {
                 let order = stated.compare(found);
-                let inexact = !variable || (exact && !old);
-                if order == Some(wrong) || (inexact && order.is_some_and(|order| order != Ordering::Equal)) {
+                if order == Some(wrong) || (!may_be_wide && order.is_some_and(|order| order != Ordering::Equal)) {
                     lie(what, text(&stated), text(found));
                 }
             }
@@ -90,9 +93,26 @@ fn scalar(column: &ColumnDescriptor, statistics: &Statistics, bytes: &[u8]) -> O
             | (_, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON) => {
                 std::str::from_utf8(bytes).ok().map(|text| Scalar::Text(text.to_owned()))
             }
-            (Some(LogicalType::Float16), _) | (_, ConvertedType::INTERVAL) => None,
+            (Some(LogicalType::Float16), _) => half(bytes).and_then(float),
+            (_, ConvertedType::INTERVAL) => None,
             _ => Some(Scalar::Binary(bytes.to_vec())),
         },
+    }
+}
+
+fn half(bytes: &[u8]) -> Option<f64> {
+    Some(<Float16Type as ArrowPrimitiveType>::Native::from_le_bytes(bytes.try_into().ok()?).to_f64())
+}
+
+/// Whether a footer states NaN as a bound.
+fn is_nan(column: &ColumnDescriptor, statistics: &Statistics, bytes: &[u8]) -> bool {
+    match statistics.physical_type() {
+        PhysicalType::FLOAT => bytes.try_into().is_ok_and(|bytes| f32::from_le_bytes(bytes).is_nan()),
+        PhysicalType::DOUBLE => bytes.try_into().is_ok_and(|bytes| f64::from_le_bytes(bytes).is_nan()),
+        PhysicalType::FIXED_LEN_BYTE_ARRAY => {
+            matches!(column.logical_type_ref(), Some(LogicalType::Float16)) && half(bytes).is_some_and(f64::is_nan)
+        }
+        _ => false,
     }
 }
 
@@ -108,6 +128,7 @@ fn integer(
     unsigned: u64,
 ) -> Option<Scalar> {
     let instant = |factor: i128| Some(Scalar::Instant(i128::from(value) * factor));
+    let time = |factor: i128| Some(Scalar::Time(i128::from(value) * factor));
     match (logical, converted) {
         (Some(LogicalType::Integer(parquet::basic::IntType { is_signed: false, .. })), _)
         | (_, ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64) => {
@@ -124,7 +145,13 @@ fn integer(
         },
         (_, ConvertedType::TIMESTAMP_MILLIS) => instant(1_000_000),
         (_, ConvertedType::TIMESTAMP_MICROS) => instant(1_000),
-        (Some(LogicalType::Time(_)), _) | (_, ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS) => None,
+        (Some(LogicalType::Time(of)), _) => match of.unit {
+            TimeUnit::MILLIS => time(1_000_000),
+            TimeUnit::MICROS => time(1_000),
+            TimeUnit::NANOS => time(1),
+        },
+        (_, ConvertedType::TIME_MILLIS) => time(1_000_000),
+        (_, ConvertedType::TIME_MICROS) => time(1_000),
         _ => Some(Scalar::Integer(value.into())),
     }
 }

@@ -116,6 +116,9 @@ pub struct ColumnFingerprint {
     pub values: Digest,
     /// Nulls: of the leaf itself or of a struct around it. Absent within lists and maps, or when rows were not decoded.
     pub nulls: Option<u64>,
+    /// Nulls of the outermost list or map that the leaf stands in, or of a struct around that. Absent outside of these, or when rows were not
+    /// decoded. It is no part of evidence: statistics of the log are held against it.
+    pub container_nulls: Option<u64>,
     /// The least value that is neither null nor NaN; absent where there is none, for types without order, and within lists and maps.
     pub min: Option<Value>,
     /// The greatest such value.
@@ -131,7 +134,7 @@ pub struct StatisticsLie {
     pub row_group: Option<u32>,
     /// Column by physical name, dotted; empty when it is about the whole file.
     pub column: String,
-    /// Which statistic: `numRecords`, `nullCount`, `minValues`, `maxValues`, `cardinality`, `footer min`, …
+    /// Which statistic: `numRecords`, `nullCount`, `minValues`, `maxValues`, `cardinality`, `footer min`, …; `statistics` for all of them.
     pub what: String,
     /// What is stated.
     pub stated: String,

@@ -57,11 +57,11 @@ fn put(primitive: PrimitiveType, text: &str, out: &mut Vec<u8>) -> Option<()> {
 
 /// `2020-01-01 10:00:00.123`, with `T`, a `Z` or an offset if need be; without one it is UTC.
 pub(super) fn instant_nanos(text: &str) -> Option<i128> {
-    let instant = match DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%:z")) {
+    let spaced = text.replacen('T', " ", 1);
+    let instant = match DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f%:z")) {
         Ok(instant) => instant.naive_utc(),
         Err(_) => {
-            let text = text.replacen('T', " ", 1);
-            let text = text.trim_end_matches('Z');
+            let text = spaced.trim_end_matches('Z');
             let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
             let parsed = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
             parsed.or_else(|| Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN)))?

@@ -17,6 +17,7 @@ use super::footer_statistics::footer_lies;
 use super::rows::{GroupHasher, GroupRows, LeafValues, RowPlan};
 use super::scalar::Scalar;
 use super::{ColumnFingerprint, DeletedRows, FileContext, FileFingerprint, RowGroupFingerprint};
+use crate::ask::named_version;
 use crate::digest::{BlockHasher, Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -66,7 +67,7 @@ async fn fingerprint_inner(
     let footer_lies = footer_lies(footer.metadata.metadata(), &groups);
     Ok(FileFingerprint {
         size: footer.size,
-        version: meta.version,
+        version: named_version(meta.version.as_deref()).map(str::to_owned),
         digest: totals.0.root(),
         sha256: totals.1,
         blocks: totals.0,
@@ -305,13 +306,14 @@ fn update_part(hasher: &mut blake3::Hasher, range: &Range<u64>, start: u64, byte
 }
 
 fn column(name: String, bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option<&LeafValues>) -> ColumnFingerprint {
-    let range = leaf.and_then(|leaf| leaf.range.as_ref());
+    let range = leaf.and_then(LeafValues::range);
     ColumnFingerprint {
         name,
         bytes,
         digest: Digest(*hasher.finalize().as_bytes()),
         values: leaf.map_or(Digest([0; 32]), |leaf| leaf.values),
         nulls: range.map(|range| range.nulls),
+        container_nulls: leaf.and_then(LeafValues::container_nulls),
         min: range.and_then(|range| range.min.as_ref()).and_then(Scalar::to_json),
         max: range.and_then(|range| range.max.as_ref()).and_then(Scalar::to_json),
         profile: None,

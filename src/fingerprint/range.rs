@@ -6,13 +6,29 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray as _, PrimitiveA
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     ArrowNativeTypeOp as _, DataType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type, i256,
 };
 
 use super::encode::leaf_count;
 use super::scalar::Scalar;
 use crate::error::Result;
+
+/// What is known of one leaf so far.
+#[derive(Debug)]
+pub(super) enum LeafFacts {
+    /// Of one that stands in no list and no map.
+    Range(LeafRange),
+    /// Within the outermost of these, which is null so many times itself.
+    Within { nulls: u64 },
+}
+
+impl Default for LeafFacts {
+    fn default() -> Self {
+        Self::Range(LeafRange::default())
+    }
+}
 
 /// What is known of the values of one leaf so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,8 +39,8 @@ pub(super) struct LeafRange {
 }
 
 impl LeafRange {
-    /// Takes in the leaves of a top-level column. A leaf within a list or a map has no range: its slot becomes `None`.
-    pub(super) fn update_all<'a>(array: &ArrayRef, mut leaves: impl Iterator<Item = &'a mut Option<Self>>) -> Result<()> {
+    /// Takes in the leaves of a top-level column. A leaf within a list or a map has no range.
+    pub(super) fn update_all<'a>(array: &ArrayRef, mut leaves: impl Iterator<Item = &'a mut LeafFacts>) -> Result<()> {
         visit(array, None, &mut leaves);
         Ok(())
     }
@@ -41,7 +57,7 @@ impl LeafRange {
     }
 }
 
-fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Iterator<Item = &'a mut Option<LeafRange>>) {
+fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Iterator<Item = &'a mut LeafFacts>) {
     match array.data_type() {
         DataType::Struct(_) => {
             let array = array.as_struct();
@@ -54,14 +70,17 @@ fn visit<'a>(array: &ArrayRef, above: Option<&NullBuffer>, leaves: &mut impl Ite
         | DataType::ListView(_)
         | DataType::LargeListView(_)
         | DataType::Map(_, _) => {
+            let found = NullBuffer::union(above, array.nulls()).as_ref().map_or(0, NullBuffer::null_count) as u64;
             for _ in 0..leaf_count(array.data_type()) {
-                if let Some(leaf) = leaves.next() {
-                    *leaf = None;
+                match leaves.next() {
+                    Some(LeafFacts::Within { nulls }) => *nulls += found,
+                    Some(leaf) => *leaf = LeafFacts::Within { nulls: found },
+                    None => return,
                 }
             }
         }
         _ => {
-            let Some(Some(range)) = leaves.next() else { return };
+            let Some(LeafFacts::Range(range)) = leaves.next() else { return };
             let nulls = NullBuffer::union(above, array.logical_nulls().as_ref());
             range.nulls += nulls.as_ref().map_or(0, NullBuffer::null_count) as u64;
             extremes(array, nulls.as_ref(), range);
@@ -103,6 +122,9 @@ fn extremes(array: &ArrayRef, nulls: Option<&NullBuffer>, range: &mut LeafRange)
             primitives::<TimestampMicrosecondType>(array, nulls, range, |v| instant(v, 1_000));
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => primitives::<TimestampNanosecondType>(array, nulls, range, |v| instant(v, 1)),
+        DataType::Time32(TimeUnit::Millisecond) => primitives::<Time32MillisecondType>(array, nulls, range, |v| time(v.into(), 1_000_000)),
+        DataType::Time64(TimeUnit::Microsecond) => primitives::<Time64MicrosecondType>(array, nulls, range, |v| time(v, 1_000)),
+        DataType::Time64(TimeUnit::Nanosecond) => primitives::<Time64NanosecondType>(array, nulls, range, |v| time(v, 1)),
         _ => bytes(array, nulls, range),
     }
 }
@@ -113,6 +135,10 @@ fn decimal(value: i256, scale: i8) -> Scalar {
 
 fn instant(value: i64, factor: i128) -> Scalar {
     Scalar::Instant(i128::from(value).wrapping_mul(factor))
+}
+
+fn time(value: i64, factor: i128) -> Scalar {
+    Scalar::Time(i128::from(value) * factor)
 }
 
 fn primitives<T: ArrowPrimitiveType>(
@@ -176,7 +202,7 @@ fn bytes(array: &ArrayRef, nulls: Option<&NullBuffer>, range: &mut LeafRange) {
             let values = array.as_fixed_size_binary();
             take_bytes(rows.map(|row| values.value(row)), range, |v| Scalar::Binary((*v).to_owned()));
         }
-        // Intervals, times of day and exotic layouts: no statistics are recomputed, so none are judged.
+        // Intervals and exotic layouts: no statistics are recomputed, so none are judged.
         _ => {}
     }
 }

@@ -9,7 +9,7 @@ use roaring::RoaringTreemap;
 use super::ROW_ENCODING;
 use super::encode::{LeafChoice, NULL, encoder, leaf_count, prefixed, put_length};
 use super::partition::partition_value;
-use super::range::LeafRange;
+use super::range::{LeafFacts, LeafRange};
 use crate::digest::{Digest, MultisetHash, MultisetHasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{ColumnProfile, ProfileBuilder};
@@ -161,9 +161,26 @@ pub(super) struct GroupRows {
 #[derive(Debug)]
 pub(super) struct LeafValues {
     pub(super) values: Digest,
-    /// Absent within lists and maps.
-    pub(super) range: Option<LeafRange>,
+    pub(super) facts: LeafFacts,
     pub(super) profile: Option<Box<ColumnProfile>>,
+}
+
+impl LeafValues {
+    /// Absent within lists and maps.
+    pub(super) fn range(&self) -> Option<&LeafRange> {
+        match &self.facts {
+            LeafFacts::Range(range) => Some(range),
+            LeafFacts::Within { .. } => None,
+        }
+    }
+
+    /// Nulls of the list or map that it stands in.
+    pub(super) fn container_nulls(&self) -> Option<u64> {
+        match &self.facts {
+            LeafFacts::Range(_) => None,
+            LeafFacts::Within { nulls } => Some(*nulls),
+        }
+    }
 }
 
 /// Takes the batches of one row group.
@@ -175,7 +192,7 @@ pub(super) struct GroupHasher<'a> {
     rows: u64,
     first_row: u64,
     deletion_vector: Option<&'a RoaringTreemap>,
-    leaves: Vec<(blake3::Hasher, Option<LeafRange>)>,
+    leaves: Vec<(blake3::Hasher, LeafFacts)>,
     buffers: Vec<ColumnBuffer>,
     row: Vec<u8>,
     /// By top-level column; absent for nested ones, and unless they are wanted.
@@ -216,7 +233,7 @@ impl ColumnBuffer {
 impl<'a> GroupHasher<'a> {
     /// Begins a row group whose first row has the position `first_row` in the file.
     pub(super) fn new(plan: &'a RowPlan, first_row: u64, deletion_vector: Option<&'a RoaringTreemap>) -> Self {
-        let leaf = || (blake3::Hasher::new_keyed(&plan.values_key), Some(LeafRange::default()));
+        let leaf = || (blake3::Hasher::new_keyed(&plan.values_key), LeafFacts::default());
         Self {
             plan,
             sum: MultisetHasher::new(&plan.row_key),
@@ -269,7 +286,7 @@ impl<'a> GroupHasher<'a> {
             return buffer.fill(array, column.target.as_ref(), LeafChoice::all());
         }
         let leaves = self.leaves.get_mut(first_leaf..first_leaf + column.leaves).ok_or_else(missing)?;
-        LeafRange::update_all(array, leaves.iter_mut().map(|(_, range)| range))?;
+        LeafRange::update_all(array, leaves.iter_mut().map(|(_, facts)| facts))?;
         let buffer = self.buffers.get_mut(at).ok_or_else(missing)?;
         if column.leaves > 1 {
             for (leaf, (hasher, _)) in leaves.iter_mut().enumerate() {
@@ -326,9 +343,9 @@ impl<'a> GroupHasher<'a> {
             profiles.push(builder.map(|builder| Box::new(builder.finish())));
             profiles.extend((1..column.leaves).map(|_| None));
         }
-        let leaves = self.leaves.into_iter().zip(profiles).map(|((hasher, range), profile)| LeafValues {
+        let leaves = self.leaves.into_iter().zip(profiles).map(|((hasher, facts), profile)| LeafValues {
             values: Digest(*hasher.finalize().as_bytes()),
-            range,
+            facts,
             profile,
         });
         GroupRows {

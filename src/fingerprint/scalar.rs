@@ -9,6 +9,8 @@ use serde_json::{Number, Value};
 use super::partition::instant_nanos;
 use crate::table::PrimitiveType;
 
+const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+
 /// A value that has an order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Scalar {
@@ -23,6 +25,8 @@ pub(super) enum Scalar {
     Date(i32),
     /// Nanoseconds since 1970-01-01, with or without a zone.
     Instant(i128),
+    /// Nanoseconds since midnight. Fingerprints do not state them.
+    Time(i128),
 }
 
 impl Scalar {
@@ -36,7 +40,7 @@ impl Scalar {
             (Self::Text(a), Self::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
             (Self::Binary(a), Self::Binary(b)) => Some(a.cmp(b)),
             (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
-            (Self::Instant(a), Self::Instant(b)) => Some(a.cmp(b)),
+            (Self::Instant(a), Self::Instant(b)) | (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
@@ -54,6 +58,7 @@ impl Scalar {
                 let date = NaiveDate::default().checked_add_signed(TimeDelta::try_days(i64::from(*days))?)?;
                 Value::from(date.format("%Y-%m-%d").to_string())
             }
+            Self::Time(_) => return None,
             Self::Instant(nanos) => {
                 let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?;
                 let nanos = u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?;
@@ -74,13 +79,20 @@ impl Scalar {
             }
             PrimitiveType::String => value.as_str().map(|text| Self::Text(text.to_owned())),
             PrimitiveType::Binary => None,
-            PrimitiveType::Date => {
-                let date = value.as_str()?.get(..10)?.parse::<NaiveDate>().ok()?;
-                i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok().map(Self::Date)
-            }
+            PrimitiveType::Date => i32::try_from(days(value.as_str()?)?).ok().map(Self::Date),
             PrimitiveType::Timestamp | PrimitiveType::TimestampNtz => instant_nanos(value.as_str()?).map(Self::Instant),
         }
     }
+}
+
+/// Days of `2020-01-31`, or of an instant on the day that it begins with: some writers put a whole timestamp where a date belongs.
+fn days(text: &str) -> Option<i64> {
+    let of = |date: NaiveDate| date.signed_duration_since(NaiveDate::default()).num_days();
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Some(of(date));
+    }
+    let begins_with = of(text.get(..10)?.parse().ok()?);
+    (instant_nanos(text)?.div_euclid(NANOS_PER_DAY) == i128::from(begins_with)).then_some(begins_with)
 }
 
 fn whole(value: &Value) -> Option<i128> {
@@ -127,6 +139,8 @@ pub(super) fn parse_decimal(text: &str) -> Option<(i256, i16)> {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let scale = i16::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
-    let digits = format!("{}{fraction}", whole.strip_prefix('+').unwrap_or(whole));
-    i256::from_string(&digits).map(|value| (value, scale))
+    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole.strip_prefix('+').unwrap_or(whole)), |whole| ("-", whole));
+    let digits = format!("{whole}{fraction}");
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| i256::from_string(&format!("{sign}{digits}"))).flatten().map(|value| (value, scale))
 }

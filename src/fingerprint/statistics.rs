@@ -5,37 +5,58 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::scalar::Scalar;
-use super::{FileFingerprint, StatisticsLie};
-use crate::table::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableSchema};
+use super::{ColumnFingerprint, FileFingerprint, StatisticsLie};
+use crate::table::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableSchema, parse_json};
 
 pub(super) const NANOS_PER_MILLI: i128 = 1_000_000;
+/// So much of a stated text is repeated.
+const SHOWN_CHARS: usize = 200;
 
 /// Compares `add.stats`, the deletion vector's cardinality and the Parquet footer's statistics with what was recomputed.
 ///
 /// Absent statistics are no lie. Text may be truncated and timestamps may be cut to milliseconds, as Delta allows; integers,
 /// floats, dates and booleans must be exact unless `tightBounds` is false or a deletion vector makes them wide. NaN is left out
-/// on both sides. The fingerprint must have been made with rows; without them only the row count is compared.
+/// on both sides. What is not understood is a lie: another parser may make a value of it, and engines prune by what theirs makes.
+/// The fingerprint must have been made with rows; without them only the row count is compared.
 pub fn check_statistics(file: &LiveFile, fingerprint: &FileFingerprint, schema: &TableSchema) -> Vec<StatisticsLie> {
     let mut lies = fingerprint.footer_lies.clone();
     if let Some(descriptor) = &file.deletion_vector {
-        let stated = descriptor.get("cardinality").and_then(Value::as_u64);
-        if let Some((stated, found)) = stated.zip(fingerprint.deleted.as_ref().map(|deleted| deleted.rows)).filter(|(a, b)| a != b) {
+        let stated = descriptor.get("cardinality").filter(|stated| !stated.is_null());
+        let found = fingerprint.deleted.as_ref().map(|deleted| deleted.rows);
+        if let Some((stated, found)) = stated.zip(found).filter(|(stated, found)| stated.as_u64() != Some(*found)) {
             lies.push(lie("", "cardinality", stated, found));
         }
     }
-    let Some(Value::Object(stats)) = file.stats.as_deref() else { return lies };
+    let stats = match file.stats.as_deref() {
+        None | Some(Value::Null) => return lies,
+        Some(Value::Object(stats)) => stats,
+        Some(other) => {
+            lies.push(no_object(other));
+            return lies;
+        }
+    };
     if let Some(stated) = stats.get("numRecords").filter(|stated| !stated.is_null() && stated.as_u64() != Some(fingerprint.rows)) {
         lies.push(lie("", "numRecords", stated, fingerprint.rows));
+    }
+    if !has_rows(fingerprint) {
+        return lies;
     }
     let wide = stats.get("tightBounds").and_then(Value::as_bool) == Some(false) || file.deletion_vector.is_some();
     let null = Value::Null;
     let member = |name: &str| stats.get(name).unwrap_or(&null);
     let stated = Stated { nulls: member("nullCount"), min: member("minValues"), max: member("maxValues") };
     let check = Check { fingerprint, wide };
+    stated.check_objects("", &mut lies);
     for column in schema.columns.iter().filter(|column| !schema.partition_columns.contains(&column.name)) {
         check.column(column, "", &stated, &mut lies);
     }
     lies
+}
+
+/// Whether rows were decoded to make the fingerprint.
+fn has_rows(fingerprint: &FileFingerprint) -> bool {
+    let known = |column: &ColumnFingerprint| column.nulls.or(column.container_nulls).is_some();
+    fingerprint.row_groups.iter().all(|group| group.columns.is_empty() || group.columns.iter().any(known))
 }
 
 fn lie(column: &str, what: &str, stated: impl ToString, found: impl ToString) -> StatisticsLie {
@@ -43,8 +64,26 @@ fn lie(column: &str, what: &str, stated: impl ToString, found: impl ToString) ->
         row_group: None,
         column: column.to_owned(),
         what: what.to_owned(),
-        stated: stated.to_string(),
+        stated: shortened(stated.to_string()),
         found: found.to_string(),
+    }
+}
+
+/// Of statistics that are no JSON object, or one that names a member twice: each parser makes something else of them.
+fn no_object(stated: &Value) -> StatisticsLie {
+    let text = stated.as_str().map_or_else(|| stated.to_string(), str::to_owned);
+    let found = parse_json(text.as_bytes()).map_or_else(
+        |e| format!("they can be read in more than one way, or in none: {e}"),
+        |_| "they are JSON, but no object with a member for each statistic".to_owned(),
+    );
+    lie("", "statistics", text, found)
+}
+
+/// As much of what is stated as an error can show.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 
@@ -60,6 +99,15 @@ impl<'a> Stated<'a> {
         // Old writers of column-mapped tables use logical names.
         let of = |value: &'a Value| value.get(&column.physical_name).or_else(|| value.get(&column.name)).unwrap_or(&Value::Null);
         Self { nulls: of(self.nulls), min: of(self.min), max: of(self.max) }
+    }
+
+    /// What holds the statistics of several fields must be an object of them.
+    fn check_objects(&self, path: &str, lies: &mut Vec<StatisticsLie>) {
+        for (what, member) in [("nullCount", self.nulls), ("minValues", self.min), ("maxValues", self.max)] {
+            if !member.is_null() && !member.is_object() {
+                lies.push(lie(path, what, member, "no object with a member for each column"));
+            }
+        }
     }
 }
 
@@ -80,20 +128,34 @@ impl Check<'_> {
         let stated = stated.member(column);
         let path = if above.is_empty() { column.physical_name.clone() } else { format!("{above}.{}", column.physical_name) };
         match &column.data_type {
-            ColumnType::Struct(fields) => fields.iter().for_each(|field| self.column(field, &path, &stated, lies)),
+            ColumnType::Struct(fields) => {
+                stated.check_objects(&path, lies);
+                fields.iter().for_each(|field| self.column(field, &path, &stated, lies));
+            }
             ColumnType::Primitive(primitive) => self.leaf(&path, *primitive, &stated, lies),
-            // Nothing prunes by statistics of lists, maps and variants.
-            ColumnType::List(_) | ColumnType::Map(_, _) | ColumnType::Variant => {}
+            // Nothing prunes by bounds of lists, maps and variants; their nulls are counted.
+            ColumnType::List(_) | ColumnType::Map(_, _) | ColumnType::Variant => {
+                if let Some(found) = self.container_nulls(&path, &column.data_type) {
+                    self.null_count(&path, stated.nulls, found, lies);
+                }
+            }
+        }
+    }
+
+    /// Only a JSON integer counts: text and floats are numbers to some parsers.
+    fn null_count(&self, path: &str, stated: &Value, found: u64, lies: &mut Vec<StatisticsLie>) {
+        let is_wide = |nulls: u64| self.wide && nulls != 0 && nulls != self.fingerprint.rows;
+        if !stated.is_null() && !stated.as_u64().is_some_and(|nulls| nulls == found || is_wide(nulls)) {
+            lies.push(lie(path, "nullCount", stated, found));
         }
     }
 
     fn leaf(&self, path: &str, primitive: PrimitiveType, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
         let Some(found) = self.found(path, primitive) else { return };
-        if let Some(nulls) = stated.nulls.as_u64()
-            && nulls != found.nulls
-            && !(self.wide && nulls != 0 && nulls != self.fingerprint.rows)
-        {
-            lies.push(lie(path, "nullCount", nulls, found.nulls));
+        self.null_count(path, stated.nulls, found.nulls, lies);
+        // Nothing prunes by bounds of bytes, for which Delta has no text.
+        if primitive == PrimitiveType::Binary {
+            return;
         }
         self.bound(path, "minValues", primitive, stated.min, found.min.as_ref(), lies);
         self.bound(path, "maxValues", primitive, stated.max, found.max.as_ref(), lies);
@@ -108,7 +170,19 @@ impl Check<'_> {
         found: Option<&Scalar>,
         lies: &mut Vec<StatisticsLie>,
     ) {
-        let Some(bound) = Scalar::from_json(stated, primitive) else { return };
+        if stated.is_null() {
+            return;
+        }
+        let is_min = what == "minValues";
+        let Some(bound) = Scalar::from_json(stated, primitive) else {
+            // NaN is above all other values: as the greatest it hides none, as the least it hides all but itself.
+            let is_nan = primitive == PrimitiveType::Float && stated.as_str() == Some("NaN");
+            if !is_nan || (is_min && found.is_some()) {
+                let found = found.and_then(Scalar::to_json).unwrap_or_default();
+                lies.push(lie(path, what, stated, format!("{found}; what is stated is no such value of the column's type")));
+            }
+            return;
+        };
         let Some(found) = found else {
             // All values are null or NaN: any bound is true of no value, but a tight one cannot be.
             if !self.wide && !matches!(bound, Scalar::Float(_)) {
@@ -116,7 +190,6 @@ impl Check<'_> {
             }
             return;
         };
-        let is_min = what == "minValues";
         let wrong = match (&bound, found) {
             (Scalar::Instant(bound), Scalar::Instant(found)) if is_min => bound > found,
             (Scalar::Instant(bound), Scalar::Instant(found)) => bound.saturating_add(NANOS_PER_MILLI) <= *found,
@@ -137,11 +210,31 @@ impl Check<'_> {
     fn found(&self, path: &str, primitive: PrimitiveType) -> Option<Found> {
         let mut all = Found { nulls: 0, min: None, max: None };
         for group in &self.fingerprint.row_groups {
-            let column = group.columns.iter().find(|column| column.name == path)?;
-            all.nulls += column.nulls?;
+            let Some(column) = group.columns.iter().find(|column| column.name == path) else {
+                // The table has the column, and the file has not: it is read as nulls.
+                all.nulls = all.nulls.saturating_add(group.rows);
+                continue;
+            };
+            all.nulls = all.nulls.saturating_add(column.nulls?);
             let value = |value: &Option<Value>| value.as_ref().and_then(|value| Scalar::from_json(value, primitive));
             merge(&mut all.min, value(&column.min), Ordering::Less);
             merge(&mut all.max, value(&column.max), Ordering::Greater);
+        }
+        Some(all)
+    }
+
+    /// The nulls of a list, a map or a variant, over all row groups; `None` where the file has something else there.
+    fn container_nulls(&self, path: &str, data_type: &ColumnType) -> Option<u64> {
+        let mut all = 0_u64;
+        for group in &self.fingerprint.row_groups {
+            let below = |column: &&ColumnFingerprint| column.name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+            let nulls = match (group.columns.iter().find(below), data_type) {
+                (None, _) => group.rows,
+                // A variant's metadata is there wherever the variant is.
+                (Some(_), ColumnType::Variant) => group.columns.iter().find(|column| column.name == format!("{path}.metadata"))?.nulls?,
+                (Some(column), _) => column.container_nulls?,
+            };
+            all = all.saturating_add(nulls);
         }
         Some(all)
     }
@@ -178,3 +271,6 @@ pub(super) fn equal_but_for_rounding(stated: &Scalar, found: &Scalar) -> bool {
     let tolerance = if matches!(stated, Scalar::Decimal(_, _)) { 1e-14 } else { 6e-8 };
     float(stated).zip(float(found)).is_some_and(|(a, b)| (a - b).abs() <= tolerance * a.abs().max(b.abs()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::to_error;
+use super::unsteered::ChunkStatisticsOnly;
 use crate::baseline::SealedTable;
 use crate::delta::{self, Location, StoreRegistry};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,8 +50,8 @@ pub(super) async fn provider(location: &Location, snapshot: &TableSnapshot, sche
             .with("partition columns", columns.join(", ")));
     }
     let partitions = columns.iter().map(|name| (name.clone(), DataType::Utf8)).collect();
-    let options =
-        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet").with_table_partition_cols(partitions);
+    let format = Arc::new(ChunkStatisticsOnly::new());
+    let options = ListingOptions::new(format).with_file_extension(".parquet").with_table_partition_cols(partitions);
     let url = ListingTableUrl::parse(location.engine_url()).map_err(to_error)?;
     let schema = match schema {
         Some(schema) => schema,

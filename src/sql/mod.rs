@@ -41,6 +41,7 @@ mod rows_compared;
 mod session;
 mod settings;
 mod table;
+mod unsteered;
 mod write;
 
 pub use expectations::{check_expectations, hold_expectations, violations};

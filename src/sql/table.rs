@@ -377,17 +377,9 @@ impl TableProvider for VerifiedTable {
         let registration = self.register(state);
         self.store.begin_query();
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
-        let own = match state.as_any().downcast_ref::<SessionState>() {
-            Some(state) => Some(self.own_state(state)?),
-            None if self.origin.version.is_none() => {
-                let what = "a folder of Parquet is only read by DataFusion's own sessions: others may leave files in subfolders out";
-                return Err(external(Error::new(ErrorKind::Unsupported, what).with("table", self.location.name())));
-            }
-            None => None,
-        };
-        let session: &dyn Session = own.as_ref().map_or(state, |own| own);
+        let own = self.own_state(state)?;
         let recorder = self.store.recorder().clone();
-        let plan = self.inner.scan(session, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
+        let plan = self.inner.scan(&own, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
         Ok(Arc::new(VerifiedExec::new(plan, recorder, registration, self.left_out)))
     }
 
@@ -411,15 +403,21 @@ impl TableProvider for VerifiedTable {
 }
 
 impl VerifiedTable {
-    fn own_state(&self, state: &SessionState) -> DataFusionResult<SessionState> {
+    /// The session by which the table is scanned: with the caller's settings but for those that let a file steer what is read of it.
+    fn own_state(&self, state: &dyn Session) -> DataFusionResult<SessionState> {
         let registry = StoreRegistry::default();
         registry.pin(self.verified.engine_url(), Arc::new(self.store.clone()));
         // Its footers are this scan's own, of verified bytes: they are read once, whatever the number of partitions.
         let runtime = delta::runtime_with_footers(Arc::new(registry), FOOTERS_BYTES).map_err(external)?;
-        let mut builder = SessionStateBuilder::new_from_existing(state.clone()).with_runtime_env(runtime);
+        let builder = match state.as_any().downcast_ref::<SessionState>() {
+            Some(state) => SessionStateBuilder::new_from_existing(state.clone()),
+            None => SessionStateBuilder::new().with_default_features().with_config(state.config().clone()),
+        };
+        let mut builder = builder.with_runtime_env(runtime);
         // Changed in place: a configuration from elsewhere would have the builder put an empty catalog over the session's own.
         if let Some(config) = builder.config() {
             folder::read_subfolders(config);
+            delta::believe_chunks_only(&mut config.options_mut().execution.parquet);
         }
         Ok(builder.build())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error as IoError, Write};
+use std::sync::Arc;
 
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
 
+use super::floats::NamedFloats;
 use super::load::{LogReader, apply_commit, read_commits, starting_point};
 use super::log::{CHECKPOINT_LIMIT_BYTES, CheckpointName, LOG_FOLDER, LogListing, read_object};
 use super::memory::LogMemory;
@@ -136,7 +138,8 @@ fn parquet_actions(bytes: Bytes, apply: Apply<'_>) -> Result<()> {
         left.rows = left.rows.checked_sub(batch.num_rows() as u64).ok_or_else(|| left.too_many_rows())?;
         // Nulls are written out, because a null within `partitionValues` is a value.
         let text = Limited { bytes: Vec::new(), limit_bytes: left.decoded_bytes, exceeded: false };
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(text);
+        let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(NamedFloats));
+        let mut writer = builder.build::<_, LineDelimited>(text);
         let written = writer.write(&batch).and_then(|()| writer.finish());
         let text = writer.into_inner();
         if text.exceeded {

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 pub mod deletion_vector;
+mod floats;
 mod folder;
 mod json;
 mod load;

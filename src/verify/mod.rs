@@ -333,3 +333,6 @@ impl ObjectStore for VerifiedStore {
         read_only(to)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use super::damage::{Damage, places_of};
 use super::incident::{Action, Incident};
 use super::objects::{Content, Object, TrimmedObject};
 use super::{OnDifference, Shared};
+use crate::ask::named_version;
 use crate::baseline::compare_file;
 use crate::digest::{BLOCK_BYTES, BlockHasher, BlockList};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,8 +46,14 @@ impl Shared {
         let trouble = match self.store.get(&object.path).await {
             Ok(result) => {
                 let mut stream = result.into_stream();
+                let mut read = 0_u64;
                 while let Some(bytes) = stream.try_next().await? {
                     hasher.update(&bytes);
+                    read = read.saturating_add(bytes.len() as u64);
+                    // What is longer is another object, however long.
+                    if read > object.size {
+                        break;
+                    }
                 }
                 Trouble::Bytes(0..object.size)
             }
@@ -162,7 +169,7 @@ impl Shared {
             return Some(version);
         }
         let meta = self.store.head(&object.path).await.ok()?;
-        match meta.version {
+        match named_version(meta.version.as_deref()).map(str::to_owned) {
             Some(version) => {
                 *object.seen.lock() = Some((query, version.clone()));
                 Some(version)

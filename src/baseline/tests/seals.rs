@@ -1,9 +1,11 @@
 use futures::TryStreamExt as _;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use object_store::{ObjectStore, ObjectStoreExt as _};
 
+use super::super::audit;
 use super::table::{add, honest, parquet, remove};
 use super::*;
 use crate::error::ErrorKind;
+use crate::lake::testing::{FaultStore, FaultyRegion};
 
 async fn delete_under(world: &World, folder: &str) -> usize {
     let prefix = Path::from(format!("t/_seal/{folder}"));
@@ -230,4 +232,36 @@ async fn a_folder_of_parquet_is_sealed_alike() {
     assert_found(&report, Verdict::Missing, &["label=0/a.parquet"]);
     assert_found(&report, Verdict::Foreign, &["label=1/a.parquet", "moved or copied"]);
     assert_eq!(world.seal().await.unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
+/// In a bucket of S3 whose versioning is suspended every object has the version `null`, before and after it was overwritten.
+#[tokio::test]
+async fn a_version_that_every_object_has_says_nothing_of_the_bytes() {
+    for (version, seen) in [("null", true), ("", true), ("one that stays what it is, which no honest store says", false)] {
+        let world = World::new();
+        world.create(2).await;
+        let named = FaultyRegion::default();
+        named.name_versions(version);
+        let store: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(world.store.clone(), named));
+        let (root, key, clock) = (world.root.clone(), world.key.clone(), world.clock.clone());
+        let sealer = Sealer::new(store.clone(), root.clone(), LOCATION, key, clock.clone(), SealOptions::default()).unwrap();
+        sealer.seal(&()).await.unwrap();
+        let sealed = world.repository().newest_baseline(&world.trust()).await.unwrap().unwrap();
+        let recorded = sealed.file_at("f1.parquet").unwrap().version.clone();
+        assert_eq!(recorded, Some(version.to_owned()).filter(|_| !seen));
+        // Evidence that names it all the same, as it was once written.
+        let file = SealedFile { version: Some(version.to_owned()), ..SealedFile::clone(sealed.file_at("f1.parquet").unwrap()) };
+        let repository = Repository::new(store.clone(), root.clone());
+        let schema = crate::table::TableSchema::default();
+        let observer = audit::observer(&repository, &schema, sealed.row_key, true);
+        assert_eq!(observer.is_sealed_version(&file).await, !seen);
+
+        let mut bytes = world.get(&world.file("f1.parquet")).await;
+        bytes[20] ^= 1;
+        world.put(&world.file("f1.parquet"), bytes).await;
+        let options = AuditOptions { incremental: true, ..AuditOptions::default() };
+        let auditor = Auditor::new(store, root, LOCATION, world.trust(), clock, options);
+        let outcome = auditor.audit(&()).await.unwrap().outcome();
+        assert_eq!(outcome, if seen { Outcome::Mismatch } else { Outcome::Intact }, "{version:?}");
+    }
 }

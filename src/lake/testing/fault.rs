@@ -50,6 +50,9 @@ struct State {
     released: tokio::sync::Notify,
     creates_only: AtomicBool,
     kept: Mutex<Option<Predicate>>,
+    version: Mutex<Option<String>>,
+    lengthen: Mutex<Option<Predicate>>,
+    pieces_beyond: AtomicU64,
     counts: Mutex<OperationCounts>,
 }
 
@@ -136,6 +139,21 @@ impl FaultyRegion {
         *self.0.kept.lock() = None;
     }
 
+    /// Whole reads of keys for which `matches` holds go on behind the object's end, for 64 MiB in pieces of 64 KiB.
+    pub fn lengthen(&self, matches: impl Fn(&Path) -> bool + Send + Sync + 'static) {
+        *self.0.lengthen.lock() = Some(Box::new(matches));
+    }
+
+    /// How many pieces behind an object's end were taken so far.
+    pub fn pieces_beyond(&self) -> u64 {
+        self.0.pieces_beyond.load(Ordering::SeqCst)
+    }
+
+    /// From now on every object is said to have this version, whatever is written: `null` is what S3 says where versioning is suspended.
+    pub fn name_versions(&self, version: &str) {
+        *self.0.version.lock() = Some(version.to_owned());
+    }
+
     /// How many requests came so far.
     pub fn counts(&self) -> OperationCounts {
         *self.0.counts.lock()
@@ -200,6 +218,16 @@ impl FaultyRegion {
             return Err(fault("the write failed after it took effect"));
         }
         applied
+    }
+
+    fn lengthened(&self, result: GetResult) -> GetResult {
+        let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
+        let state = self.0.clone();
+        let beyond = stream::iter(0..1024).map(move |_| {
+            state.pieces_beyond.fetch_add(1, Ordering::SeqCst);
+            Ok(Bytes::from_static(&[b' '; 64 << 10]))
+        });
+        GetResult { payload: GetResultPayload::Stream(result.into_stream().chain(beyond).boxed()), meta, range, attributes }
     }
 
     fn is_corrupt(&self, key: &Path) -> bool {
@@ -271,7 +299,14 @@ impl ObjectStore for FaultStore {
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
         self.region.admit_read(key).await?;
-        let result = self.inner.get_opts(key, options).await?;
+        let is_whole = !options.head && options.range.is_none();
+        let mut result = self.inner.get_opts(key, options).await?;
+        if is_whole && self.region.0.lengthen.lock().as_ref().is_some_and(|matches| matches(key)) {
+            return Ok(self.region.lengthened(result));
+        }
+        if let Some(version) = self.region.0.version.lock().clone() {
+            result.meta.version = Some(version);
+        }
         if !self.region.is_corrupt(key) {
             return Ok(result);
         }

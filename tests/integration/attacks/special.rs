@@ -10,7 +10,9 @@ use lakeseal::clock::{Clock as _, ManualClock, SystemClock};
 use lakeseal::sql::ReadMode;
 
 use super::super::support::arena::{Arena, Kind, line};
-use super::corpus::Judged;
+use super::super::support::stock::Stock;
+use super::corpus::{Entry, Judged};
+use super::outcome;
 
 const COUNT: &str = "SELECT COUNT(*) FROM t";
 
@@ -29,6 +31,7 @@ pub async fn all(root: &FilePath) -> Vec<Judged> {
         all.push(stripped(&base).await);
         all.push(signature_gone(&base).await);
         all.push(bypassed(&base).await);
+        all.push(paged(root, kind).await);
     }
     all
 }
@@ -181,6 +184,35 @@ async fn signature_gone(base: &Arena) -> Judged {
     let options = AuditOptions { pin: Some((pin.number, pin.digest)), ..AuditOptions::default() };
     audited(&mut judged, &arena.audit_with(options).await.unwrap(), Verdict::RolledBack);
     judged.query = "unsealed, noted; pins are the audit's".to_owned();
+    judged
+}
+
+/// The page index of attack 25, stored before anything was sealed: no statistics of column chunks contradict it.
+async fn paged(root: &FilePath, kind: Kind) -> Judged {
+    let entries: Vec<Entry> = serde_json::from_slice(&std::fs::read(root.join("attacks.json")).unwrap()).unwrap();
+    let entry = entries.into_iter().find(|entry| entry.number == "25").unwrap();
+    let arena = Arena::new(kind).await;
+    arena.upload(&root.join("bases").join(&entry.base).join("t")).await;
+    let honest = Stock::open(&arena).await.probe(&entry.probe, &entry.query).await;
+    for (name, file) in &entry.edits {
+        arena.put(name, std::fs::read(root.join(file.as_ref().unwrap())).unwrap()).await;
+    }
+    arena.seal().await;
+    let stock = Stock::open(&arena).await.probe(&entry.probe, &entry.query).await;
+    let mut judged = judged(&arena, "25", "edit the page index before the first seal", &stock.beside(&honest), "hidden");
+    if stock == honest {
+        judged.failures.push("the page index misleads nobody".to_owned());
+    }
+    let report = arena.audit().await;
+    judged.audit = format!("{:?}", report.outcome()).to_lowercase();
+    if report.outcome() != Outcome::Intact {
+        judged.failures.push(format!("what was sealed is not intact: {:?}", report.findings));
+    }
+    let found = outcome::sealed_query(&arena, ReadMode::Latest, &entry.probe, &entry.query).await;
+    judged.query = found.beside(&honest);
+    if found.error.is_some() || found.answer != honest {
+        judged.failures.push(format!("the page index steers a verified query: {:?}", found.answer));
+    }
     judged
 }
 
