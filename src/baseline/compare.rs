@@ -13,6 +13,7 @@ use super::canonical;
 use super::compare_attested::{AttestedBy, Writers, compare_attestations};
 use super::compare_later::{compare_later, compare_later_heads, restored_states};
 use super::compare_restated::{compare_live, compare_other_vectors, compare_typed};
+use super::compare_told::compare_told;
 use super::later::{self, LaterCommit};
 use super::sealed::{SealedFile, SealedTable};
 use super::state;
@@ -325,6 +326,11 @@ pub fn describes_the_same(sealed: &SealedTable, file: &SealedFile, live: &LiveFi
     compare_live(sealed.statement.state.kind, &TableSchema::default(), &file.live, live).is_empty()
 }
 
+/// Whether a log that is found says of a live file what a commit says of it.
+pub(crate) fn says_the_same(commit: &LiveFile, found: &LiveFile) -> bool {
+    compare_live(TableKind::Delta, &TableSchema::default(), &normal_live(TableKind::Delta, commit), found).is_empty()
+}
+
 /// Whether the log states the sealed statistics of a file, to the last digit. [`describes_the_same`] passes other spellings of a bound, too.
 pub fn states_the_same(file: &SealedFile, live: &LiveFile) -> bool {
     canonical::is_normal_option(file.live.stats.as_deref(), live.stats.as_deref())
@@ -378,7 +384,8 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
         comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
         if let Some(later) = &comparison.later {
             comparison.findings.extend(compare_later_heads(comparison.at_sealed.as_ref(), later));
-            let restored = restored_states(place, snapshot, later).await?;
+            comparison.findings.extend(compare_told(snapshot, sealed, later));
+            let restored = restored_states(place, snapshot, sealed, later).await?;
             let (found, explained) = compare_later(snapshot, sealed, later, &restored);
             // The state alone cannot tell a file that came back by a RESTORE from one that was slipped in.
             let is_explained = |found: &Finding| {

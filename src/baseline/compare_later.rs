@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::canonical;
 use super::compare::{Place, SealedHead, load_at, normal_live};
 use super::compare_restated::{compare_live, head_changes};
+use super::compare_told::is_told;
 use super::later::{LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
 use super::verdict::{Finding, RESTORED, Verdict};
@@ -18,12 +19,14 @@ pub(super) type Explained = (Option<String>, Option<u64>);
 /// commit states.
 const VERSIONS_OF_A_TIME: usize = 4;
 
-/// The states that later RESTOREs may mean by what they say, by the commit that says so; `None` where the log no longer tells one.
+/// The states that later RESTOREs may mean by what they say, by the commit that says so; `None` where the log no longer tells one, or a checkpoint
+/// tells one that is not what the commits come to.
 ///
 /// Cost: the log is read once more for each RESTORE to a version, and [`VERSIONS_OF_A_TIME`] times at most for one to a time.
 pub(super) async fn restored_states(
     place: &Place<'_>,
     snapshot: &TableSnapshot,
+    sealed: &SealedTable,
     later: &[LaterCommit],
 ) -> Result<BTreeMap<u64, Vec<Option<TableSnapshot>>>> {
     let mut states = BTreeMap::new();
@@ -39,7 +42,7 @@ pub(super) async fn restored_states(
         };
         let mut of_commit = Vec::new();
         for version in versions {
-            of_commit.push(load_at(place, version).await?.ok());
+            of_commit.push(load_at(place, version).await?.ok().filter(|state| is_told(state, sealed, later)));
         }
         if !of_commit.is_empty() {
             states.insert(commit.version, of_commit);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compare::LogComparison;
 use super::compare_attested::attested_suffix;
 use super::count_rows::{Counted, Counter};
-use super::later::LaterCommit;
+use super::later::{LaterCommit, unstated};
 use super::observe::Observer;
 use super::sealed::SealedTable;
 use super::state::live_sum;
@@ -44,7 +44,7 @@ pub(super) async fn compare_rewrites(
         schema_changed |= commit.metadata.is_some() || commit.protocol.is_some();
         // To add a live file once more says something else of it: its rows are the same.
         let is_live = |key: &FileKey| live.contains_key(key) && !commit.removes.contains(key);
-        let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(|file| file.live()).collect();
+        let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(unstated).collect();
         let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key)).map(|file| LiveFile::clone(file)).collect();
         if commit.claims_same_data && !commit.removes.is_empty() && !added.is_empty() {
             let later = removed.iter().filter(|file| !sealed.files.contains_key(&file.key));
@@ -64,7 +64,7 @@ pub(super) async fn compare_rewrites(
             comparison.findings.iter_mut().filter(|finding| is_plain(finding, commit)).for_each(|finding| note(finding, &counted));
         }
         commit.removes.iter().for_each(|key| drop(live.remove(key)));
-        live.extend(commit.adds.iter().map(|file| (file.key.clone(), Arc::new(file.live()))));
+        live.extend(commit.adds.iter().map(|file| (file.key.clone(), Arc::new(unstated(file)))));
     }
     comparison.later = Some(later);
 }

@@ -8,14 +8,15 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, parse_json, read_commit};
+use crate::table::{CommitActions, FileKey, LiveFile, TableKind, TableSnapshot, read_commit};
 
 /// A commit after the baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LaterCommit {
     pub(super) version: u64,
     pub(super) operation: Option<String>,
-    pub(super) adds: Vec<LaterFile>,
+    /// The files that it adds, as it describes them.
+    pub(super) adds: Vec<LiveFile>,
     pub(super) removes: Vec<FileKey>,
     /// Every add and remove says that no data changed.
     pub(super) claims_same_data: bool,
@@ -23,6 +24,10 @@ pub(super) struct LaterCommit {
     pub(super) metadata: Option<Value>,
     /// The `protocol` action, when there is one.
     pub(super) protocol: Option<Value>,
+    /// What it says of domains; absent inside where one is removed.
+    pub(super) domains: BTreeMap<String, Option<Value>>,
+    /// What it says of streaming writers' transactions.
+    pub(super) transactions: BTreeMap<String, i64>,
     /// The version that it says it restores.
     pub(super) restores: Option<RestoredVersion>,
 }
@@ -36,31 +41,15 @@ pub(super) enum RestoredVersion {
     Time(i64),
 }
 
-/// A file that a later commit adds.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct LaterFile {
-    pub(super) key: FileKey,
-    pub(super) location: Option<Path>,
-    pub(super) size: Option<u64>,
-    pub(super) partition_values: BTreeMap<String, Option<String>>,
-    pub(super) deletion_vector: Option<Value>,
-}
-
-impl LaterFile {
-    /// The file as readers see it.
-    pub(super) fn live(&self) -> LiveFile {
-        LiveFile {
-            key: self.key.clone(),
-            raw_path: self.key.path.clone(),
-            location: self.location.clone(),
-            size: self.size.unwrap_or_default(),
-            partition_values: self.partition_values.clone(),
-            stats: None,
-            deletion_vector: self.deletion_vector.clone(),
-            other: BTreeMap::new(),
-            modification_time_ms: 0,
-            added_in: None,
-        }
+/// A file that a later commit adds, without what the commit alone says of it.
+pub(super) fn unstated(file: &LiveFile) -> LiveFile {
+    LiveFile {
+        raw_path: file.key.path.clone(),
+        stats: None,
+        other: BTreeMap::new(),
+        modification_time_ms: 0,
+        added_in: None,
+        ..file.clone()
     }
 }
 
@@ -121,38 +110,11 @@ pub(super) async fn read(
 }
 
 fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> Result<LaterCommit> {
-    let mut commit = LaterCommit {
-        version,
-        operation,
-        adds: Vec::new(),
-        removes: Vec::new(),
-        claims_same_data: true,
-        metadata: None,
-        protocol: None,
-        restores: None,
-    };
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
-        let action =
-            parse_json(line).map_err(|e| Error::new(ErrorKind::Corrupt, "a line of the log is torn or is not JSON").caused_by(e))?;
-        let malformed = || Error::new(ErrorKind::Corrupt, "an action of the log names no file");
-        if let Some(info) = action.get("commitInfo").filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE")) {
-            commit.restores = info.get("operationParameters").and_then(restored_version);
-        }
-        let there = |name: &str| action.get(name).filter(|body| !body.is_null()).cloned();
-        commit.metadata = there("metaData").or(commit.metadata);
-        commit.protocol = there("protocol").or(commit.protocol);
-        for (name, is_add) in [("add", true), ("remove", false)] {
-            let Some(action) = action.get(name).filter(|action| !action.is_null()) else { continue };
-            commit.claims_same_data &= action.get("dataChange").and_then(Value::as_bool) == Some(false);
-            let file = file(action, root).ok_or_else(malformed)?;
-            if is_add {
-                commit.adds.push(file);
-            } else {
-                commit.removes.push(file.key);
-            }
-        }
-    }
-    Ok(commit)
+    let CommitActions { adds, removes, claims_same_data, metadata, protocol, domains, transactions, info } =
+        CommitActions::parse(root, version, bytes)?;
+    let restore = info.filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE"));
+    let restores = restore.as_ref().and_then(|info| info.get("operationParameters")).and_then(restored_version);
+    Ok(LaterCommit { version, operation, adds, removes, claims_same_data, metadata, protocol, domains, transactions, restores })
 }
 
 /// Engines write the parameters as numbers or as text.
@@ -163,26 +125,4 @@ fn restored_version(parameters: &Value) -> Option<RestoredVersion> {
     };
     let version = integer("version").and_then(|version| u64::try_from(version).ok()).map(RestoredVersion::Version);
     version.or_else(|| integer("datetime").map(RestoredVersion::Time))
-}
-
-fn file(action: &Value, root: &Path) -> Option<LaterFile> {
-    let canonical = canonical_path(action.get("path")?.as_str()?);
-    let vector = action.get("deletionVector").filter(|vector| !vector.is_null());
-    let values = action.get("partitionValues").and_then(Value::as_object);
-    Some(LaterFile {
-        location: canonical.location(root),
-        key: FileKey { path: canonical.as_str().to_owned(), deletion_vector: vector.and_then(vector_id) },
-        size: action.get("size").and_then(Value::as_u64),
-        partition_values: values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect(),
-        deletion_vector: vector.cloned(),
-    })
-}
-
-/// The unique id of a deletion vector, as the Delta protocol defines it.
-fn vector_id(vector: &Value) -> Option<String> {
-    let id = format!("{}{}", vector.get("storageType")?.as_str()?, vector.get("pathOrInlineDv")?.as_str()?);
-    Some(match vector.get("offset").and_then(Value::as_u64) {
-        Some(offset) => format!("{id}@{offset}"),
-        None => id,
-    })
 }

@@ -18,6 +18,7 @@ mod compare_expectations;
 mod compare_later;
 mod compare_restated;
 mod compare_rows;
+mod compare_told;
 mod count_rows;
 mod countersign;
 mod diff;
@@ -53,6 +54,7 @@ pub use attestation::{
 };
 pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
+pub(crate) use compare::says_the_same;
 pub use compare::{
     LogComparison, Place, SealedHead, chain_findings, check_root, compare_log, compare_state, compare_statement, compare_term,
     describes_the_same, is_sealed_location, is_sealed_log, states_the_same,

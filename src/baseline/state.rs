@@ -168,17 +168,28 @@ pub(super) struct HeadDigests {
 
 /// Digests of protocol, metadata, schema, transactions and domains.
 pub(super) fn head_digests(snapshot: &TableSnapshot) -> HeadDigests {
-    let schema = match snapshot.metadata.get("schemaString").and_then(Value::as_str) {
-        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
-        None => Value::Null,
-    };
+    let (metadata, schema) = metadata_digests(&snapshot.metadata);
     HeadDigests {
-        protocol: canonical::digest(&canonical::normal_protocol(&snapshot.protocol)),
-        metadata: canonical::digest(&canonical::normal(&snapshot.metadata)),
-        schema: canonical::digest(&schema),
+        protocol: protocol_digest(&snapshot.protocol),
+        metadata,
+        schema,
         transactions: canonical::digest(&json!(snapshot.transactions)),
         domains: canonical::digest(&canonical::normal(&json!(snapshot.domains))),
     }
+}
+
+/// The digest of a `protocol` action.
+pub(super) fn protocol_digest(protocol: &Value) -> Digest {
+    canonical::digest(&canonical::normal_protocol(protocol))
+}
+
+/// The digests of a `metaData` action, and of the schema in it.
+pub(super) fn metadata_digests(metadata: &Value) -> (Digest, Digest) {
+    let schema = match metadata.get("schemaString").and_then(Value::as_str) {
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        None => Value::Null,
+    };
+    (canonical::digest(&canonical::normal(metadata)), canonical::digest(&schema))
 }
 
 /// The root of a state.

@@ -2,7 +2,8 @@
 //!
 //! Engines take schema, protocol, constraints and column mapping from checksum files, hints and compacted commits where they find them. A
 //! writer that believed a forged one would accept rows that the table's constraints forbid. Commits say it all, and where they are all
-//! there, no checkpoint is needed either. Where they are not, one checkpoint is: the one that audits and queries judge the table by.
+//! there, no checkpoint is needed either. Where they are not, one checkpoint is: the one that audits and queries judge the table by, unless it is
+//! one that readers differ in.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,12 +46,12 @@ pub(super) fn is_hint(name: &str) -> bool {
 impl TrustedLog {
     /// The table at `location` as its writers should see it.
     ///
-    /// Cost: one LIST of the log, to see whether its commits are all there. Where they are not, and several checkpoints tell the state, all
-    /// of them are read.
+    /// Cost: one LIST of the log, to see whether its commits are all there. Where they are not, the checkpoints that tell the state are read.
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when those tell different states: other engines would not go on from the one
-    /// that is written to. [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when the log has a gap. Those of the store.
+    /// that is written to. [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when one of them tells different states to different readers, or the
+    /// log has a gap. Those of the store.
     pub async fn of(location: &Location) -> crate::error::Result<Location> {
         let log = location.root().clone().join(LOG_FOLDER);
         let judged = judged_checkpoint(location.store().as_ref(), location.root()).await.map_err(|e| e.with("table", location.name()))?;

@@ -39,7 +39,8 @@ pub(super) struct Opened {
     /// Sealed files that are left out whole.
     pub(super) lost_files: usize,
     pub(super) notes: Vec<String>,
-    /// Where another state than the log's is shown only because later commits are not believed: those of them that are passed over.
+    /// Where another log than the stored one is shown only because later commits, or how engines read a checkpoint, are not believed: the commits
+    /// that are passed over.
     pub(super) unbelieved: Option<Vec<u64>>,
     /// deltalake's load of the log that was compared, where it has begun.
     pub(super) engine: Option<EngineLoad>,
@@ -113,6 +114,10 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         snapshot = believed;
         unbelieved = Some(passed_over);
     }
+    if told_by_checkpoint(&snapshot) && !resolved {
+        edited = true;
+        unbelieved.get_or_insert_default();
+    }
     if snapshot.kind == TableKind::Parquet {
         // A file that nobody sealed must not say how the sealed ones are found.
         let files = sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
@@ -155,8 +160,12 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
     let mut findings = Vec::new();
     if let Some(sealed) = &sealed {
         let comparison = compare(location, options, &snapshot, sealed).await?;
-        if let Some(Believed { snapshot: believed, .. }) = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await? {
+        let believed = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await?;
+        let edited = believed.is_some() || told_by_checkpoint(&snapshot);
+        if let Some(Believed { snapshot: believed, .. }) = believed {
             snapshot = believed;
+        }
+        if edited {
             view.log = Some(own_log(&snapshot, sealed, 0)?);
         }
         findings = comparison.findings;
@@ -165,6 +174,12 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
         note_unsealed(location, sealed, &findings, &mut notes);
     }
     Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine: None })
+}
+
+/// Whether a stored checkpoint says the state, or a part of it. Engines read checkpoints by rules of their own, of which ours are not all: what was
+/// compared is what we make of it, and is what they are shown.
+fn told_by_checkpoint(snapshot: &TableSnapshot) -> bool {
+    snapshot.kind == TableKind::Delta && snapshot.checkpoint.is_some()
 }
 
 /// A log that says `snapshot` at `version`.

@@ -94,7 +94,8 @@ pub struct VerifiedTable {
     for_writers: Option<ForWriters>,
 }
 
-/// What is shown of the table, for those who write on from it, where it is not what the log says because later commits are not believed.
+/// What is shown of the table, for those who write on from it, where it is not the stored log: because later commits are not believed, or because a
+/// checkpoint says the state.
 #[derive(Debug)]
 struct ForWriters {
     snapshot: TableSnapshot,
@@ -251,7 +252,12 @@ impl VerifiedTable {
                 .with("commits", if first == last { first.to_string() } else { format!("{first} to {last}") }));
         }
         if snapshot.version > OWN_LOG_VERSIONS {
-            let what = "a table of so many versions is only changed while a baseline covers all of it: seal it";
+            let what = match snapshot.checkpoint {
+                Some(_) => {
+                    "DELETE and UPDATE do not change a table of so many versions whose first commits are gone: append to it, or copy it anew"
+                }
+                None => "a table of so many versions is only changed while a baseline covers all of it: seal it",
+            };
             return Err(Error::new(ErrorKind::Precondition, what)
                 .with("table", self.location.name())
                 .with("version", snapshot.version)

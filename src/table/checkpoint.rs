@@ -1,19 +1,13 @@
 //! Checkpoints: classic, multipart and V2 with sidecars, turned into the JSON actions that commits hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Error as IoError, Write};
-use std::sync::Arc;
 
-use arrow::json::writer::{LineDelimited, WriterBuilder};
-use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
 
-use super::floats::NamedFloats;
+use super::checkpoint_rows::{json_lines, parquet_actions};
 use super::load::{LogReader, apply_commit, read_commits, starting_point};
 use super::log::{CHECKPOINT_LIMIT_BYTES, CheckpointName, LOG_FOLDER, LogListing, read_object};
 use super::memory::LogMemory;
@@ -23,16 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Folder of sidecars within the log.
 const SIDECAR_FOLDER: &str = "_sidecars";
-/// Rows that are decoded at a time: few, for a text of the dictionary may stand in each of them.
-const BATCH_ROWS: usize = 128;
 /// A checkpoint that names more sidecars than this is refused.
 const SIDECARS_LIMIT: usize = 100_000;
-/// So many rows any checkpoint may have; beyond them each takes a byte of it at least, for a row names a path.
-const ROWS_ALLOWED: u64 = 1 << 16;
-/// So many bytes any checkpoint may come to when it is decoded.
-const DECODED_ALLOWED_BYTES: u64 = 16 << 20;
-/// Beyond them, each stored byte may come to so many: wide tables repeat themselves, and Parquet stores that once.
-const DECODED_PER_BYTE: u64 = 2048;
 /// The table's property that lets writers forget transactions.
 const TRANSACTIONS_EXPIRE: &str = "delta.setTransactionRetentionDuration";
 
@@ -54,12 +40,14 @@ pub(super) async fn replay(
     for part in &checkpoint.parts {
         rows = rows.with_object(store, part, checkpoint.json, objects).await.map_err(|e| e.with("checkpoint", part))?;
     }
+    if checkpoint.in_parts && !rows.sidecars.is_empty() {
+        let what = "a checkpoint in parts names sidecars, which only one of a single object may: readers pass them over";
+        return Err(Error::new(ErrorKind::Corrupt, what).with("checkpoint", checkpoint.parts.first().cloned().unwrap_or_default()));
+    }
+    rows.in_sidecar = true;
     for name in std::mem::take(&mut rows.sidecars) {
         let location = sidecar_location(root, &name).map_err(|e| e.with("checkpoint", checkpoint.version))?;
         rows = rows.with_object(store, &location, false, objects).await.map_err(|e| e.with("sidecar", &location))?;
-        if !rows.sidecars.is_empty() {
-            return Err(Error::new(ErrorKind::Corrupt, "a sidecar names sidecars").with("sidecar", &location));
-        }
     }
     *replay = rows.replay;
     Ok(())
@@ -72,10 +60,15 @@ struct Rows {
     scope: CommitScope,
     /// The sidecars that were named.
     sidecars: Vec<String>,
+    in_sidecar: bool,
 }
 
 impl Rows {
     fn apply(&mut self, action: Value) -> Result<()> {
+        let of_file = |name: &str| matches!(name, "add" | "remove");
+        if self.in_sidecar && action.as_object().is_some_and(|row| row.iter().any(|(name, body)| !body.is_null() && !of_file(name))) {
+            return Err(Error::new(ErrorKind::Corrupt, "a sidecar speaks of more than files, which readers do not look for there"));
+        }
         if let Some(sidecar) = action.get("sidecar").filter(|value| !value.is_null()) {
             let path = sidecar.get("path").and_then(Value::as_str);
             self.sidecars.push(path.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a sidecar has no path"))?.to_owned());
@@ -109,107 +102,6 @@ fn sidecar_location(root: &Path, name: &str) -> Result<Path> {
         return Err(Error::new(ErrorKind::Corrupt, "a checkpoint names a sidecar outside of its folder").with("sidecar", name));
     }
     Ok(root.clone().join(LOG_FOLDER).join(SIDECAR_FOLDER).join(name))
-}
-
-type Apply<'a> = &'a mut dyn FnMut(Value) -> Result<()>;
-
-fn json_lines(bytes: &[u8], apply: Apply<'_>) -> Result<()> {
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)) {
-        let action =
-            super::json::parse(line).map_err(|e| Error::new(ErrorKind::Corrupt, "a line of a checkpoint is not JSON").caused_by(e))?;
-        apply(action)?;
-    }
-    Ok(())
-}
-
-/// Decodes a part or sidecar and applies its rows. Memory: what `apply` keeps, a batch of rows, and the pages that they stand in. The
-/// decoder believes the header of a page about its size, which is below 2 GiB.
-fn parquet_actions(bytes: Bytes, apply: Apply<'_>) -> Result<()> {
-    let damaged = |e: parquet::errors::ParquetError| Error::new(ErrorKind::Corrupt, "a checkpoint is not readable Parquet").caused_by(e);
-    let undecoded = |e: arrow::error::ArrowError| Error::new(ErrorKind::Corrupt, "a checkpoint does not decode").caused_by(e);
-    let mut left = Allowance::of(bytes.len() as u64);
-    // Types come from Parquet's own schema: the decoder of the arrow schema beside it panics on damage.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(damaged)?;
-    left.check_footer(builder.metadata())?;
-    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
-    for batch in reader {
-        let batch = batch.map_err(undecoded)?;
-        left.rows = left.rows.checked_sub(batch.num_rows() as u64).ok_or_else(|| left.too_many_rows())?;
-        // Nulls are written out, because a null within `partitionValues` is a value.
-        let text = Limited { bytes: Vec::new(), limit_bytes: left.decoded_bytes, exceeded: false };
-        let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(NamedFloats));
-        let mut writer = builder.build::<_, LineDelimited>(text);
-        let written = writer.write(&batch).and_then(|()| writer.finish());
-        let text = writer.into_inner();
-        if text.exceeded {
-            return Err(left.too_many_bytes());
-        }
-        written.map_err(undecoded)?;
-        left.decoded_bytes = left.decoded_bytes.saturating_sub(text.bytes.len() as u64);
-        json_lines(&text.bytes, apply)?;
-    }
-    Ok(())
-}
-
-/// What is left of what a checkpoint of so many bytes may come to. A page of few bytes may stand for any number of rows.
-struct Allowance {
-    stored_bytes: u64,
-    rows: u64,
-    decoded_bytes: u64,
-}
-
-impl Allowance {
-    fn of(stored_bytes: u64) -> Self {
-        let decoded_bytes = stored_bytes.saturating_mul(DECODED_PER_BYTE).max(DECODED_ALLOWED_BYTES);
-        Self { stored_bytes, rows: stored_bytes.max(ROWS_ALLOWED), decoded_bytes }
-    }
-
-    /// Refuses what the footer itself says is too much, before any page is decoded.
-    fn check_footer(&self, metadata: &ParquetMetaData) -> Result<()> {
-        fn sum(stated: impl Iterator<Item = i64>) -> u64 {
-            stated.fold(0, |sum: u64, value| sum.saturating_add(u64::try_from(value).unwrap_or(u64::MAX)))
-        }
-        if sum(metadata.row_groups().iter().map(|group| group.num_rows())) > self.rows {
-            return Err(self.too_many_rows());
-        }
-        let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-        if sum(chunks.map(|chunk| chunk.uncompressed_size())) > self.decoded_bytes {
-            return Err(self.too_many_bytes());
-        }
-        Ok(())
-    }
-
-    fn too_many_rows(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, "a checkpoint has more rows than its bytes can tell of").with("bytes", self.stored_bytes)
-    }
-
-    fn too_many_bytes(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, "a checkpoint comes to more than its bytes can tell of when it is decoded")
-            .with("bytes", self.stored_bytes)
-    }
-}
-
-/// Bytes in memory, up to a limit.
-struct Limited {
-    bytes: Vec<u8>,
-    limit_bytes: u64,
-    exceeded: bool,
-}
-
-impl Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len().saturating_add(bytes.len()) as u64 > self.limit_bytes {
-            self.exceeded = true;
-            return Err(IoError::other("too much"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A checkpoint that tells another state than the commits do, or than the checkpoint of its version that is used in their place.
@@ -331,10 +223,11 @@ async fn replayed(store: &dyn ObjectStore, root: &Path, checkpoint: &CheckpointN
 
 /// The objects of the checkpoint that says the newest state of the table at `root`; none where its commits do, or there is no log.
 ///
-/// Cost: one LIST; where the log has several checkpoints of that version, reads all of them.
+/// Cost: one LIST; where a checkpoint says the state, reads all of that version.
 ///
 /// # Errors
-/// [`ErrorKind::Mismatch`] when they tell different states, so that engines would differ about the table; those of [`super::load`].
+/// [`ErrorKind::Mismatch`] when they tell different states, so that engines would differ about the table; [`ErrorKind::Corrupt`] when one tells
+/// different states to different readers; those of [`super::load`].
 pub(crate) async fn judged_checkpoint(store: &dyn ObjectStore, root: &Path) -> Result<BTreeSet<Path>> {
     let listing = LogListing::read(store, root).await?;
     let (Some(newest), commit) = (listing.newest(), listing.commits.keys().next_back()) else { return Ok(BTreeSet::new()) };
@@ -343,6 +236,10 @@ pub(crate) async fn judged_checkpoint(store: &dyn ObjectStore, root: &Path) -> R
         return Ok(BTreeSet::new());
     }
     let Some(used) = starting_point(&listing, newest)? else { return Ok(BTreeSet::new()) };
+    // With others of its version it is read to be compared with them.
+    if listing.checkpoints.get(&used.version).is_none_or(|all| all.len() < 2) {
+        replayed(store, root, used).await?;
+    }
     if let Some(wrong) = check_twins(store, root, &listing, used.version).await?.into_iter().next() {
         return Err(Error::new(ErrorKind::Mismatch, "the log has two checkpoints of one version that tell different states")
             .with("checkpoint", wrong.checkpoint)
@@ -360,12 +257,16 @@ fn differences(commits: &Replay, checkpoint: &Replay) -> Vec<String> {
     found
 }
 
+/// Whether writers of checkpoints may leave old transactions of streaming writers out.
+pub(crate) fn transactions_expire(metadata: &Value) -> bool {
+    metadata.get("configuration").and_then(|configuration| configuration.get(TRANSACTIONS_EXPIRE)).is_some_and(|value| !value.is_null())
+}
+
 /// How another checkpoint of the same version differs from the one that is used. No commits say which of them is right.
 fn twin_differences(used: &Replay, other: &Replay) -> Vec<String> {
     let mut found = state_differences(used, other);
     // Either may have been written when more had expired.
-    let configuration = used.metadata.as_ref().and_then(|metadata| metadata.get("configuration"));
-    let expire = configuration.and_then(|configuration| configuration.get(TRANSACTIONS_EXPIRE)).is_some_and(|value| !value.is_null());
+    let expire = used.metadata.as_ref().is_some_and(transactions_expire);
     let apps: BTreeSet<&String> = used.transactions.keys().chain(other.transactions.keys()).collect();
     found.extend(apps.into_iter().filter_map(|app| match (used.transactions.get(app), other.transactions.get(app)) {
         (Some(one), Some(two)) if one == two => None,

@@ -9,10 +9,11 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 
+use super::action::raw_key_of_add;
 use super::checkpoint::{self, CheckpointDisagreement, Replayed};
 use super::log::{COMMIT_LIMIT_BYTES, CheckpointName, LogListing, read_object};
 use super::memory::LogMemory;
-use super::replay::{CommitScope, Replay, raw_key_of_add};
+use super::replay::{CommitScope, Replay};
 use super::{Commit, TableKind, TableSchema, TableSnapshot, folder};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};

@@ -26,6 +26,8 @@ pub(super) struct CheckpointName {
     pub(super) version: u64,
     pub(super) parts: Vec<Path>,
     pub(super) json: bool,
+    /// Whether it is named as one of several parts, which never have sidecars.
+    pub(super) in_parts: bool,
 }
 
 /// What lies in a log, by version. Hints, checksums and compacted commits are left out: they are never trusted.
@@ -58,7 +60,7 @@ impl LogListing {
         for ((version, of), found) in parts {
             if found.keys().copied().eq(1..=of) {
                 let parts = found.into_values().collect();
-                listing.checkpoints.entry(version).or_default().push(CheckpointName { version, parts, json: false });
+                listing.checkpoints.entry(version).or_default().push(CheckpointName { version, parts, json: false, in_parts: true });
             }
         }
         listing.checkpoints.values_mut().for_each(|all| all.sort_by(|a, b| a.parts.cmp(&b.parts)));
@@ -71,7 +73,7 @@ impl LogListing {
                 self.commits.insert(version, location);
             }
             LogName::Checkpoint { version, json } => {
-                self.checkpoints.entry(version).or_default().push(CheckpointName { version, parts: vec![location], json });
+                self.checkpoints.entry(version).or_default().push(CheckpointName { version, parts: vec![location], json, in_parts: false });
             }
             LogName::Part { version, part, of } => {
                 parts.entry((version, of)).or_default().insert(part, location);

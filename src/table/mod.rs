@@ -2,7 +2,10 @@
 //!
 //! Nothing here is trusted: a [`TableSnapshot`] says what is *there*. `baseline` compares it with what was sealed.
 
+mod action;
 mod checkpoint;
+mod checkpoint_rows;
+mod commit;
 pub mod deletion_vector;
 mod floats;
 mod folder;
@@ -142,7 +145,8 @@ pub struct TableSnapshot {
 }
 
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
-pub(crate) use checkpoint::{check_checkpoints_again, judged_checkpoint};
+pub(crate) use checkpoint::{check_checkpoints_again, judged_checkpoint, transactions_expire};
+pub(crate) use commit::CommitActions;
 pub(crate) use folder::{misplaced, partition_columns_of};
 pub(crate) use json::parse as parse_json;
 pub use load::load;
@@ -155,5 +159,7 @@ pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema};
 pub use stats::Stats;
 pub use written::{add_action, written_as_commit};
 
+#[cfg(test)]
+mod checkpoint_tests;
 #[cfg(test)]
 mod tests;

@@ -291,3 +291,33 @@ async fn a_checkpoint_of_few_bytes_cannot_come_to_many() {
     let found = check_checkpoints(&store, &root, 0).await.unwrap();
     assert!(found.iter().all(|f| f.detail.contains("differs")), "{found:?}");
 }
+
+#[tokio::test]
+async fn what_readers_would_disagree_about_in_one_commit_is_refused() {
+    let (protocol, metadata) = META.trim_end().split_once('\n').unwrap();
+    let txn = |version: u32| format!("{{\"txn\":{{\"appId\":\"stream\",\"version\":{version}}}}}\n");
+    let domain = |value: u32| format!("{{\"domainMetadata\":{{\"domain\":\"d\",\"configuration\":\"{value}\",\"removed\":false}}}}\n");
+    let other = metadata.replace("t-1", "t-2");
+    let cases = [
+        ("metaData", format!("{other}\n{metadata}\n")),
+        ("protocol", format!("{protocol}\n{protocol}\n")),
+        ("txn", format!("{}{}", txn(1), txn(2))),
+        ("domainMetadata", format!("{}{}", domain(1), domain(2))),
+    ];
+    for (action, text) in cases {
+        let store = InMemory::new();
+        put(&store, 0, format!("{META}{}{}", txn(0), domain(0))).await;
+        put(&store, 1, format!("{other}\n{protocol}\n{}{}", txn(1), domain(1))).await;
+        assert_eq!(snapshot(&store).await.unwrap().table_id, "t-2", "one of each in one commit is what there may be");
+        let known = snapshot(&store).await.unwrap();
+        put(&store, 2, text).await;
+        let error = snapshot(&store).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{action}");
+        for part in ["twice", "commit: 2", "line: 2", action] {
+            assert!(error.to_string().contains(part), "{action}: {error}");
+        }
+        let ReadLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("all are there") };
+        let files = known.files.values().cloned();
+        assert_eq!(commits.snapshot_after(3, files, known.tombstones.clone()).unwrap_err().kind(), ErrorKind::Corrupt, "{action}");
+    }
+}

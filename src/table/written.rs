@@ -1,13 +1,19 @@
 //! A state as one commit: what a reader needs to see exactly this state, and nothing of how it came about.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
-use super::{LiveFile, TableKind, TableSnapshot};
+use super::{ColumnType, LiveFile, PrimitiveType, Stats, TableColumn, TableKind, TableSnapshot};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Decimals with more digits may not come to the same number again once they were a number in memory.
+const EXACT_DIGITS: u8 = 15;
 
 /// The only commit of a log that says this state: protocol, metadata, and an `add` for each live file. Takes memory for all of it.
 ///
-/// Streaming writers' transactions and domains are left out: they steer writers, and such a log is for readers.
+/// Streaming writers' transactions and domains are left out: they steer writers, and such a log is for readers. So are bounds that may have been
+/// rounded, which might hide rows.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for a folder of Parquet, which has no log.
@@ -21,10 +27,41 @@ pub fn written_as_commit(snapshot: &TableSnapshot, timestamp_ms: i64) -> Result<
     line(&mut out, "commitInfo", info);
     line(&mut out, "protocol", snapshot.protocol.clone());
     line(&mut out, "metaData", with_required_members(&snapshot.metadata));
+    let mut rounded = Vec::new();
+    rounded_columns(&snapshot.schema.columns, &mut Vec::new(), &mut rounded);
     for file in snapshot.files.values() {
-        line(&mut out, "add", add_action(file));
+        line(&mut out, "add", add_action(&without_bounds(file, &rounded)));
     }
     Ok(out)
+}
+
+/// The columns whose bounds may have been rounded, each by the names on the way to it.
+fn rounded_columns<'a>(columns: &'a [TableColumn], above: &mut Vec<&'a str>, found: &mut Vec<Vec<&'a str>>) {
+    for column in columns {
+        above.push(&column.physical_name);
+        match &column.data_type {
+            ColumnType::Primitive(PrimitiveType::Decimal(digits, _)) if *digits > EXACT_DIGITS => found.push(above.clone()),
+            ColumnType::Struct(members) => rounded_columns(members, above, found),
+            _ => {}
+        }
+        above.pop();
+    }
+}
+
+/// `file` without the bounds of these columns.
+fn without_bounds<'a>(file: &'a LiveFile, columns: &[Vec<&str>]) -> Cow<'a, LiveFile> {
+    let Some(stats) = file.stats.as_ref().filter(|_| !columns.is_empty()) else { return Cow::Borrowed(file) };
+    let mut left = Value::clone(stats);
+    for bounds in ["minValues", "maxValues"] {
+        for column in columns {
+            let Some((name, above)) = column.split_last() else { continue };
+            let members = above.iter().try_fold(left.get_mut(bounds), |at, name| Some(at?.get_mut(*name)));
+            if let Some(Some(Value::Object(members))) = members {
+                members.remove(*name);
+            }
+        }
+    }
+    Cow::Owned(LiveFile { stats: Some(Stats::from(left)), ..file.clone() })
 }
 
 /// Checkpoints leave empty members out that a commit must have.
@@ -80,6 +117,38 @@ mod tests {
     use object_store::path::Path;
 
     use super::*;
+
+    #[test]
+    fn bounds_that_may_have_been_rounded_are_left_out() {
+        let column = |name: &str, data_type| TableColumn { name: name.into(), physical_name: name.into(), data_type, nullable: true };
+        let decimal = |digits| ColumnType::Primitive(PrimitiveType::Decimal(digits, 2));
+        let columns = [
+            column("narrow", decimal(15)),
+            column("wide", decimal(16)),
+            column("s", ColumnType::Struct(vec![column("wide", decimal(38)), column("n", decimal(3))])),
+        ];
+        let mut rounded = Vec::new();
+        rounded_columns(&columns, &mut Vec::new(), &mut rounded);
+        assert_eq!(rounded, [vec!["wide"], vec!["s", "wide"]]);
+        let bounds = json!({"narrow": 1.25, "wide": 1.25, "s": {"wide": 2, "n": 3}, "other": 4});
+        let stats = json!({"numRecords": 2, "minValues": bounds, "maxValues": {"wide": 9, "s": 7}, "nullCount": {"wide": 1}});
+        let file = LiveFile {
+            key: crate::table::FileKey { path: "f".into(), deletion_vector: None },
+            raw_path: "f".into(),
+            location: None,
+            size: 1,
+            partition_values: Default::default(),
+            stats: Some(Stats::from(stats.clone())),
+            deletion_vector: None,
+            other: Default::default(),
+            modification_time_ms: 0,
+            added_in: None,
+        };
+        let left = without_bounds(&file, &rounded).into_owned().stats.unwrap();
+        let bounds = json!({"narrow": 1.25, "s": {"n": 3}, "other": 4});
+        assert_eq!(*left, json!({"numRecords": 2, "minValues": bounds, "maxValues": {"s": 7}, "nullCount": {"wide": 1}}));
+        assert!(matches!(without_bounds(&file, &[]), Cow::Borrowed(_)));
+    }
 
     #[tokio::test]
     async fn a_state_is_read_back_from_the_commit_that_says_it() {

@@ -228,6 +228,20 @@ def later(corpus, outside):
         text = a.read(a.commit_path(version)).decode().replace('"path":"part-1.parquet"', '"path":"x.parquet","path":"part-1.parquet"')
         a.put(a.commit_path(version), text)
 
+    @corpus.attack("U", "a later commit with two metaData: the first without a column, the last as it was",
+                   query="SELECT * FROM t ORDER BY id LIMIT 2", place=["commit: 4", "twice", "metaData"])
+    def _(a):
+        honest = next(x for x in a.actions(0) if "metaData" in x)
+        forged = copy.deepcopy(honest)
+        schema = json.loads(forged["metaData"]["schemaString"])
+        schema["fields"] = [f for f in schema["fields"] if f["name"] != "value"]
+        forged["metaData"]["schemaString"] = json.dumps(schema)
+        a.next_commit(forged, honest, operation="SET TBLPROPERTIES")
+
+    @corpus.attack("U", "a later commit with two protocols", place=["commit: 4", "twice", "protocol"])
+    def _(a):
+        a.next_commit({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, tables.PROTOCOL, operation="UPGRADE PROTOCOL")
+
     @corpus.attack("K", "a later commit removes a file under another spelling", place=["part-1.parquet"])
     def _(a):
         a.next_commit({"remove": {"path": "./part-1.parquet", "deletionTimestamp": 1, "dataChange": True}}, operation="DELETE")

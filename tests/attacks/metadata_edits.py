@@ -4,6 +4,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import parquet_bytes as pb
 import tables
 from data_edits import SUM, flip_value
 from log_edits import restate
@@ -13,6 +14,8 @@ COUNT = "SELECT COUNT(*) FROM t"
 
 def register(corpus):
     checkpoints(corpus)
+    two_states(corpus)
+    contradicted(corpus)
     forgotten(corpus)
     hints(corpus)
     checksums(corpus)
@@ -70,6 +73,106 @@ def checkpoints(corpus):
             return action
         a.put(f"_delta_log/{10:020}.checkpoint.parquet",
               tables.checkpoint(tables.PROTOCOL, a.base.first_metadata, a.base.early, parsed=True, partition="label", edit=edit))
+
+
+def without_column(metadata, name):
+    """The same table without a column in its schema."""
+    schema = json.loads(metadata["metaData"]["schemaString"])
+    schema["fields"] = [f for f in schema["fields"] if f["name"] != name]
+    return {"metaData": {**metadata["metaData"], "schemaString": json.dumps(schema)}}
+
+
+def state_nulls(data, group, path, nulls):
+    """Changes how many nulls the footer states of a column of a row group."""
+    footer, _ = pb.struct_at(data, pb.footer_start(data))
+    columns = [chunk[3][0] for chunk in footer[4][0][group][1][0]]
+    column = next(c for c in columns if [p.decode() for p in c[3][0]] == path)
+    _, start, end = column[12][0][3]
+    stated = pb.put_zigzag(nulls)
+    assert len(stated) == end - start
+    data[start:end] = stated
+
+
+def two_states(corpus):
+    """Checkpoints that say the sealed state to one reader, and another to the next."""
+    everything = "SELECT * FROM t ORDER BY id LIMIT 2"
+
+    @corpus.attack("V", "a checkpoint with two metaData: the first without a column, the last as it was", base="cleaned", query=everything,
+                   place=["twice", "metaData", "checkpoint"])
+    def _(a):
+        b = a.base
+        forged = without_column(b.first_metadata, "value")
+        a.put(f"_delta_log/{10:020}.checkpoint.parquet",
+              tables.checkpoint(tables.PROTOCOL, forged, b.early, last=[tables.metadata_row(b.first_metadata)]))
+
+    @corpus.attack("V", "a checkpoint with two protocols", base="cleaned", place=["twice", "protocol", "checkpoint"])
+    def _(a):
+        b = a.base
+        newer = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
+        a.put(f"_delta_log/{10:020}.checkpoint.parquet", tables.checkpoint(newer, b.first_metadata, b.early, last=[tables.PROTOCOL]))
+
+    @corpus.attack("V", "a checkpoint whose footer says that a row group adds nothing", base="cleaned",
+                   place=["add.path", "footer of a checkpoint"])
+    def _(a):
+        b = a.base
+        data = bytearray(tables.checkpoint(tables.PROTOCOL, b.first_metadata, b.early, row_group_size=2))
+        state_nulls(data, 2, ["add", "path"], 2)
+        a.put(f"_delta_log/{10:020}.checkpoint.parquet", bytes(data))
+
+    @corpus.attack("V", "a checkpoint in one part of one whose files stand in a sidecar", base="cleaned",
+                   place=["sidecars", "0000000001.0000000001"])
+    def _(a):
+        b = a.base
+        sidecar = "3a0d65cd-4056-49b8-937b-95f9e3ee90e5.parquet"
+        files = tables.sidecar_rows(b.early)
+        a.put(f"_delta_log/_sidecars/{sidecar}", files)
+        a.delete(f"_delta_log/{10:020}.checkpoint.parquet")
+        a.put(f"_delta_log/{10:020}.checkpoint.{1:010}.{1:010}.parquet",
+              tables.v2_checkpoint(b.first_metadata, sidecar, len(files), tables.PROTOCOL, 10))
+
+
+def contradicted(corpus):
+    """A checkpoint that is newer than the baseline, in a log that was cleaned up; every commit since the baseline is there."""
+    def clean(a, rows):
+        newest = a.base.version
+        a.put(f"_delta_log/{newest:020}.checkpoint.parquet", rows)
+        for n in range(newest):
+            a.delete(a.commit_path(n))
+
+    def appended(a, path, table, values):
+        data = tables.parquet(table)
+        a.put(path, data)
+        action = {"path": path, "partitionValues": values, "size": len(data), "modificationTime": a.base.now(), "dataChange": True,
+                  "stats": json.dumps(tables.stats(table))}
+        a.next_commit({"add": action})
+        return json.loads(json.dumps(action))
+
+    @corpus.attack("W", "a checkpoint after the seal says another schema than seal and commits", query="SELECT * FROM t ORDER BY id LIMIT 2",
+                   place=["checkpoint of version 4", "schema"])
+    def _(a):
+        b = a.base
+        new = appended(a, "part-4.parquet", tables.rows(700, 40), {})
+        forged = without_column(b.metadata(configuration=tables.CONFIGURATION), "value")
+        clean(a, tables.checkpoint(tables.PROTOCOL, forged, [*b.live.values(), new],
+                                   txn=[{"appId": "stream", "version": 7, "lastUpdated": tables.T0_MS}]))
+
+    @corpus.attack("W", "a checkpoint after the seal drops a constraint that seal and commits keep", probe="insert",
+                   place=["checkpoint of version 4", "properties"])
+    def _(a):
+        b = a.base
+        new = appended(a, "part-4.parquet", tables.rows(700, 40), {})
+        kept = {k: v for k, v in tables.CONFIGURATION.items() if "constraints" not in k}
+        clean(a, tables.checkpoint(tables.PROTOCOL, b.metadata(configuration=kept), [*b.live.values(), new],
+                                   txn=[{"appId": "stream", "version": 7, "lastUpdated": tables.T0_MS}]))
+
+    @corpus.attack("W", "a checkpoint after the seal gives a later file another label than its commit", base="parted",
+                   query="SELECT COUNT(*) FROM t WHERE label = '1'", place=["label=0/part-4.parquet", "column label", "commit 2"])
+    def _(a):
+        b = a.base
+        new = appended(a, "label=0/part-4.parquet", tables.rows(700, 40, columns=("id", "value")), {"label": "0"})
+        new["partitionValues"] = {"label": "1"}
+        fields = [tables.field("id", "long"), tables.field("value", "double"), tables.field("label", "string")]
+        clean(a, tables.checkpoint(tables.PROTOCOL, b.metadata(fields, ["label"]), [*b.live.values(), new]))
 
 
 def forgotten(corpus):
@@ -148,7 +251,6 @@ def others(corpus):
     @corpus.attack("43", "edit a change-data file", base="changes", probe="changes", place=["_change_data/cdc-1.parquet"])
     def _(a):
         def edit(data):
-            import parquet_bytes as pb
             import struct
             assert pb.replace_between(data, 0, len(data), struct.pack("<d", 1012.0), struct.pack("<d", 1.5)) > 0
         a.edit_bytes("_change_data/cdc-1.parquet", edit)

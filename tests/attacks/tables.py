@@ -231,15 +231,23 @@ REMOVE_TYPE = pa.struct([("path", pa.string()), ("deletionTimestamp", pa.int64()
 TXN_TYPE = pa.struct([("appId", pa.string()), ("version", pa.int64()), ("lastUpdated", pa.int64())])
 
 
-def parquet_rows(rows, types):
+def parquet_rows(rows, types, **options):
     table = pa.table({name: pa.array([row.get(name) for row in rows], type=kind) for name, kind in types.items()})
     out = io.BytesIO()
-    pq.write_table(table, out, compression="snappy")
+    pq.write_table(table, out, compression="snappy", **options)
     return out.getvalue()
 
 
-def checkpoint(protocol, metadata, adds, removes=(), parsed=False, partition=None, edit=None, txn=()):
-    """A classic checkpoint. `edit` may change each add before it is written."""
+def metadata_row(metadata):
+    """A metaData action as checkpoints have it."""
+    metadata = dict(metadata["metaData"])
+    metadata["configuration"] = list(metadata["configuration"].items())
+    metadata["format"] = {"provider": "parquet", "options": []}
+    return {"metaData": metadata}
+
+
+def checkpoint(protocol, metadata, adds, removes=(), parsed=False, partition=None, edit=None, txn=(), last=(), **options):
+    """A classic checkpoint. `edit` may change each add before it is written; `last` are rows at its end."""
     made = []
     for action in adds:
         action = dict(action)
@@ -252,13 +260,10 @@ def checkpoint(protocol, metadata, adds, removes=(), parsed=False, partition=Non
             action = edit(action)
         if action:
             made.append({"add": action})
-    metadata = dict(metadata["metaData"])
-    metadata["configuration"] = list(metadata["configuration"].items())
-    metadata["format"] = {"provider": "parquet", "options": []}
     types = {"protocol": PROTOCOL_TYPE, "metaData": METADATA_TYPE, "add": add_type(parsed, partition), "remove": REMOVE_TYPE,
              "txn": TXN_TYPE}
-    head = [{"protocol": protocol["protocol"]}, {"metaData": metadata}]
-    return parquet_rows([*head, *({"txn": t} for t in txn), *made, *({"remove": r} for r in removes)], types)
+    head = [{"protocol": protocol["protocol"]}, metadata_row(metadata)]
+    return parquet_rows([*head, *({"txn": t} for t in txn), *made, *({"remove": r} for r in removes), *last], types, **options)
 
 
 def history(b, count, partition=None):
@@ -306,11 +311,8 @@ V2_PROTOCOL = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "reade
                             "writerFeatures": ["v2Checkpoint", "appendOnly", "invariants"]}}
 
 
-def v2_checkpoint(metadata, sidecar, size):
-    metadata = dict(metadata["metaData"])
-    metadata["configuration"] = list(metadata["configuration"].items())
-    metadata["format"] = {"provider": "parquet", "options": []}
-    lines = [{"checkpointMetadata": {"version": 4}}, {"protocol": V2_PROTOCOL["protocol"]}, {"metaData": metadata},
+def v2_checkpoint(metadata, sidecar, size, protocol=V2_PROTOCOL, version=4):
+    lines = [{"checkpointMetadata": {"version": version}}, {"protocol": protocol["protocol"]}, metadata_row(metadata),
              {"sidecar": {"path": sidecar, "sizeInBytes": size, "modificationTime": T0_MS}}]
     types = {"checkpointMetadata": V2_TYPE, "protocol": PROTOCOL_TYPE, "metaData": METADATA_TYPE, "add": add_type(False),
              "remove": REMOVE_TYPE, "sidecar": SIDECAR_TYPE}

@@ -10,6 +10,7 @@ mod remembering;
 mod roots;
 mod seals;
 mod table;
+mod told;
 
 pub(crate) use fuzz::seeds as fuzzing_seeds;
 

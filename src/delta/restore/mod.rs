@@ -278,9 +278,13 @@ impl Planner<'_> {
         let Some(location) = &file.live.location else { return Ok(()) };
         let Some(sealed) = file.sealed else {
             // A file of a later commit that stays: its bytes are as they are.
-            if live.is_none() {
-                let from = CopyAt { path: location.clone(), version: None };
-                plan.replaced.push(replacement(self.location, &file.live, "a later commit removed it", from, None)?);
+            match live {
+                None => {
+                    let from = CopyAt { path: location.clone(), version: None };
+                    plan.replaced.push(replacement(self.location, &file.live, "a later commit removed it", from, None)?);
+                }
+                Some(live) if !baseline::says_the_same(&file.live, live) => plan.described.push(file.live.clone()),
+                Some(_) => {}
             }
             return Ok(());
         };

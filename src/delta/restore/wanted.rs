@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Planner;
 use crate::baseline::SealedFile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{self, CommitActions, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// A file that shall be live.
 #[derive(Debug, Clone)]
@@ -27,9 +27,10 @@ pub(super) struct Wanted<'a> {
     pub(super) dropped: Vec<u64>,
 }
 
-/// Replays the later commits that stay over the sealed state.
+/// Replays the later commits that stay over the sealed state. What they say is taken from themselves: a checkpoint that came after them may say
+/// anything.
 ///
-/// Cost: the log in memory once for each commit that stays, and once more; the sealed files that such commits removed are read.
+/// Cost: each later commit, in memory, once; the sealed files that those which stay removed are read.
 pub(super) async fn wanted<'a>(planner: &Planner<'a>, state: &TableSnapshot, found: Option<&TableSnapshot>) -> Result<Wanted<'a>> {
     let files = planner.sealed.files.iter().map(|(key, file)| {
         // The log's own words, which the state has from evidence.
@@ -53,26 +54,34 @@ pub(super) async fn wanted<'a>(planner: &Planner<'a>, state: &TableSnapshot, fou
     if let Some(version) = planner.options.keep.iter().find(|version| !later.contains(version)) {
         return Err(no_such_commit(*version));
     }
-    let mut before: Option<TableSnapshot> = None;
+    // The files that all later commits leave live, while each of them could be read.
+    let mut live: Option<BTreeSet<FileKey>> = Some(planner.sealed.files.keys().cloned().collect());
     for version in later {
-        if !planner.options.keep.contains(&version) && !planner.options.attested.contains(&version) {
-            wanted.dropped.push(version);
-            before = None;
-            continue;
-        }
-        let earlier = match before.take() {
-            Some(earlier) => earlier,
-            None => at(planner, version - 1).await?,
+        let stays = planner.options.keep.contains(&version) || planner.options.attested.contains(&version);
+        let commit = match commit_at(planner, version).await {
+            Ok(commit) => Some(commit),
+            Err(error) if stays || !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Err(error),
+            Err(_) => None,
         };
-        let now = at(planner, version).await?;
-        wanted.keep(planner, version, &earlier, &now).await?;
-        before = Some(now);
+        match &commit {
+            Some(commit) if stays => wanted.keep(planner, version, commit, live.as_ref()).await?,
+            _ => wanted.dropped.push(version),
+        }
+        live = live.zip(commit).map(|(mut live, commit)| {
+            for key in &commit.removes {
+                live.remove(key);
+            }
+            live.extend(commit.adds.into_iter().map(|file| file.key));
+            live
+        });
     }
     Ok(wanted)
 }
 
-async fn at(planner: &Planner<'_>, version: u64) -> Result<TableSnapshot> {
-    table::load(planner.log, planner.location.root(), Some(version)).await
+async fn commit_at(planner: &Planner<'_>, version: u64) -> Result<CommitActions> {
+    let root = planner.location.root();
+    let bytes = table::read_commit(planner.log, root, version).await?;
+    CommitActions::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
 }
 
 fn no_such_commit(version: u64) -> Error {
@@ -80,9 +89,11 @@ fn no_such_commit(version: u64) -> Error {
 }
 
 impl Wanted<'_> {
-    /// Applies what a commit did between two versions.
-    async fn keep(&mut self, planner: &Planner<'_>, version: u64, before: &TableSnapshot, now: &TableSnapshot) -> Result<()> {
-        let removed: Vec<&FileKey> = before.files.keys().filter(|key| !now.files.contains_key(*key)).collect();
+    /// Applies what a commit did to the files that were `live` before it, if these are known.
+    async fn keep(&mut self, planner: &Planner<'_>, version: u64, commit: &CommitActions, live: Option<&BTreeSet<FileKey>>) -> Result<()> {
+        let added: BTreeSet<&FileKey> = commit.adds.iter().map(|file| &file.key).collect();
+        let was_live = |key: &FileKey| live.is_none_or(|live| live.contains(key));
+        let removed: Vec<&FileKey> = commit.removes.iter().filter(|key| was_live(key) && !added.contains(key)).collect();
         if let Some(missing) = removed.iter().find(|key| !self.files.contains_key(**key)) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -105,18 +116,18 @@ impl Wanted<'_> {
         for key in removed {
             self.files.remove(key);
         }
-        for (key, live) in now.files.iter().filter(|(key, live)| before.files.get(*key).is_none_or(|old| old != *live)) {
+        for file in &commit.adds {
             // A commit that only describes a sealed file anew does not change what was sealed of it.
-            if self.files.get(key).is_some_and(|file| file.sealed.is_some()) {
+            if self.files.get(&file.key).is_some_and(|file| file.sealed.is_some()) {
                 continue;
             }
-            self.files.insert(key.clone(), WantedFile { live: LiveFile::clone(live), sealed: None });
+            self.files.insert(file.key.clone(), WantedFile { live: file.clone(), sealed: None });
         }
-        if now.metadata != before.metadata {
-            self.metadata = now.metadata.clone();
+        if let Some(metadata) = &commit.metadata {
+            self.metadata = metadata.clone();
         }
-        if now.protocol != before.protocol {
-            self.protocol = now.protocol.clone();
+        if let Some(protocol) = &commit.protocol {
+            self.protocol = protocol.clone();
         }
         self.kept.push(version);
         Ok(())

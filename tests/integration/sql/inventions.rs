@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use deltalake::protocol::checkpoints::create_checkpoint;
 use futures::stream::BoxStream;
 use lakeseal::baseline::{AuditOptions, AuditReport, Auditor, Outcome, Verdict};
-use lakeseal::sql::VerifyMode;
+use lakeseal::sql::{VerifiedTable, VerifyMode};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     RenameOptions,
@@ -408,4 +408,28 @@ async fn a_second_checkpoint_of_one_version_is_neither_believed_nor_overlooked()
     assert!(!error.to_string().contains("two checkpoints"), "{error}");
     fixture.session(ReadMode::Latest).await.run("INSERT INTO flights VALUES (9999, 5.0, 'AA')").await.unwrap();
     assert_eq!(fixture.number(COUNT).await.unwrap(), 4011);
+}
+
+/// Engines read checkpoints by rules of their own: where one tells the state of a sealed table, they are shown what was compared, and not the checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_are_shown_no_stored_checkpoint_of_a_sealed_table() {
+    let (fixture, _) = told_by_checkpoints().await;
+    let trust = Trust::new([fixture.key.public()], TrustLevel::Given).unwrap();
+    for mode in [ReadMode::Latest, ReadMode::Sealed] {
+        let options = TableOptions { mode, ..TableOptions::default() };
+        let opened = VerifiedTable::open(&fixture.location, Some(&trust), &options).await.unwrap();
+        opened.check().unwrap();
+        let log = Path::from("flights/_delta_log");
+        let shown: Vec<_> = opened.store().list(Some(&log)).try_collect().await.unwrap();
+        assert_eq!(shown.len(), 1, "a log of our own: {shown:?}");
+        assert!(!shown[0].location.as_ref().contains("checkpoint"), "{shown:?}");
+        assert_eq!(first(&fixture.session(mode).await.run(COUNT).await.unwrap()), 4010);
+    }
+    // Who changes rows goes on from it, at the version that is stored, and its constraint is kept.
+    let error = fixture.session(ReadMode::Latest).await.run("UPDATE flights SET delay = 5000.0 WHERE id = 7").await.unwrap_err();
+    assert!(error.to_string().contains("failed validation"), "{error}");
+    fixture.session(ReadMode::Latest).await.run("DELETE FROM flights WHERE id < 10").await.unwrap();
+    assert_eq!(fixture.number(COUNT).await.unwrap(), 4000);
+    assert_eq!(fixture.stock(COUNT).await, 4000);
+    assert_eq!(delta::open(&fixture.location, None).await.unwrap().version(), Some(3));
 }

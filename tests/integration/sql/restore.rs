@@ -1,6 +1,7 @@
 //! Surgical restore: after it, readers that verify nothing read the truth again.
 
-use lakeseal::baseline::{AuditOptions, Auditor, Outcome, Repository, SealedTable};
+use deltalake::protocol::checkpoints::create_checkpoint;
+use lakeseal::baseline::{AuditOptions, Auditor, Outcome, Repository, SealedTable, Verdict};
 use lakeseal::clock::SharedClock;
 use lakeseal::delta::{RestoreOptions, RestorePlan, plan_restore};
 use serde_json::{Value, json};
@@ -241,4 +242,44 @@ async fn nothing_is_restored_past_the_term_of_a_baseline() {
         RestoreOptions { erased: [fixture.newest().await.files.values().next().unwrap().digest].into(), clock: clock(), ..options };
     let plan = plan_restore(&fixture.location, &fixture.newest().await, &erased, &()).await.unwrap();
     assert!(plan.lost[0].1.contains("erased on record"), "{plan:?}");
+}
+
+/// What a commit that stays did is taken from the commit: a checkpoint after it, in a log that was cleaned up, may say anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_of_later_commits_is_what_they_say() {
+    let fixture = Fixture::unsealed().await;
+    let log = |name: &str| Path::from(format!("flights/_delta_log/{name}"));
+    let open = async || delta::open(&fixture.location, None).await.unwrap();
+    create_checkpoint(&open().await, None).await.unwrap();
+    let (first, beginning) = (log("00000000000000000000.json"), log("00000000000000000000.checkpoint.parquet"));
+    let metadata = String::from_utf8(fixture.get(&first).await.to_vec()).unwrap();
+    let metadata = metadata.lines().find(|line| line.contains("\"metaData\"")).unwrap().replace("carrier", "airline");
+    fixture.lake.store.delete(&first).await.unwrap();
+    fixture.seal().await;
+    open().await.write([batch(4000..4100)]).await.unwrap();
+    let (commit, checkpoint) = (log("00000000000000000001.json"), log("00000000000000000001.checkpoint.parquet"));
+    create_checkpoint(&open().await, None).await.unwrap();
+    assert_eq!(fixture.audit().await.outcome(), Outcome::IntactWithUnsealed, "{:#?}", fixture.audit().await);
+    assert_eq!(fixture.number(COUNT).await.unwrap(), 4100);
+
+    // A checkpoint of another commit 1, which renames a column and states other statistics.
+    let text = String::from_utf8(fixture.get(&commit).await.to_vec()).unwrap();
+    assert!(text.contains("4099"), "{text}");
+    fixture.lake.store.delete(&checkpoint).await.unwrap();
+    fixture.lake.store.put(&commit, format!("{}\n{metadata}\n", text.trim_end().replace("4099", "4090")).into()).await.unwrap();
+    create_checkpoint(&open().await, None).await.unwrap();
+    fixture.lake.store.put(&commit, text.into()).await.unwrap();
+    let report = fixture.audit().await;
+    for parts in [["checkpoint of version 1", "schema"], ["commit 1", "maxValues"]] {
+        let named = |f: &lakeseal::baseline::Finding| f.verdict == Verdict::Forged && parts.iter().all(|part| f.to_string().contains(part));
+        assert!(report.findings.iter().any(named), "{parts:?}: {report:#?}");
+    }
+    assert_eq!(fixture.number(COUNT).await.unwrap_err().kind(), ErrorKind::Mismatch);
+
+    let plan = fixture.restore(&[1]).await;
+    assert_eq!((plan.kept.as_slice(), plan.described.len(), plan.replaced.len()), (&[1][..], 1, 0), "{plan:?}");
+    assert_eq!(plan.head.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["metaData"]);
+    assert_eq!(fixture.stock("SELECT COUNT(carrier) FROM flights WHERE id = 4095").await, 1);
+    assert_eq!(fixture.number("SELECT COUNT(carrier) FROM flights").await.unwrap(), 4100);
+    assert!(fixture.lake.store.head(&beginning).await.is_ok());
 }
