@@ -103,6 +103,11 @@ impl PlanFacts {
         }
     }
 
+    /// The functions that it calls whose results depend on more than their arguments.
+    pub(super) fn volatile(&self) -> &BTreeSet<String> {
+        &self.volatile
+    }
+
     /// Whether the result may depend on how rows are spread over partitions: sums of floats, limits, windows.
     pub(super) fn order_matters(&self) -> bool {
         self.order_matters
