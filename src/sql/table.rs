@@ -376,6 +376,7 @@ impl TableProvider for VerifiedTable {
         self.check_settings(state).map_err(external)?;
         let registration = self.register(state);
         self.store.begin_query();
+        self.note_scan(projection, filters);
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = match state.as_any().downcast_ref::<SessionState>() {
             Some(state) => Some(self.own_state(state)?),
@@ -411,6 +412,17 @@ impl TableProvider for VerifiedTable {
 }
 
 impl VerifiedTable {
+    /// Tells those who take down what is read, what is asked for.
+    fn note_scan(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) {
+        let schema = self.inner.schema();
+        let columns = match projection {
+            Some(wanted) => wanted.iter().filter_map(|at| schema.fields().get(*at)).map(|field| field.name().clone()).collect(),
+            None => schema.fields().iter().map(|field| field.name().clone()).collect(),
+        };
+        let filters = filters.iter().flat_map(Expr::column_refs).map(|column| column.name.clone()).collect();
+        self.store.note_scan(&columns, &filters);
+    }
+
     fn own_state(&self, state: &SessionState) -> DataFusionResult<SessionState> {
         let registry = StoreRegistry::default();
         registry.pin(self.verified.engine_url(), Arc::new(self.store.clone()));
