@@ -3,7 +3,7 @@
 mod metrics;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::metrics::{Metrics, TableMetrics};
@@ -25,6 +25,9 @@ use crate::printable::one_line;
 use crate::sql::hold_expectations;
 use crate::table;
 
+/// So many reports are kept for a webhook that does not answer; the oldest go first.
+const UNTOLD_LIMIT: usize = 16;
+
 /// What `watch --help` ends with.
 pub(super) const HELP: &str = "\
 Examples:
@@ -35,9 +38,11 @@ Examples:
 
 Each round compares the log, and reads data where something can have changed: after every new commit, and every --full-every seconds. In a
 lake, files whose version is the one that was sealed are not read in between; a plain directory has no versions, so edits in place are seen
-by the next full round. The time to detection that is reported is the longest it can have been: since the last round that found nothing.
+by the next full round. Once a round that read data has found something, every round reads all data until one finds nothing. The time to
+detection that is reported is the longest it can have been: since the last round that found nothing and looked as closely.
 
-The webhook is sent one JSON object when a table's outcome or its number of findings changes: table, outcome, before, findings, detection_seconds.
+The webhook is sent one JSON object when a table's outcome or its number of findings changes: table, outcome, before, report, detection_seconds.
+What it does not take is sent again in the next round. With --metrics, outcomes are known from that file after a restart.
 
 Exit codes (with --once, or of --check; otherwise it runs until it is interrupted):
   0  intact   3  intact, with later commits that are not sealed
@@ -82,15 +87,58 @@ pub struct WatchArgs {
     pub writers: Vec<PathBuf>,
 }
 
+/// How closely a round looks, each closer than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// At the log.
+    Log,
+    /// At files that can have changed as well.
+    Changed,
+    /// At all data.
+    All,
+}
+
+/// When a round last found nothing, by how closely it looked at least.
+#[derive(Debug, Default, Clone, Copy)]
+struct LastIntact {
+    log_ms: Option<i64>,
+    changed_ms: Option<i64>,
+    all_ms: Option<i64>,
+}
+
+impl LastIntact {
+    fn of(&self, depth: Depth) -> Option<i64> {
+        match depth {
+            Depth::Log => self.log_ms,
+            Depth::Changed => self.changed_ms,
+            Depth::All => self.all_ms,
+        }
+    }
+
+    fn set(&mut self, depth: Depth, now_ms: i64) {
+        self.log_ms = Some(now_ms);
+        if depth != Depth::Log {
+            self.changed_ms = Some(now_ms);
+        }
+        if depth == Depth::All {
+            self.all_ms = Some(now_ms);
+        }
+    }
+}
+
 /// What is remembered of a table between rounds.
 #[derive(Default)]
 struct Watched {
     version: Option<u64>,
-    baseline: Option<u64>,
     full_ms: Option<i64>,
-    intact_ms: Option<i64>,
+    intact: LastIntact,
+    /// The last round that read data did not find the table intact: only reading all of it again can say otherwise.
+    suspect: bool,
     outcome: Option<Outcome>,
-    findings: usize,
+    /// Absent when it is not known from before a restart.
+    findings: Option<usize>,
+    /// What the webhook did not take yet, oldest first.
+    untold: VecDeque<Value>,
     /// The table, once it was found; its lake is opened once.
     place: Option<(Arc<Option<OpenLake>>, Location)>,
 }
@@ -107,7 +155,9 @@ pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) ->
         let bound = metrics::serve(address, shared.clone()).await?;
         out.line(format_args!("metrics are at http://{bound}/metrics"))?;
     }
-    let mut watched: BTreeMap<String, Watched> = args.tables.iter().map(|table| (table.clone(), Watched::default())).collect();
+    let before = args.metrics.as_deref().and_then(metrics::read_back).unwrap_or_default();
+    let mut watched: BTreeMap<String, Watched> =
+        args.tables.iter().map(|table| (table.clone(), Watched::resumed(table, &before))).collect();
     let mut rounds = tokio::time::interval(Duration::from_secs(args.interval));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -146,40 +196,45 @@ impl Round<'_> {
         let (began, began_ms) = (Instant::now(), self.context.clock.now_ms());
         let audited = self.audit(state, began_ms).await;
         let seconds = began.elapsed().as_secs_f64();
-        let (outcome, report, full) = match &audited {
-            Ok((report, full)) => (report.outcome(), Some(report), *full),
-            Err(_) => (Outcome::Undetermined, None, false),
+        let (outcome, report, depth) = match &audited {
+            Ok((report, depth)) => (report.outcome(), Some(report), *depth),
+            Err(_) => (Outcome::Undetermined, None, Depth::Log),
         };
         let findings = report.map_or(0, |report| report.findings.len());
-        let detection = match (outcome, state.intact_ms) {
+        let detection = match (outcome, state.intact.of(depth)) {
             (Outcome::Mismatch, Some(intact)) if state.outcome != Some(Outcome::Mismatch) => Some(began_ms.saturating_sub(intact).max(0)),
             _ => None,
         };
-        {
-            let mut metrics = shared.lock();
-            let table = metrics.tables.entry(self.name.to_owned()).or_default();
-            table.take(outcome, report, seconds, began_ms, full, detection);
-            table.errors += u64::from(audited.is_err());
-        }
         if let Err(error) = &audited {
             out.line(format_args!("{} {}: {}", output::time(began_ms), self.name, styled(NOTE, one_line(&error.to_string()))))?;
         }
-        if state.outcome != Some(outcome) || state.findings != findings {
-            let before = state.outcome;
+        let before = state.outcome;
+        let is_news = before != Some(outcome) || state.findings.is_some_and(|before| before != findings);
+        if is_news || self.args.once {
             self.tell(outcome, report, detection, began_ms, out)?;
-            if let Some(webhook) = self.webhook.filter(|_| before.is_some() || outcome != Outcome::Intact) {
-                self.post(webhook, outcome, before, report, detection, began_ms).await;
-            }
         }
+        if is_news && self.webhook.is_some() && (before.is_some() || outcome != Outcome::Intact) {
+            state.untold.push_back(self.body(outcome, before, report, detection, began_ms));
+        }
+        let failed = self.post(&mut state.untold).await;
         if matches!(outcome, Outcome::Intact | Outcome::IntactWithUnsealed) {
-            state.intact_ms = Some(began_ms);
+            state.intact.set(depth, began_ms);
         }
-        (state.outcome, state.findings) = (Some(outcome), findings);
+        (state.outcome, state.findings) = (Some(outcome), Some(findings));
+        {
+            let mut metrics = shared.lock();
+            let table = metrics.tables.entry(self.name.to_owned()).or_default();
+            table.take(outcome, report, seconds, began_ms, depth, detection);
+            table.errors += u64::from(audited.is_err());
+            table.webhook_failures += u64::from(failed);
+            table.untold = state.untold.len();
+            table.last_intact_ms = state.intact.all_ms;
+        }
         Ok(outcome)
     }
 
-    /// Audits, reading data where something can have changed. Also says whether all of it was read.
-    async fn audit(&self, state: &mut Watched, now_ms: i64) -> Result<(AuditReport, bool)> {
+    /// Audits, reading data where something can have changed. Also says how closely it looked.
+    async fn audit(&self, state: &mut Watched, now_ms: i64) -> Result<(AuditReport, Depth)> {
         let (lake, location) = match &state.place {
             Some(place) => place.clone(),
             None => {
@@ -193,7 +248,8 @@ impl Round<'_> {
         let (store, root) = (location.store().clone(), location.root().clone());
         let version = table::load(store.as_ref(), &root, None).await.ok().map(|snapshot| snapshot.version);
         let due_ms = i64::try_from(self.args.full_every.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let full = state.full_ms.is_none_or(|last| now_ms.saturating_sub(last) >= due_ms);
+        // What was found in data is not unfound by looking less closely.
+        let full = state.suspect || state.full_ms.is_none_or(|last| now_ms.saturating_sub(last) >= due_ms);
         // In a lake an incremental audit is cheap, and sees files that were overwritten in place.
         let quick = !full && !location.is_in_lake() && version.is_some() && version == state.version;
         let options = AuditOptions { quick, incremental: !full, writers, ..AuditOptions::default() };
@@ -202,13 +258,18 @@ impl Round<'_> {
         let mut report = auditor.audit(&()).await?;
         if !quick {
             hold_expectations(&mut report, &location, &trust, now_ms).await;
+            state.suspect = !matches!(report.outcome(), Outcome::Intact | Outcome::IntactWithUnsealed);
         }
         state.version = version;
-        state.baseline = report.baseline.as_ref().map(|baseline| baseline.number);
         if full {
             state.full_ms = Some(now_ms);
         }
-        Ok((report, full))
+        let depth = match (quick, full) {
+            (true, _) => Depth::Log,
+            (false, false) => Depth::Changed,
+            (false, true) => Depth::All,
+        };
+        Ok((report, depth))
     }
 
     fn tell(&self, outcome: Outcome, report: Option<&AuditReport>, detection: Option<i64>, now_ms: i64, out: &mut Output) -> Result<()> {
@@ -229,37 +290,53 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// A webhook that fails is said on standard error and counted by nobody else: the watch goes on.
-    async fn post(
-        &self,
-        webhook: &webhook::Webhook,
-        outcome: Outcome,
-        before: Option<Outcome>,
-        report: Option<&AuditReport>,
-        detection: Option<i64>,
-        now_ms: i64,
-    ) {
-        let body = json!({
+    fn body(&self, outcome: Outcome, before: Option<Outcome>, report: Option<&AuditReport>, detection: Option<i64>, now_ms: i64) -> Value {
+        json!({
             "table": self.name,
             "time_ms": now_ms,
             "outcome": metrics::name(outcome),
             "before": before.map(metrics::name),
             "detection_seconds": detection.map(|ms| ms / 1000),
             "report": report.map(AuditReport::to_json),
-        });
-        if let Err(error) = webhook.post(&body).await {
-            output::note(format_args!("the webhook was not told: {error}"));
+        })
+    }
+
+    /// Sends what is to be told; whether that failed. What is not taken stays for the next round: the watch goes on.
+    async fn post(&self, untold: &mut VecDeque<Value>) -> bool {
+        let Some(webhook) = self.webhook else { return false };
+        while untold.len() > UNTOLD_LIMIT {
+            untold.pop_front();
+            output::note(format_args!("{}: the oldest report that the webhook did not take is given up", self.name));
         }
+        while let Some(body) = untold.front() {
+            if let Err(error) = webhook.post(body).await {
+                output::note(format_args!("the webhook was not told, and will be in the next round: {error}"));
+                return true;
+            }
+            untold.pop_front();
+        }
+        false
+    }
+}
+
+impl Watched {
+    /// As a watch that was stopped left it in its metrics. If the webhook had not taken something, the outcome is told anew.
+    fn resumed(table: &str, before: &str) -> Self {
+        let known = metrics::known_of(table, before);
+        let outcome = known.outcome.filter(|_| !known.is_untold);
+        // It ended with a round that may have been one of the log; the first round from here on looks at everything.
+        let intact = LastIntact { log_ms: known.intact_ms, changed_ms: known.intact_ms, all_ms: known.intact_ms };
+        Self { outcome, intact, ..Self::default() }
     }
 }
 
 impl TableMetrics {
-    fn take(&mut self, outcome: Outcome, report: Option<&AuditReport>, seconds: f64, now_ms: i64, full: bool, detection_ms: Option<i64>) {
+    fn take(&mut self, outcome: Outcome, report: Option<&AuditReport>, seconds: f64, now_ms: i64, depth: Depth, detection_ms: Option<i64>) {
         self.outcome = Some(outcome);
         self.runs += 1;
         self.last_run_ms = Some(now_ms);
         self.seconds = seconds;
-        if full {
+        if depth == Depth::All {
             self.last_full_ms = Some(now_ms);
         }
         self.detection_ms = detection_ms.or(self.detection_ms);

@@ -26,6 +26,8 @@ pub struct CommitActions {
     pub removes: Vec<CommitFile>,
     /// `metaData.id`, when it states one.
     pub table_id: Option<String>,
+    /// Whether it has a `metaData` or a `protocol`.
+    pub states_table: bool,
     /// `commitInfo.operation`.
     pub operation: Option<String>,
     /// `commitInfo.operationParameters`; values that are not text as JSON.
@@ -64,6 +66,7 @@ impl CommitActions {
         if let Some(remove) = action.get("remove") {
             self.removes.extend(file(remove));
         }
+        self.states_table |= action.get("metaData").is_some() || action.get("protocol").is_some();
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         if let Some(metadata) = action.get("metaData") {
             self.table_id = text(metadata, "id").or_else(|| self.table_id.take());

@@ -6,27 +6,23 @@ use arrow::array::{Float64Array, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider};
-use datafusion::catalog::{SchemaProvider, Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
 use super::answer::in_memory;
 use super::catalog::Resolver;
+use super::external;
 use super::lineage::{integer_of, text_of};
-use super::record::{PlanFacts, fingerprint};
-use super::rows_compared::{Comparison, Found, compare};
-use super::session::{CATALOG, SCHEMA, session_config};
-use super::table::VerifiedTable;
-use super::{dml, external, to_error, write};
-use crate::delta::{self, Location, engine_versions};
+use super::replay::Replay;
+use super::rows_compared::Comparison;
+use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lineage::{CommitLineage, Input, InputKind, read_table_lineage};
-use crate::table;
+use crate::lineage::{CommitLineage, read_table_lineage};
 
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
     context.register_udtf("verify_derivation", Arc::new(Function { resolver: resolver.clone() }));
@@ -55,7 +51,7 @@ fn schema() -> SchemaRef {
 
 /// What running a statement again came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// The same rows, as often.
     Reproduced,
     /// The same rows but for the last digits of floating-point numbers.
@@ -79,13 +75,13 @@ impl Verdict {
 
 /// One row of the function.
 #[derive(Debug, Clone)]
-struct Outcome {
+pub(super) struct Outcome {
     version: u64,
     operation: String,
-    verdict: Verdict,
-    comparison: Comparison,
-    plan: &'static str,
-    detail: String,
+    pub(super) verdict: Verdict,
+    pub(super) comparison: Comparison,
+    pub(super) plan: &'static str,
+    pub(super) detail: String,
     attested_by: Option<String>,
     sql: Option<String>,
 }
@@ -208,201 +204,5 @@ impl FunctionTable {
                 Ok(outcome)
             }
         }
-    }
-}
-
-/// A recorded statement, planned again.
-struct Planned {
-    /// Gives the rows that are compared.
-    query: LogicalPlan,
-    /// What its fingerprint is of.
-    input: LogicalPlan,
-    scope: Scope,
-}
-
-/// What the statement says of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Which rows are added.
-    Added,
-    /// Which rows are left. All of them are compared: a row in a file that should have been touched and was not differs, too.
-    Table,
-}
-
-impl Scope {
-    const fn verb(self) -> &'static str {
-        match self {
-            Self::Added => "gives",
-            Self::Table => "leaves",
-        }
-    }
-}
-
-struct Replay<'a> {
-    resolver: &'a Resolver,
-    state: &'a SessionState,
-    location: &'a Location,
-    commit: &'a CommitLineage,
-}
-
-impl Replay<'_> {
-    async fn run(&self, outcome: &mut Outcome) -> Result<()> {
-        let recorded = &self.commit.lineage.transformation;
-        let context = self.context().await?;
-        let sql = recorded.sql.as_deref().unwrap_or_default();
-        let planned = context.state().create_logical_plan(sql).await.map_err(|e| {
-            Error::new(ErrorKind::Unsupported, "the recorded statement cannot be planned again in this session").caused_by(to_error(e))
-        })?;
-        let Planned { query, input, scope } = self.query(planned)?;
-        outcome.plan = match recorded.fingerprint {
-            Some(_) if recorded.engine.get("datafusion") != engine_versions().get("datafusion") => "not comparable: another engine version",
-            Some(known) if known == fingerprint(&input).1 => "same",
-            Some(_) => "changed",
-            None => "not recorded",
-        };
-        let facts = PlanFacts::of(&input)?;
-        let found = match scope {
-            Scope::Added => Found::added(self.location, self.commit).await?,
-            Scope::Table => Found::table(self.location, self.commit).await?,
-        };
-        outcome.comparison = compare(&context, query, &found, facts.order_matters()).await?;
-        let comparison = &outcome.comparison;
-        (outcome.verdict, outcome.detail) = match (&comparison.first_difference, comparison.deviation) {
-            (None, None) => {
-                (Verdict::Reproduced, format!("{} row(s): exactly those that the recorded statement {}", comparison.found, scope.verb()))
-            }
-            (None, Some(deviation)) => (
-                Verdict::Inexact,
-                format!("the rows agree but for floating-point numbers, which deviate by {deviation:e} of their size at most"),
-            ),
-            (Some(_), _) => (
-                Verdict::Differs,
-                format!(
-                    "the statement {} {} row(s), the commit {} {}; they are not the same",
-                    scope.verb(),
-                    comparison.derived,
-                    found.became,
-                    comparison.found
-                ),
-            ),
-        };
-        Ok(())
-    }
-
-    fn query(&self, planned: LogicalPlan) -> Result<Planned> {
-        let unsupported = |what: &'static str| Error::new(ErrorKind::Unsupported, what);
-        let is_rewrite = dml::is_rewrite(&planned);
-        match planned {
-            LogicalPlan::Dml(dml) if is_rewrite => {
-                let query = dml::remaining(&dml)?
-                    .ok_or_else(|| unsupported("the recorded condition is more than one on the table's own columns"))?;
-                Ok(Planned { query, input: dml.input.as_ref().clone(), scope: Scope::Table })
-            }
-            LogicalPlan::Dml(dml) => {
-                let input = dml.input.as_ref().clone();
-                Ok(Planned { query: input.clone(), input, scope: Scope::Added })
-            }
-            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
-                let input = create.input.as_ref().clone();
-                Ok(Planned { query: write::as_delta(input.clone(), self.location.name())?, input, scope: Scope::Added })
-            }
-            _ => Err(unsupported("the recorded statement is none of INSERT, CREATE TABLE AS, DELETE and UPDATE")),
-        }
-    }
-
-    /// A session that has the inputs at their recorded versions and nothing else; functions are those of the caller's session.
-    async fn context(&self) -> Result<SessionContext> {
-        let schema = Arc::new(MemorySchemaProvider::new());
-        let keep = |name: &str, table: Arc<dyn TableProvider>| schema.register_table(name.to_owned(), table).map(drop).map_err(to_error);
-        for input in &self.commit.lineage.inputs {
-            let name = input.name.as_deref().unwrap_or_default();
-            if input.kind != InputKind::Table || name.is_empty() {
-                let what = "it read something that is no table of the lake, of which no content was recorded";
-                return Err(Error::new(ErrorKind::Unsupported, what).with("input", &input.uri));
-            }
-            keep(name, Arc::new(self.pinned(input).await?))?;
-        }
-        let target = self.target_name();
-        if !schema.table_exist(&target) && self.commit.lineage.operation == "INSERT" {
-            let table = VerifiedTable::open_at(self.location, None, &self.resolver.options, self.commit.version).await?;
-            let empty = MemTable::try_new(table.schema(), vec![vec![]]).map_err(to_error)?;
-            keep(&target, Arc::new(empty))?;
-        }
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, schema).map_err(to_error)?;
-        let mut config = session_config();
-        for (name, value) in &self.commit.lineage.transformation.settings {
-            config.options_mut().set(name, value).map_err(|e| {
-                Error::new(ErrorKind::Unsupported, "a recorded setting is not known to this engine").with("setting", name).caused_by(e)
-            })?;
-        }
-        // In one order, as the statement ran where its result may depend on the order.
-        let config = config.with_target_partitions(1);
-        let state = SessionStateBuilder::new_from_existing(self.state.clone())
-            .with_config(config)
-            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
-            .build();
-        let context = SessionContext::new_with_state(state);
-        context.register_catalog(CATALOG, Arc::new(catalog));
-        Ok(context)
-    }
-
-    /// The name of the table in the statement: its own, or the one that the session gave it.
-    fn target_name(&self) -> String {
-        let registered = self.resolver.registered.read();
-        let own = registered.iter().find(|(_, location)| location.url() == self.location.url()).map(|(name, _)| name.clone());
-        own.unwrap_or_else(|| self.location.name().to_owned())
-    }
-
-    /// An input at its recorded version, which must be the one that was read.
-    async fn pinned(&self, input: &Input) -> Result<VerifiedTable> {
-        let location = self.located(input)?;
-        let Some(version) = input.version else {
-            return Err(Error::new(ErrorKind::Unsupported, "an input is a folder of Parquet files, which has no versions")
-                .with("input", &input.uri));
-        };
-        let snapshot = table::load(location.store().as_ref(), location.root(), Some(version)).await.map_err(|e| {
-            let kind = if e.is_retryable() { e.kind() } else { ErrorKind::NotFound };
-            Error::new(kind, "an input can no longer be read at the version that was read")
-                .with("input", &input.uri)
-                .with("version", version)
-                .caused_by(e)
-        })?;
-        let now = snapshot.commits.iter().find(|commit| commit.version == version).map(|commit| commit.digest);
-        if let (Some(recorded), Some(now)) = (input.digest, now)
-            && recorded != now
-        {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                "an input's commit is not the one that was read: the table's history was replaced",
-            )
-            .with("input", &input.uri)
-            .with("version", version));
-        }
-        if input.table_id.as_ref().is_some_and(|id| *id != snapshot.table_id) {
-            return Err(Error::new(ErrorKind::Mismatch, "another table lies where the input was").with("input", &input.uri));
-        }
-        let trust = self.resolver.trust.as_ref();
-        let opened = VerifiedTable::open_at(&location, trust, &self.resolver.options, version).await?;
-        opened.check()?;
-        Ok(opened)
-    }
-
-    fn located(&self, input: &Input) -> Result<Location> {
-        let registered = self.resolver.registered.read();
-        if let Some(location) = registered.values().find(|location| location.url().as_str() == input.uri) {
-            return Ok(location.clone());
-        }
-        drop(registered);
-        if self.location.url().as_str() == input.uri {
-            return Ok(self.location.clone());
-        }
-        let lake = self.resolver.lake.as_ref();
-        if !input.uri.starts_with(&format!("{}://", delta::SCHEME)) {
-            // A URL out of a stored object is not opened unasked: it could name anything.
-            return Err(Error::new(ErrorKind::NotFound, "an input is no table of the lake: name it with --table NAME=TABLE")
-                .with("input", &input.uri));
-        }
-        Location::parse(&input.uri, lake)
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateDefaults;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility, WindowFunctionDefinition};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility, WindowFunctionDefinition};
 use datafusion::prelude::SessionConfig;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use parquet::errors::ParquetError;
@@ -23,7 +23,7 @@ use crate::delta::Records;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::lineage::{Input, InputFile, InputKind, Lineage, Transformation};
-use crate::verify::{Extent, ReadFile, VerifiedStore};
+use crate::verify::{Extent, ReadFile, ReadLog, VerifiedStore, is_of};
 
 const PLAN_TAG: &str = "lakeseal 2026 plan fingerprint v1";
 /// So many unsealed files have their footers read to tell row groups apart; with more, they count as read whole.
@@ -47,6 +47,9 @@ struct Scan {
     name: String,
     origin: Arc<Origin>,
     store: VerifiedStore,
+    reads: Arc<ReadLog>,
+    /// Several scans of the statement read through the store: which of them read what is not known, nor whether the log answered one.
+    is_shared: bool,
 }
 
 /// A statement that writes.
@@ -74,7 +77,10 @@ impl PlanFacts {
     pub(super) fn of(plan: &LogicalPlan) -> Result<Self> {
         let mut facts = Self::default();
         let walked = plan.apply_with_subqueries(|node| {
-            facts.order_matters |= matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_));
+            facts.order_matters |= matches!(
+                node,
+                LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_))
+            );
             node.apply_expressions(|expression| {
                 expression.apply(|part| {
                     facts.note(part);
@@ -101,6 +107,11 @@ impl PlanFacts {
         if volatility != Volatility::Immutable {
             self.volatile.insert(name.to_owned());
         }
+    }
+
+    /// The functions that it calls whose results depend on more than their arguments.
+    pub(super) fn volatile(&self) -> &BTreeSet<String> {
+        &self.volatile
     }
 
     /// Whether the result may depend on how rows are spread over partitions: sums of floats, limits, windows.
@@ -145,9 +156,16 @@ impl Statement {
                 let provider = source_as_provider(&scan.source)?;
                 match provider.downcast_ref::<VerifiedTable>() {
                     Some(table) => {
-                        table.store().begin_read_log();
-                        let (origin, store) = (table.origin().clone(), table.store().clone());
-                        scans.push(Scan { name: scan.table_name.table().to_owned(), origin, store });
+                        let (name, store) = (scan.table_name.table().to_owned(), table.store().clone());
+                        let known = scans.iter().position(|known: &Scan| known.store.is_same(&store));
+                        let (reads, is_shared) = match known.and_then(|at| scans.get_mut(at)) {
+                            Some(known) => {
+                                known.is_shared = true;
+                                (known.reads.clone(), true)
+                            }
+                            None => (store.begin_read_log(), false),
+                        };
+                        scans.push(Scan { name, origin: table.origin().clone(), store, reads, is_shared });
                     }
                     None => others.push(scan.table_name.to_string()),
                 }
@@ -233,21 +251,6 @@ fn merge(known: &mut Input, more: Input) {
 
 impl Scan {
     async fn input(&self) -> Input {
-        let read = self.store.read_files().await;
-        let mut footers = 0;
-        let mut files = Vec::new();
-        for file in &read {
-            footers += usize::from(matches!(file.extent, Extent::Bytes(_)));
-            let row_groups = match &file.extent {
-                Extent::RowGroups(groups) => Some(groups.iter().copied().collect()),
-                Extent::Bytes(_) if footers > FOOTERS_LIMIT => None,
-                Extent::Bytes(ranges) => row_groups(&self.store, file, ranges).await,
-            };
-            // A file of which no row group was read gave nothing: its footer said so.
-            if row_groups.as_ref().is_none_or(|groups: &Vec<u32>| !groups.is_empty()) {
-                files.push(InputFile { path: file.path.clone(), digest: file.digest, row_groups });
-            }
-        }
         let origin = &self.origin;
         Input {
             kind: InputKind::Table,
@@ -257,14 +260,37 @@ impl Scan {
             version: origin.version,
             digest: origin.commit,
             baseline: origin.baseline,
-            // Nothing read means answered from the log, which speaks of every file.
-            files: Some(files).filter(|files| !files.is_empty()),
+            files: self.files().await,
         }
+    }
+
+    /// The files that gave something; `None` when any may have.
+    async fn files(&self) -> Option<Vec<InputFile>> {
+        if self.is_shared || self.reads.may_be_answered_by_log() {
+            return None;
+        }
+        let mut footers = 0;
+        let mut files = Vec::new();
+        for file in self.store.read_files(&self.reads).await {
+            footers += usize::from(matches!(file.extent, Extent::Bytes(_)));
+            let row_groups = match &file.extent {
+                Extent::RowGroups(groups) => Some(groups.iter().copied().collect()),
+                Extent::Bytes(ranges) if footers <= FOOTERS_LIMIT => match row_groups(&self.store, &file, ranges, &self.reads).await {
+                    Some(pruned) if pruned.is_empty() => continue,
+                    read => read,
+                },
+                Extent::Bytes(_) | Extent::Unknown => None,
+            };
+            files.push(InputFile { path: file.path, digest: file.digest, row_groups });
+        }
+        // Nothing read means answered from the log, which speaks of every file.
+        Some(files).filter(|files| !files.is_empty())
     }
 }
 
-/// The row groups of an unsealed file that `ranges` touch; `None` when its footer is not understood.
-async fn row_groups(store: &VerifiedStore, file: &ReadFile, ranges: &[std::ops::Range<u64>]) -> Option<Vec<u32>> {
+/// The row groups of an unsealed file that `ranges` touch, none where all were pruned; `None` when its footer is not understood, or may have given all
+/// that was asked for.
+async fn row_groups(store: &VerifiedStore, file: &ReadFile, ranges: &[std::ops::Range<u64>], reads: &ReadLog) -> Option<Vec<u32>> {
     let metadata = footer(store, file).await?;
     let mut touched = Vec::new();
     for (ordinal, group) in metadata.row_groups().iter().enumerate() {
@@ -276,7 +302,9 @@ async fn row_groups(store: &VerifiedStore, file: &ReadFile, ranges: &[std::ops::
             touched.push(u32::try_from(ordinal).ok()?);
         }
     }
-    Some(touched)
+    let leaves = metadata.file_metadata().schema_descr();
+    let has = |name: &str| leaves.columns().iter().any(|leaf| is_of(&leaf.path().string(), name));
+    Some(touched).filter(|touched| !touched.is_empty() || reads.is_pruned(has))
 }
 
 async fn footer(store: &VerifiedStore, file: &ReadFile) -> Option<ParquetMetaData> {
@@ -299,4 +327,23 @@ async fn footer(store: &VerifiedStore, file: &ReadFile) -> Option<ParquetMetaDat
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn which_row_is_kept_of_those_that_are_alike_depends_on_their_order() {
+        let context = SessionContext::new();
+        for (query, expected) in [
+            ("SELECT DISTINCT ON (a) a, b FROM (VALUES (1, 2)) AS t(a, b)", true),
+            ("SELECT DISTINCT a, b FROM (VALUES (1, 2)) AS t(a, b)", false),
+        ] {
+            let plan = context.state().create_logical_plan(query).await.unwrap();
+            assert_eq!(PlanFacts::of(&plan).unwrap().order_matters(), expected, "{query}");
+        }
+    }
 }

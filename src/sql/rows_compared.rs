@@ -22,6 +22,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use tokio::sync::mpsc;
 
 use super::to_error;
 use crate::delta::{self, Location};
@@ -29,7 +30,7 @@ use crate::digest::{Digest, MultisetHasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
 use crate::lineage::CommitLineage;
-use crate::table::{self, LiveFile};
+use crate::table::{LiveFile, TableSnapshot};
 
 /// With more rows than this the multisets are compared, but no single row is named.
 const NAMED_LIMIT: usize = 4_000_000;
@@ -38,6 +39,8 @@ const PAIRED_LIMIT: u64 = 1_000_000;
 /// Floats that differ by no more than this part of their size count as one sum in two orders.
 const DEVIATION_LIMIT: f64 = 1e-9;
 const SHOWN_CHARS: usize = 300;
+/// Batches that are decoded before they are asked for.
+const BATCHES_AHEAD: usize = 2;
 
 /// What the comparison came to.
 #[derive(Debug, Clone, Default)]
@@ -96,33 +99,22 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The files that the commit added, as its version of the table describes them.
+    /// The files among `snapshot`, the table as the commit left it, that are `wanted`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when that version can no longer be read, [`ErrorKind::Unsupported`] for column mapping.
-    pub(super) async fn added(location: &Location, commit: &CommitLineage) -> Result<Self> {
-        Self::of(location, commit, "added", |file| file.added_in == Some(commit.version)).await
-    }
-
-    /// The files of the table that the commit left.
-    ///
-    /// # Errors
-    /// Those of [`Self::added`]; [`ErrorKind::Unsupported`] for deletion vectors.
-    pub(super) async fn table(location: &Location, commit: &CommitLineage) -> Result<Self> {
-        Self::of(location, commit, "left", |_| true).await
-    }
-
-    async fn of(location: &Location, commit: &CommitLineage, became: &'static str, wanted: impl Fn(&LiveFile) -> bool) -> Result<Self> {
-        let version = commit.version;
-        let snapshot = table::load(location.store().as_ref(), location.root(), Some(version)).await.map_err(|e| {
-            let kind = if e.is_retryable() { e.kind() } else { ErrorKind::NotFound };
-            Error::new(kind, "the table can no longer be read at this version").with("version", version).caused_by(e)
-        })?;
+    /// [`ErrorKind::Unsupported`] for column mapping and deletion vectors.
+    pub(super) async fn of(
+        location: &Location,
+        commit: &CommitLineage,
+        snapshot: &TableSnapshot,
+        became: &'static str,
+        wanted: impl Fn(&LiveFile) -> bool,
+    ) -> Result<Self> {
         let mapping = snapshot.metadata.pointer("/configuration/delta.columnMapping.mode").and_then(|mode| mode.as_str()).unwrap_or("none");
         if mapping != "none" {
             return Err(Error::new(ErrorKind::Unsupported, "the table's columns have other names in its files (column mapping)"));
         }
-        let schema = delta::table_schema(location, version).await?;
+        let schema = delta::table_schema(location, commit.version).await?;
         let digests: BTreeMap<&str, Option<Digest>> = commit.lineage.outputs.iter().map(|o| (o.path.as_str(), o.digest)).collect();
         let files = snapshot.files.values().filter(|file| wanted(file)).map(|file| {
             if file.deletion_vector.is_some() {
@@ -163,13 +155,27 @@ impl Found {
         let failed =
             |e: ParquetError| Error::new(ErrorKind::Corrupt, "a file of the commit cannot be read").with("file", &file.path).caused_by(e);
         let reader = StoredFile { store: self.location.store().clone(), location: file.location.clone(), size: file.size };
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed)?;
-        let mut batches = builder.build().map_err(failed)?;
-        while let Some(batch) = batches.next().await {
-            let batch = self.with_partitions(&batch.map_err(failed)?, file)?;
+        let (decoded, mut batches) = mpsc::channel(BATCHES_AHEAD);
+        // Decoders panic on some damaged files: such a task ends, and the query does not.
+        let decoding = tokio::spawn(async move {
+            let mut stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
+            while let Some(batch) = stream.next().await {
+                if decoded.send(batch?).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), ParquetError>(())
+        });
+        while let Some(batch) = batches.recv().await {
+            let batch = self.with_partitions(&batch, file)?;
             sink(&normal(&batch, &self.schema)?)?;
         }
-        Ok(())
+        match decoding.await {
+            Ok(ended) => ended.map_err(failed),
+            Err(stopped) => Err(Error::new(ErrorKind::Corrupt, "the Parquet decoder failed on a file of the commit")
+                .with("file", &file.path)
+                .caused_by(stopped)),
+        }
     }
 
     fn with_partitions(&self, batch: &RecordBatch, file: &FoundFile) -> Result<RecordBatch> {

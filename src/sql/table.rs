@@ -382,6 +382,7 @@ impl TableProvider for VerifiedTable {
         self.check_settings(state).map_err(external)?;
         let registration = self.register(state);
         self.store.begin_query();
+        self.note_scan(projection, filters);
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = self.own_state(state)?;
         let recorder = self.store.recorder().clone();
@@ -409,6 +410,17 @@ impl TableProvider for VerifiedTable {
 }
 
 impl VerifiedTable {
+    /// Tells those who take down what is read, what is asked for.
+    fn note_scan(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) {
+        let schema = self.inner.schema();
+        let columns = match projection {
+            Some(wanted) => wanted.iter().filter_map(|at| schema.fields().get(*at)).map(|field| field.name().clone()).collect(),
+            None => schema.fields().iter().map(|field| field.name().clone()).collect(),
+        };
+        let filters = filters.iter().flat_map(Expr::column_refs).map(|column| column.name.clone()).collect();
+        self.store.note_scan(&columns, &filters);
+    }
+
     /// The session by which the table is scanned: with the caller's settings but for those that let a file steer what is read of it.
     fn own_state(&self, state: &dyn Session) -> DataFusionResult<SessionState> {
         let registry = StoreRegistry::default();

@@ -48,13 +48,13 @@ pub use damage::{Damage, Recorder};
 pub use heal::{CopyAt, find_exact};
 pub use incident::{Action, Incident, Reports};
 pub use quarantine::{Examined, Trimmed, examine};
-pub use reads::{Extent, ReadFile};
+pub use reads::{Extent, ReadFile, ReadLog, is_of};
 pub use seals::FirstSeals;
 pub use state::sealed_state;
 
 use self::evidence::Evidence;
 use self::objects::{Object, Objects};
-use self::reads::ReadLog;
+use self::reads::ReadLogs;
 use crate::baseline::{Repository, SealedTable};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -118,7 +118,7 @@ pub(crate) struct Shared {
     cache: Mutex<LruCache<(Path, u64), Bytes>>,
     view: View,
     recorder: Recorder,
-    reads: ReadLog,
+    reads: ReadLogs,
     schema: TableSchema,
     row_key: [u8; 32],
     evidence: Evidence,
@@ -170,7 +170,7 @@ impl VerifiedStore {
             cache,
             view,
             recorder: Recorder::default(),
-            reads: ReadLog::default(),
+            reads: ReadLogs::default(),
             schema: snapshot.schema.clone(),
             row_key: sealed.map_or([0; 32], |sealed| sealed.row_key),
             evidence: Evidence::of(sealed),
@@ -190,25 +190,36 @@ impl VerifiedStore {
         self.shared.query.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// From here on the store notes which files and row groups are read through it. Memory: one entry per file.
-    pub fn begin_read_log(&self) {
-        self.shared.reads.begin();
+    /// From here on the store notes which files and row groups are read through it, by whomever, for as long as the log is kept. Memory: one
+    /// entry per file.
+    pub fn begin_read_log(&self) -> Arc<ReadLog> {
+        self.shared.reads.begin()
     }
 
-    /// What was read since [`Self::begin_read_log`], by all readers of this store.
+    /// Notes that a scan asks for `columns` of the table, where `filters` are on those columns.
+    pub fn note_scan(&self, columns: &BTreeSet<String>, filters: &BTreeSet<String>) {
+        self.shared.reads.note_scan(columns, filters, &self.shared.schema.partition_columns);
+    }
+
+    /// What was read since `log` was begun. Files of which the footer alone was read are there, unless their row groups were pruned.
     ///
     /// Cost: once, the evidence of row groups, if a sealed file was read.
-    pub async fn read_files(&self) -> Vec<ReadFile> {
+    pub async fn read_files(&self, log: &ReadLog) -> Vec<ReadFile> {
         let shared = &self.shared;
         let mut files = Vec::new();
-        for noted in shared.reads.noted() {
+        for noted in log.noted() {
             let groups = match &noted.sealed {
                 Some(file) => shared.evidence.row_groups(&shared.repository, file).await,
                 None => None,
             };
-            files.push(noted.read_file(groups));
+            files.extend(noted.read_file(groups, log));
         }
         files
+    }
+
+    /// Whether both are one store.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     fn matching(&self, prefix: Option<&Path>, offset: Option<&Path>) -> Vec<ObjectMeta> {

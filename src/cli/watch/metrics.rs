@@ -45,6 +45,19 @@ pub(super) struct TableMetrics {
     pub(super) last_run_ms: Option<i64>,
     pub(super) last_full_ms: Option<i64>,
     pub(super) detection_ms: Option<i64>,
+    pub(super) last_intact_ms: Option<i64>,
+    pub(super) webhook_failures: u64,
+    pub(super) untold: usize,
+}
+
+/// What a metrics file tells of a table that was watched before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) outcome: Option<Outcome>,
+    /// When a round that read all data last found nothing.
+    pub(super) intact_ms: Option<i64>,
+    /// Whether the webhook had not taken something.
+    pub(super) is_untold: bool,
 }
 
 /// The name of an outcome.
@@ -60,12 +73,22 @@ pub(super) const fn name(outcome: Outcome) -> &'static str {
 /// A family of metrics: name, kind, help, and the value of a table.
 type Family = (&'static str, &'static str, &'static str, fn(&TableMetrics) -> Option<String>);
 
-const FAMILIES: [Family; 9] = [
+const OUTCOME: &str = "lakeseal_audit_outcome";
+const INTACT: &str = "lakeseal_audit_last_intact_timestamp_seconds";
+const UNTOLD: &str = "lakeseal_webhook_untold";
+const OUTCOMES: [Outcome; 4] = [Outcome::Intact, Outcome::IntactWithUnsealed, Outcome::Undetermined, Outcome::Mismatch];
+
+const FAMILIES: [Family; 12] = [
     ("lakeseal_audit_runs_total", "counter", "Audits of the table.", |t| Some(t.runs.to_string())),
     ("lakeseal_audit_errors_total", "counter", "Audits that could not be done.", |t| Some(t.errors.to_string())),
     ("lakeseal_audit_duration_seconds", "gauge", "How long the last audit took.", |t| Some(t.seconds.to_string())),
     ("lakeseal_audit_last_run_timestamp_seconds", "gauge", "When the last audit began.", |t| t.last_run_ms.map(seconds)),
     ("lakeseal_audit_last_full_timestamp_seconds", "gauge", "When all data was read last.", |t| t.last_full_ms.map(seconds)),
+    (INTACT, "gauge", "When all data was read last and nothing was found.", |t| t.last_intact_ms.map(seconds)),
+    ("lakeseal_webhook_failures_total", "counter", "Rounds in which the webhook did not take what there was to tell.", |t| {
+        Some(t.webhook_failures.to_string())
+    }),
+    (UNTOLD, "gauge", "Reports that the webhook has not taken yet.", |t| Some(t.untold.to_string())),
     ("lakeseal_audit_detection_seconds", "gauge", "The longest that the last mismatch can have gone undetected.", |t| {
         t.detection_ms.map(seconds)
     }),
@@ -95,11 +118,11 @@ impl Metrics {
             head(&mut text, ROUND, "gauge", "When the last round over all tables ended: alert when it is long ago.");
             let _ = writeln!(text, "{ROUND} {}", seconds(ms));
         }
-        head(&mut text, "lakeseal_audit_outcome", "gauge", "1 for the outcome that the last audit came to, 0 for the others.");
+        head(&mut text, OUTCOME, "gauge", "1 for the outcome that the last audit came to, 0 for the others.");
         for (table, metrics) in &self.tables {
-            for outcome in [Outcome::Intact, Outcome::IntactWithUnsealed, Outcome::Undetermined, Outcome::Mismatch] {
+            for outcome in OUTCOMES {
                 let is = u8::from(metrics.outcome == Some(outcome));
-                let _ = writeln!(text, "lakeseal_audit_outcome{{table=\"{}\",outcome=\"{}\"}} {is}", label(table), name(outcome));
+                let _ = writeln!(text, "{} {is}", outcome_key(table, outcome));
             }
         }
         head(&mut text, "lakeseal_audit_findings", "gauge", "Findings of the last audit by verdict; intact counts files.");
@@ -119,8 +142,34 @@ impl Metrics {
     }
 }
 
+fn outcome_key(table: &str, outcome: Outcome) -> String {
+    format!("{OUTCOME}{{table=\"{}\",outcome=\"{}\"}}", label(table), name(outcome))
+}
+
+fn key(name: &str, table: &str) -> String {
+    format!("{name}{{table=\"{}\"}}", label(table))
+}
+
 fn line(name: &str, table: &str, value: impl Display) -> String {
-    format!("{name}{{table=\"{}\"}} {value}\n", label(table))
+    format!("{} {value}\n", key(name, table))
+}
+
+/// The text of a metrics file, if there is one of a size that can be.
+pub(super) fn read_back(file: &Path) -> Option<String> {
+    let size = std::fs::metadata(file).ok()?.len();
+    std::fs::read_to_string(file).ok().filter(|_| size <= FILE_LIMIT_BYTES)
+}
+
+/// What `text`, as [`Metrics::to_text`] writes it, says of a table.
+pub(super) fn known_of(table: &str, text: &str) -> Known {
+    let value = |key: String| text.lines().find_map(|line| line.strip_prefix(&key)?.trim().parse::<f64>().ok());
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970, and out of a file that may say anything: it saturates")]
+    let ms = |seconds: f64| (seconds * 1000.0) as i64;
+    Known {
+        outcome: OUTCOMES.into_iter().find(|outcome| value(outcome_key(table, *outcome)) == Some(1.0)),
+        intact_ms: value(key(INTACT, table)).map(ms),
+        is_untold: value(key(UNTOLD, table)).is_some_and(|untold| untold > 0.0),
+    }
 }
 
 /// Serves the metrics on `address` until the process ends. Only this machine's own addresses are taken.
@@ -221,6 +270,23 @@ mod tests {
         }
         assert_eq!(text.matches("# TYPE lakeseal_audit_runs_total counter").count(), 1);
         assert!(!text.contains("lakeseal_table_version"), "what is not known is left out");
+    }
+
+    #[test]
+    fn a_watch_that_begins_anew_knows_what_the_last_one_found() {
+        let table = |outcome, untold| TableMetrics {
+            outcome: Some(outcome),
+            last_intact_ms: Some(1_800_000_000_500),
+            untold,
+            ..TableMetrics::default()
+        };
+        let tables =
+            [("a", table(Outcome::Mismatch, 0)), ("a\"b", table(Outcome::Intact, 2))].map(|(name, table)| (name.to_owned(), table));
+        let text = Metrics { last_round_ms: Some(1), tables: tables.into() }.to_text();
+        let known = |outcome, is_untold| Known { outcome: Some(outcome), intact_ms: Some(1_800_000_000_500), is_untold };
+        assert_eq!(known_of("a", &text), known(Outcome::Mismatch, false));
+        assert_eq!(known_of("a\"b", &text), known(Outcome::Intact, true));
+        assert_eq!(known_of("b", &text), Known::default());
     }
 
     #[tokio::test]

@@ -7,27 +7,96 @@ use serde_json::Value;
 
 use super::{Place, sample};
 
-/// A server that takes one POST and gives back its body.
-fn one_post() -> (String, std::thread::JoinHandle<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let taken = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut text = String::new();
-        let mut buffer = [0; 4096];
-        loop {
-            let read = stream.read(&mut buffer).unwrap();
-            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()));
-                if body.len() >= length.unwrap_or(0) {
-                    stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").unwrap();
-                    return serde_json::from_str(body).unwrap();
-                }
+/// A server that answers one POST with `status`, and gives back its body.
+fn answer(listener: &TcpListener, status: &str) -> Value {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()));
+            if body.len() >= length.unwrap_or(0) {
+                stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+                return serde_json::from_str(body).unwrap();
             }
         }
-    });
-    (url, taken)
+    }
+}
+
+fn listen() -> (String, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (format!("http://{}/hook", listener.local_addr().unwrap()), listener)
+}
+
+/// A server that takes one POST and gives back its body.
+fn one_post() -> (String, std::thread::JoinHandle<Value>) {
+    let (url, listener) = listen();
+    (url, std::thread::spawn(move || answer(&listener, "204 No Content")))
+}
+
+/// A watch that runs until this is dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The value of a metric of `./folder`, once there is one.
+fn metric(text: &str, key: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[test]
+fn what_a_full_round_found_is_found_by_all_that_follow_and_told_until_it_is_heard() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let file = place.path("folder/part-0.parquet");
+    std::fs::copy(sample("flights.parquet"), &file).unwrap();
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    let honest = std::fs::read(&file).unwrap();
+    let mut bytes = honest.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+
+    let (url, listener) = listen();
+    // The first POST is refused, the second is taken; the third tells that all is well again.
+    let posts = std::thread::spawn(move || ["400 Bad Request", "204 No Content", "204 No Content"].map(|status| answer(&listener, status)));
+    let watch = place.command(&["watch", "./folder", "--interval", "1", "--metrics", "lakeseal.prom", "--webhook", &url]).spawn().unwrap();
+    let watch = Running(watch);
+    let rounds = |until: f64, outcome: &str| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        loop {
+            let text = std::fs::read_to_string(place.path("lakeseal.prom")).unwrap_or_default();
+            let ran = metric(&text, "lakeseal_audit_runs_total{table=\"./folder\"}").unwrap_or(0.0);
+            let is = metric(&text, &format!("lakeseal_audit_outcome{{table=\"./folder\",outcome=\"{outcome}\"}}"));
+            if outcome == "mismatch" && ran > 0.0 {
+                assert_eq!(is, Some(1.0), "after {ran} rounds:\n{text}");
+            }
+            if ran >= until && is == Some(1.0) {
+                return text;
+            }
+            assert!(std::time::Instant::now() < deadline, "{outcome} is not reached:\n{text}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    let text = rounds(5.0, "mismatch");
+    assert_eq!(metric(&text, "lakeseal_webhook_failures_total{table=\"./folder\"}"), Some(1.0), "{text}");
+    assert_eq!(metric(&text, "lakeseal_webhook_untold{table=\"./folder\"}"), Some(0.0), "{text}");
+    std::fs::write(&file, &honest).unwrap();
+    rounds(6.0, "intact");
+    drop(watch);
+    let told = posts.join().unwrap();
+    let outcomes: Vec<&str> = told.iter().map(|post| post["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["mismatch", "mismatch", "intact"]);
+    assert_eq!(told[0], told[1], "the same report, sent again");
+    assert_eq!(told[2]["before"], "mismatch");
 }
 
 #[test]
