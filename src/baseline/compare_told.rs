@@ -10,7 +10,6 @@ use super::later::LaterCommit;
 use super::sealed::SealedTable;
 use super::state;
 use super::verdict::{Finding, Verdict};
-use crate::digest::Digest;
 use crate::table::{FileKey, LiveFile, TableSnapshot, transactions_expire};
 
 /// Holds a state that begins with a checkpoint after the baseline against the sealed state and `later`, which are all commits since: between them
@@ -74,7 +73,7 @@ impl<'a> Told<'a> {
         let protocol = self.last(|commit| commit.protocol.as_ref()).map(|(version, protocol)| (version, state::protocol_digest(protocol)));
         let metadata = self.last(|commit| commit.metadata.as_ref()).map(|(version, metadata)| (version, state::metadata_digests(metadata)));
         let (properties, schema) = (metadata.map(|(v, (metadata, _))| (v, metadata)), metadata.map(|(v, (_, schema))| (v, schema)));
-        let parts: [(&str, Option<(u64, Digest)>, Digest, Digest); 3] = [
+        let parts = [
             ("protocol versions and features", protocol, stated.protocol, head.protocol),
             ("columns (its schema)", schema, stated.schema, head.schema),
             ("metadata (properties, partitioning, name)", properties, stated.metadata, head.metadata),
