@@ -1,6 +1,5 @@
 //! A purge says that it is done only when no shard of any version is left, wherever it was stopped and whatever a region refused before.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lakeseal::format::entry::{EntryBody, EntryPlace};
@@ -104,7 +103,7 @@ async fn a_region_that_does_not_delete_its_shards_is_reported_until_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_anew_during_a_purge_is_not_called_purged() {
-    let lab = Arc::new(Lab::new(YEAR));
+    let lab = Lab::new(YEAR);
     let path = Path::from("t/a");
     lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
     lab.store.quiesce().await;
@@ -116,14 +115,15 @@ async fn what_is_written_anew_during_a_purge_is_not_called_purged() {
             move |key| *key == stub
         })
     });
-    let (purging, target) = (Arc::clone(&lab), path.clone());
-    let purge = tokio::spawn(async move { purging.store.purge(&target, &purging.collector).await });
-    while lab.faults.iter().any(|fault| fault.held() == 0) {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
-    lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
-    lab.faults.iter().for_each(lakeseal::lake::testing::FaultyRegion::release);
-    let report = purge.await.unwrap().unwrap();
+    let meanwhile = async {
+        while lab.faults.iter().any(|fault| fault.held() == 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
+        lab.faults.iter().for_each(lakeseal::lake::testing::FaultyRegion::release);
+    };
+    let (report, ()) = tokio::join!(lab.store.purge(&path, &lab.collector), meanwhile);
+    let report = report.unwrap();
     assert!(!is_complete(&report) && report.problems[0].what.contains("written anew"), "{report:?}");
     assert_eq!(lab.read(&path).await.unwrap(), content(1, 200_000));
 }
