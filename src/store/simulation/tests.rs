@@ -83,7 +83,7 @@ fn changing(seed: u64) -> Lake {
 #[test]
 fn histories_in_which_regions_come_and_go_are_those_of_one_object_a_name() {
     let all = run_all(changing, 0, 200);
-    assert!(all.done > 400 && all.changed > 200 && all.collected > 200, "{all:?}");
+    assert!(all.done > 400 && all.changed > 200 && all.collected > 80, "{all:?}");
 }
 
 #[test]
