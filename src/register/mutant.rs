@@ -19,8 +19,6 @@ pub(crate) enum Mutant {
     ReadUnproven,
     /// Changes of the regions do not wait for leases to end.
     NoWait,
-    /// A region that comes anew is not told of slots that were collected.
-    NoStubs,
 }
 
 thread_local! {
