@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Result as DataFusionResult, Statistics};
 use datafusion::config::TableParquetOptions;

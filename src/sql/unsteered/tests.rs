@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::baseline::{SealOptions, Sealer, Trust, TrustLevel};
 use crate::clock::SystemClock;
+use crate::delta::Location;
 use crate::key::PrivateKey;
 use crate::sql::{SealedSession, SessionOptions};
 
