@@ -17,8 +17,6 @@ pub(crate) enum Mutant {
     OneListIsEnough,
     /// A slot that may be decided is read as undecided.
     ReadUnproven,
-    /// Changes of the regions do not wait for leases to end.
-    NoWait,
 }
 
 thread_local! {

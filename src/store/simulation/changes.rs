@@ -21,7 +21,6 @@ use crate::membership::{
     AddPlan, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, ReplacePlan, RetirePlan, add, replace, retire,
 };
 use crate::region::{Quorums, layout, simulated};
-use crate::register::mutant::{self, Mutant};
 use crate::store::{CollectOptions, ScrubOptions};
 
 /// The operator's number among the clients.
@@ -208,26 +207,22 @@ impl Changes {
         };
         let keys = MembershipKeys { root: self.root.clone(), writer: PrivateKey::clone(&world.key) };
         let clock = world.clock(OPERATOR);
-        let hurries = mutant::is_on(Mutant::NoWait);
         match plan {
             Plan::Add(region) => {
-                let mut plan = AddPlan::new(here(region));
-                plan.wait = if hurries { Duration::ZERO } else { plan.wait };
+                let plan = AddPlan::new(here(region));
                 let mut with = file.clone();
                 with.regions.retain(|known| known.name != region.name);
                 with.regions.push(region.clone());
                 add(&file, &plan, &keys, clock, &Published(self, Some(with))).await
             }
             Plan::Replace(region) => {
-                let mut plan = ReplacePlan::new(region.name.clone(), here(region), true);
-                plan.wait = if hurries { Duration::ZERO } else { plan.wait };
+                let plan = ReplacePlan::new(region.name.clone(), here(region), true);
                 let mut with = file.clone();
                 with.regions.iter_mut().filter(|known| known.name == region.name).for_each(|known| *known = region.clone());
                 replace(&file, &plan, &keys, clock, &Published(self, Some(with))).await
             }
             Plan::Retire(region) => {
-                let mut plan = RetirePlan::new(region.name.clone());
-                plan.wait = if hurries { Duration::ZERO } else { plan.wait };
+                let plan = RetirePlan::new(region.name.clone());
                 retire(&file, &plan, &keys, clock, &Published(self, None)).await
             }
         }
