@@ -26,8 +26,18 @@ pub(super) fn render(content: &Content<'_>) -> String {
     for (title, answer) in &content.lineage {
         body.push_str(&format!("<section><h2>{}</h2>{}</section>", escape(title), plain(answer)));
     }
+    body.push_str(&notes(content));
     body.push_str(&chain(content));
     page(&format!("{} · Lakeseal audit", content.name), &body)
+}
+
+/// What the values, the drift and the lineage above do not know.
+fn notes(content: &Content<'_>) -> String {
+    if content.notes.is_empty() {
+        return String::new();
+    }
+    let items: String = content.notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
+    format!("<section id=\"notes\"><h2>What is not known</h2><ul>{items}</ul></section>")
 }
 
 /// The class of colours that a verdict has.
