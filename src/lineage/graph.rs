@@ -136,6 +136,21 @@ impl Graph {
         self.incomplete
     }
 
+    /// The tables that commits of it read and of which it has no commit: no walk can cross them.
+    pub fn unknown_tables(&self) -> Vec<&str> {
+        let known = |table: usize| self.by_table.contains_key(&index(table));
+        let tables = self.tables.iter().enumerate().filter(|(at, (_, kind))| *kind == InputKind::Table && !known(*at));
+        tables.map(|(_, (uri, _))| uri.as_str()).collect()
+    }
+
+    /// How many files, of tables of which it has commits, were read though none of these wrote them.
+    pub fn unknown_files(&self) -> usize {
+        let is_read = |file: &FileIndex| self.readers.contains_key(file) && !self.producers.contains_key(file);
+        let of_known = |table: &TableIndex| self.by_table.contains_key(table);
+        let files = self.files.iter().enumerate().filter(|(at, (table, _))| of_known(table) && is_read(&index(*at)));
+        files.count()
+    }
+
     /// Adds a commit of the table at `table`.
     ///
     /// # Errors

@@ -18,4 +18,4 @@ pub use derive::{CommitActions, CommitFile};
 pub use graph::{Graph, Reached, Start};
 pub use openlineage::{PRODUCER, events};
 pub use record::{Input, InputFile, InputKind, Lineage, Output, Transformation};
-pub use table::{CommitLineage, LineageSource, TableLineage, read_commit_lineage, read_table_lineage};
+pub use table::{CommitLineage, Gaps, LineageSource, TableLineage, read_commit_lineage, read_table_lineage};

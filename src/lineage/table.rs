@@ -55,8 +55,18 @@ pub struct CommitLineage {
 pub struct TableLineage {
     /// By version, ascending.
     pub commits: Vec<CommitLineage>,
+    /// What is not known.
+    pub gaps: Gaps,
+}
+
+/// What is not known of a table's lineage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gaps {
     /// Versions of which neither commit nor attestation is there any more: the first and the last of each run.
     pub forgotten: Vec<(u64, u64)>,
+    /// Versions with an attestation that cannot be read, and why. Their lineage is derived from their commits and counts as incomplete; where the
+    /// commit is gone too, they are among the forgotten.
+    pub unreadable: Vec<(u64, String)>,
 }
 
 /// Reads the lineage of every commit of a table, newest first, and hands each to `sink` as it comes: memory is the sink's.
@@ -67,7 +77,7 @@ pub struct TableLineage {
 ///
 /// # Errors
 /// Those of the store, [`ErrorKind::NotFound`] when there is no Delta table, [`ErrorKind::Corrupt`] for a commit that cannot be read.
-pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut(CommitLineage)) -> Result<Vec<(u64, u64)>> {
+pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut(CommitLineage)) -> Result<Gaps> {
     let commits = commit_versions(source.store, source.root).await?;
     let Some(newest) = commits.last().copied() else {
         return Err(Error::new(ErrorKind::NotFound, "there is no Delta table: lineage is that of commits").with("table", source.location));
@@ -83,36 +93,33 @@ pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut
     versions.dedup();
     let mut opened = opened(source, &names, versions);
     let (mut expected, mut above) = (None, newest.saturating_add(1));
-    let mut forgotten = Vec::new();
+    let (mut forgotten, mut unreadable) = (Vec::new(), Vec::new());
     while let Some((version, candidates)) = opened.try_next().await? {
         if version.saturating_add(1) != above {
             expected = None;
             forgotten.push((version.saturating_add(1), above.saturating_sub(1)));
         }
         above = version;
-        match one(source, version, candidates, expected, commits.binary_search(&version).is_ok()).await? {
-            Some((found, previous)) => {
-                expected = previous;
-                sink(found);
-            }
-            None => {
-                expected = None;
-                forgotten.push((version, version));
-            }
+        let found = one(source, version, candidates, expected, commits.binary_search(&version).is_ok()).await?;
+        expected = found.previous;
+        unreadable.extend(found.unreadable.map(|why| (version, why)));
+        match found.commit {
+            Some(found) => sink(found),
+            None => forgotten.push((version, version)),
         }
     }
     if above > 0 {
         forgotten.push((0, above.saturating_sub(1)));
     }
     forgotten.reverse();
-    Ok(joined(forgotten))
+    unreadable.reverse();
+    Ok(Gaps { forgotten: joined(forgotten), unreadable })
 }
 
-/// An attestation whose signature is good, and which may be that of the commit.
+/// An attestation whose signature is good, and which may be that of the commit; or why it cannot be read.
 struct Candidate {
-    key: KeyId,
-    commit: AttestedCommit,
-    lineage: Result<Lineage>,
+    name: AttestationName,
+    opened: Result<(AttestedCommit, Result<Lineage>)>,
 }
 
 /// What is stored of one version's attestations: key, name and bytes.
@@ -180,16 +187,11 @@ fn batches<'a>(fetched: BoxStream<'a, Result<Fetched>>) -> impl Stream<Item = Re
 
 fn open_all(batch: Vec<Fetched>) -> Result<Vec<(u64, Vec<Candidate>)>> {
     let open = |(key, name, bytes): (VerifyingKey, AttestationName, Bytes)| {
-        let opened = open_attestation(&key, &bytes, &name).map_err(|e| e.with("commit", name.version));
-        opened.map(|found| {
-            found.map(|found| Candidate { key: name.key, lineage: Lineage::from_provenance(&found.provenance), commit: found.commit })
-        })
+        let found = open_attestation(&key, &bytes, &name).transpose()?;
+        Some(Candidate { name, opened: found.map(|found| (found.commit, Lineage::from_provenance(&found.provenance))) })
     };
-    let open_version = |(version, found): Fetched| {
-        let candidates: Result<Vec<Option<Candidate>>> = found.into_iter().map(open).collect();
-        Ok((version, candidates?.into_iter().flatten().collect()))
-    };
-    batch.into_iter().map(open_version).collect()
+    let open_version = |(version, found): Fetched| (version, found.into_iter().filter_map(open).collect());
+    Ok(batch.into_iter().map(open_version).collect())
 }
 
 fn joined(runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
@@ -203,9 +205,17 @@ fn joined(runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     joined
 }
 
-type Found = Option<(CommitLineage, Option<Digest>)>;
+/// What is known of one version.
+#[derive(Default)]
+struct Found {
+    commit: Option<CommitLineage>,
+    /// The digest that its attestation gives the commit before.
+    previous: Option<Digest>,
+    /// Why its attestation cannot be read.
+    unreadable: Option<String>,
+}
 
-/// The lineage of one version, and the digest that its attestation gives the commit before.
+/// The lineage of one version.
 async fn one(
     source: LineageSource<'_>,
     version: u64,
@@ -213,13 +223,10 @@ async fn one(
     expected: Option<Digest>,
     is_there: bool,
 ) -> Result<Found> {
-    let fits = |digest: Digest, candidates: Vec<Candidate>| {
-        candidates.into_iter().find(|found| found.commit.commit == digest && found.commit.location == source.location)
-    };
     let mut bytes = None;
     let digest = match expected {
         Some(expected) => expected,
-        None if !is_there => return Ok(None),
+        None if !is_there => return Ok(Found::default()),
         None => {
             let read = read_commit(source.store, source.root, version).await?;
             let digest = Digest::of(&read);
@@ -227,21 +234,32 @@ async fn one(
             digest
         }
     };
-    if let Some(Candidate { key, commit, lineage }) = fits(digest, candidates) {
-        let lineage = lineage.map_err(|e| e.with("commit", version))?;
-        let table_id = Some(commit.table_id);
-        return Ok(Some((CommitLineage { version, commit: digest, attested_by: Some(key), table_id, lineage }, commit.previous)));
+    let mut found = Found::default();
+    for candidate in candidates.into_iter().filter(|candidate| candidate.name.commit == digest) {
+        match candidate.opened {
+            Ok((commit, _)) if commit.location != source.location => {}
+            Ok((commit, Ok(lineage))) => {
+                let (attested_by, table_id) = (Some(candidate.name.key), Some(commit.table_id));
+                let known = CommitLineage { version, commit: digest, attested_by, table_id, lineage };
+                return Ok(Found { commit: Some(known), previous: commit.previous, unreadable: None });
+            }
+            // One that is not understood must not hide the others.
+            Ok((_, Err(error))) | Err(error) => found.unreadable = Some(error.to_string()),
+        }
     }
     if !is_there {
-        return Ok(None);
+        return Ok(found);
     }
     let bytes = match bytes {
         Some(bytes) => bytes,
         None => read_commit(source.store, source.root, version).await?,
     };
     let actions = CommitActions::parse(&bytes).map_err(|e| e.with("commit", version))?;
-    let lineage = actions.lineage(source.location, version);
-    Ok(Some((CommitLineage { version, commit: Digest::of(&bytes), attested_by: None, table_id: actions.table_id, lineage }, None)))
+    let mut lineage = actions.lineage(source.location, version);
+    lineage.inputs_complete &= found.unreadable.is_none();
+    let commit = Digest::of(&bytes);
+    found.commit = Some(CommitLineage { version, commit, attested_by: None, table_id: actions.table_id, lineage });
+    Ok(found)
 }
 
 /// As [`read_commit_lineage`], all at once.
@@ -250,7 +268,7 @@ async fn one(
 /// As [`read_commit_lineage`].
 pub async fn read_table_lineage(source: LineageSource<'_>) -> Result<TableLineage> {
     let mut commits = Vec::new();
-    let forgotten = read_commit_lineage(source, |commit| commits.push(commit)).await?;
+    let gaps = read_commit_lineage(source, |commit| commits.push(commit)).await?;
     commits.reverse();
-    Ok(TableLineage { commits, forgotten })
+    Ok(TableLineage { commits, gaps })
 }

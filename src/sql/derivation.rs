@@ -22,7 +22,7 @@ use super::replay::Replay;
 use super::rows_compared::Comparison;
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lineage::{CommitLineage, read_table_lineage};
+use crate::lineage::CommitLineage;
 
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
     context.register_udtf("verify_derivation", Arc::new(Function { resolver: resolver.clone() }));
@@ -162,11 +162,11 @@ fn rows(schema: &SchemaRef, outcomes: &[Outcome]) -> Result<RecordBatch> {
 impl FunctionTable {
     async fn outcomes(&self, state: &SessionState) -> Result<Vec<Outcome>> {
         let location = self.resolver.location_of(&self.table)?;
-        let found = read_table_lineage(self.resolver.lineage_source(&location)).await.map_err(|e| e.with("table", &self.table))?;
+        let found = self.resolver.lineage(&location).await.map_err(|e| e.with("table", &self.table))?;
         if let Some(version) = self.version
             && !found.commits.iter().any(|commit| commit.version == version)
         {
-            let forgotten = found.forgotten.iter().any(|(from, to)| (*from..=*to).contains(&version));
+            let forgotten = found.gaps.forgotten.iter().any(|(from, to)| (*from..=*to).contains(&version));
             let why =
                 if forgotten { "log cleanup took this version's commit, and nobody attested it" } else { "the table has no such version" };
             return Err(Error::new(ErrorKind::NotFound, why).with("table", &self.table).with("version", version));

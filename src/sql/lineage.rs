@@ -22,9 +22,9 @@ use datafusion::prelude::SessionContext;
 use super::answer::AnswerExec;
 use super::catalog::Resolver;
 use super::external;
-use crate::delta::{self, Location};
-use crate::error::{Error, ErrorKind, Result};
-use crate::lineage::{CommitLineage, Graph, InputKind, LineageSource, Reached, Start, read_commit_lineage, read_table_lineage};
+use super::lineage_graph::load_graph;
+use crate::error::Result;
+use crate::lineage::{CommitLineage, Input, InputFile, InputKind, Output, Reached, Start};
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
@@ -204,10 +204,8 @@ impl FunctionTable {
         let location = self.resolver.location_of(&self.table)?;
         let schema = self.schema.clone();
         if self.kind == Kind::Lineage {
-            let found = read_table_lineage(self.resolver.lineage_source(&location)).await.map_err(|e| e.with("table", &self.table))?;
-            for (from, to) in &found.forgotten {
-                self.resolver.note(format!("{}: nothing is known of versions {from} to {to}: log cleanup took their commits", self.table));
-            }
+            let found = self.resolver.lineage(&location).await.map_err(|e| e.with("table", &self.table))?;
+            self.resolver.note_gaps(&self.table, &found.gaps);
             let (commits, names) = (Arc::new(found.commits), Arc::new(self.resolver.names().await?));
             return Ok(Batches::new(schema.clone(), move || lineage_batches(&schema, &commits, &names)));
         }
@@ -220,80 +218,6 @@ impl FunctionTable {
         let (reached, names) = (Arc::new(reached), Arc::new(names));
         Ok(Batches::new(schema.clone(), move || reached_batches(&schema, &reached, &names)))
     }
-}
-
-impl Resolver {
-    /// Where to look for a table's lineage.
-    pub(super) fn lineage_source<'a>(&'a self, location: &'a Location) -> LineageSource<'a> {
-        LineageSource {
-            store: location.store().as_ref(),
-            root: location.root(),
-            location: location.url().as_str(),
-            writers: self.options.writers.keys(),
-        }
-    }
-
-    /// The tables of the lake and of the session, by URL, with the names that people use.
-    pub(super) async fn names(&self) -> Result<BTreeMap<String, String>> {
-        let known = self.known_locations().await?;
-        Ok(known.into_iter().map(|(name, location)| (location.url().to_string(), name)).collect())
-    }
-
-    async fn known_locations(&self) -> Result<Vec<(String, Location)>> {
-        let mut known = Vec::new();
-        if let Some(lake) = &self.lake {
-            for name in delta::tables(lake.store.as_ref()).await? {
-                let location = Location::in_lake(lake, &name)?;
-                known.push((name, location));
-            }
-        }
-        known.extend(self.registered.read().iter().map(|(name, location)| (name.clone(), location.clone())));
-        Ok(known)
-    }
-}
-
-/// The lineage of all tables that the session knows, and of `start`'s.
-pub(crate) async fn load_graph(resolver: &Resolver, start: &Location) -> Result<(Graph, BTreeMap<String, String>)> {
-    let mut graph = Graph::new();
-    let mut names = BTreeMap::new();
-    let mut known = resolver.known_locations().await?;
-    if !known.iter().any(|(_, location)| location.url() == start.url()) {
-        known.push((start.name().to_owned(), start.clone()));
-    }
-    for (name, location) in known {
-        let url = location.url().to_string();
-        if names.contains_key(&url) {
-            continue;
-        }
-        let mut failed = None;
-        let read = read_commit_lineage(resolver.lineage_source(&location), |commit| {
-            if failed.is_none() {
-                failed = graph.add(&url, &commit).err();
-            }
-        });
-        let read = read.await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        match read {
-            Ok(forgotten) => {
-                for (from, to) in forgotten {
-                    resolver.note(format!("{name}: nothing is known of versions {from} to {to}: log cleanup took their commits"));
-                }
-            }
-            Err(error) if location.url() == start.url() => return Err(error.with("table", &name)),
-            // One table that cannot be read must not hide what the others say; nor be hidden itself.
-            Err(error) => resolver.note(format!("{name}: its lineage could not be read, so what went through it is not followed: {error}")),
-        }
-        names.insert(url, name);
-    }
-    if graph.incomplete() > 0 {
-        resolver.note(format!(
-            "{} commit(s) wrote files whose origin nobody recorded: what they carried on is not followed",
-            graph.incomplete()
-        ));
-    }
-    Ok((graph, names))
 }
 
 type BatchIterator = Box<dyn Iterator<Item = DataFusionResult<RecordBatch>> + Send>;
@@ -379,6 +303,20 @@ struct Row {
     file: Option<usize>,
 }
 
+impl Row {
+    fn output_of<'a>(&self, of: &'a CommitLineage) -> Option<&'a Output> {
+        of.lineage.outputs.get(self.output?)
+    }
+
+    fn input_of<'a>(&self, of: &'a CommitLineage) -> Option<&'a Input> {
+        of.lineage.inputs.get(self.input?)
+    }
+
+    fn file_of<'a>(&self, of: &'a CommitLineage) -> Option<&'a InputFile> {
+        self.input_of(of)?.files.as_ref()?.get(self.file?)
+    }
+}
+
 fn positions(commit: usize, of: &CommitLineage) -> Vec<Row> {
     let outputs = of.lineage.outputs.iter().enumerate().flat_map(|(output, file)| {
         let groups = file.row_groups.as_ref().map_or(0, Vec::len);
@@ -414,15 +352,12 @@ fn lineage_batches(schema: &SchemaRef, commits: &Arc<Vec<CommitLineage>>, names:
 
 fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<String, String>) -> Vec<ArrayRef> {
     let all = || rows.iter().filter_map(|row| Some((row, commits.get(row.commit)?)));
-    let output = |row: &Row, of: &CommitLineage| of.lineage.outputs.get(row.output?).cloned();
-    let input = |row: &Row, of: &CommitLineage| of.lineage.inputs.get(row.input?).cloned();
-    let file = |row: &Row, of: &CommitLineage| of.lineage.inputs.get(row.input?)?.files.as_ref()?.get(row.file?).cloned();
     let some_text = |text: String| Some(text).filter(|text| !text.is_empty());
     let engine = |of: &CommitLineage| {
         let engine = &of.lineage.transformation.engine;
         some_text(engine.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "))
     };
-    let named = |uri: String| names.get(&uri).cloned().unwrap_or(uri);
+    let named = |uri: &String| names.get(uri).unwrap_or(uri).clone();
     vec![
         number(all().map(|(_, of)| Some(of.version))),
         text(all().map(|(_, of)| Some(&of.lineage.operation))),
@@ -430,18 +365,18 @@ fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<Str
         text(all().map(|(_, of)| of.attested_by)),
         Arc::new(all().map(|(_, of)| of.lineage.finished_ms).collect::<TimestampMillisecondArray>().with_timezone("UTC")),
         text(all().map(|(_, of)| of.lineage.actor.as_ref())),
-        text(all().map(|(row, of)| output(row, of).map(|o| o.path))),
+        text(all().map(|(row, of)| row.output_of(of).map(|o| &o.path))),
         number(all().map(|(row, _)| row.row_group.map(|group| group as u64))),
-        number(all().map(|(row, of)| output(row, of)?.row_groups?.get(row.row_group?).copied())),
-        text(all().map(|(row, of)| output(row, of)?.digest)),
-        text(all().map(|(row, of)| input(row, of).map(|i| kind_name(i.kind)))),
-        text(all().map(|(row, of)| input(row, of).map(|i| named(i.uri)))),
-        number(all().map(|(row, of)| input(row, of)?.version)),
-        text(all().map(|(row, of)| file(row, of).map(|f| f.path))),
-        text(all().map(|(row, of)| groups_text(file(row, of)?.row_groups.as_ref()))),
-        text(all().map(|(row, of)| match file(row, of) {
+        number(all().map(|(row, of)| row.output_of(of)?.row_groups.as_ref()?.get(row.row_group?).copied())),
+        text(all().map(|(row, of)| row.output_of(of)?.digest)),
+        text(all().map(|(row, of)| row.input_of(of).map(|i| kind_name(i.kind)))),
+        text(all().map(|(row, of)| row.input_of(of).map(|i| named(&i.uri)))),
+        number(all().map(|(row, of)| row.input_of(of)?.version)),
+        text(all().map(|(row, of)| row.file_of(of).map(|f| &f.path))),
+        text(all().map(|(row, of)| groups_text(row.file_of(of)?.row_groups.as_ref()))),
+        text(all().map(|(row, of)| match row.file_of(of) {
             Some(file) => file.digest,
-            None => input(row, of)?.digest,
+            None => row.input_of(of)?.digest,
         })),
         flag(all().map(|(_, of)| of.lineage.inputs_complete)),
         text(all().map(|(_, of)| of.lineage.transformation.sql.as_ref())),
@@ -470,16 +405,4 @@ fn reached_batches(schema: &SchemaRef, reached: &Arc<Vec<Reached>>, names: &Arc<
             text(all().map(|r| r.attested_by)),
         ]
     })
-}
-
-/// For those who ask without a session.
-pub(crate) async fn table_commits(resolver: &Resolver, location: &Location) -> Result<Vec<CommitLineage>> {
-    let found = read_table_lineage(resolver.lineage_source(location)).await;
-    match found {
-        Ok(found) => Ok(found.commits),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Error::new(ErrorKind::NotFound, "there is no Delta table of this name").with("table", location.name()).caused_by(error))
-        }
-        Err(error) => Err(error.with("table", location.name())),
-    }
 }

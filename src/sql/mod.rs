@@ -34,6 +34,7 @@ mod held;
 mod insert;
 mod later;
 mod lineage;
+mod lineage_graph;
 mod open;
 mod poison_diff;
 mod record;

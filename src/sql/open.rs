@@ -189,7 +189,7 @@ pub(super) fn own_log(snapshot: &TableSnapshot, sealed: &SealedTable, version: u
 
 /// The newest trust that is published beside the table: baselines, log, pins and writers are all judged by it. Where two roots disagree, the
 /// newest baseline is what says so.
-async fn newest_trust(location: &Location, trust: Option<&Trust>) -> Result<Option<Trust>> {
+pub(super) async fn newest_trust(location: &Location, trust: Option<&Trust>) -> Result<Option<Trust>> {
     let Some(trust) = trust else { return Ok(None) };
     match location.repository().newest_trust(trust).await {
         Ok(newest) => Ok(Some(newest)),
@@ -199,7 +199,7 @@ async fn newest_trust(location: &Location, trust: Option<&Trust>) -> Result<Opti
 }
 
 /// The options with the writers that the newest trust root lists.
-fn under_newest_root(trust: Option<&Trust>, options: &TableOptions) -> TableOptions {
+pub(super) fn under_newest_root(trust: Option<&Trust>, options: &TableOptions) -> TableOptions {
     let mut options = options.clone();
     if let Some(trust) = trust.filter(|trust| trust.root().is_some()) {
         options.writers = options.writers.at(trust);

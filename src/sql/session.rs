@@ -14,7 +14,7 @@ use super::catalog::{LakeSchema, Resolver, Suspects};
 use super::guard::VerifiedScansOnly;
 use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
-use super::{derivation, drift, functions, lineage, poison_diff, reports};
+use super::{derivation, drift, functions, lineage, lineage_graph, poison_diff, reports};
 use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};
@@ -150,7 +150,7 @@ impl SealedSession {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such Delta table.
     pub async fn lineage(&self, table: &str) -> Result<(Location, Vec<CommitLineage>)> {
         let location = self.resolver.location_of(table)?;
-        let commits = lineage::table_commits(&self.resolver, &location).await?;
+        let commits = lineage_graph::table_commits(&self.resolver, &location).await?;
         Ok((location, commits))
     }
 

@@ -14,6 +14,8 @@ const MAP_FILES: usize = 400;
 const MAP_GROUPS: usize = 400;
 /// Findings that are listed.
 const SHOWN_FINDINGS: usize = 1000;
+/// Notes that are listed.
+const SHOWN_NOTES: usize = 100;
 /// Columns whose drift is drawn.
 const SHOWN_CHARTS: usize = 12;
 
@@ -26,8 +28,20 @@ pub(super) fn render(content: &Content<'_>) -> String {
     for (title, answer) in &content.lineage {
         body.push_str(&format!("<section><h2>{}</h2>{}</section>", escape(title), plain(answer)));
     }
+    body.push_str(&notes(content));
     body.push_str(&chain(content));
     page(&format!("{} · Lakeseal audit", content.name), &body)
+}
+
+/// What the values, the drift and the lineage above do not know.
+fn notes(content: &Content<'_>) -> String {
+    if content.notes.is_empty() {
+        return String::new();
+    }
+    let items: String = content.notes.iter().take(SHOWN_NOTES).map(|note| format!("<li>{}</li>", escape(note))).collect();
+    let more = content.notes.len().saturating_sub(SHOWN_NOTES);
+    let rest = if more > 0 { format!("<p class=\"dim\">and {more} more</p>") } else { String::new() };
+    format!("<section id=\"notes\"><h2>What is not known</h2><ul>{items}</ul>{rest}</section>")
 }
 
 /// The class of colours that a verdict has.

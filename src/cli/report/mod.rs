@@ -55,6 +55,8 @@ struct Content<'a> {
     drift: Answer,
     /// Title and rows of what is known of the table's lineage.
     lineage: Vec<(&'static str, Answer)>,
+    /// What is not known of it, or was read unverified.
+    notes: Vec<String>,
 }
 
 /// Writes the page, replacing the file as a whole.
@@ -78,9 +80,10 @@ pub(super) async fn write_html(
         values: Answer::default(),
         drift: Answer::default(),
         lineage: Vec::new(),
+        notes: Vec::new(),
     };
     if !args.quick && content.sealed.is_some() {
-        let session = session(&[], &args.trust, &[], false, None, context).await?;
+        let session = session(&[], &args.trust, &args.writers, false, None, context).await?;
         let table = args.table.replace('\'', "''");
         content.values = answer(&session, &format!("SELECT * FROM poison_diff('{table}')"), SHOWN_VALUES).await;
         let drift = "SELECT * FROM drift('{}') ORDER BY alert DESC NULLS LAST, psi DESC NULLS LAST";
@@ -91,6 +94,7 @@ pub(super) async fn write_html(
                 content.lineage.push((title, answer(&session, &format!("SELECT * FROM {function}('{table}')"), SHOWN_LINEAGE).await));
             }
         }
+        content.notes = session.notes();
     }
     put(file, html::render(&content).as_bytes())
 }

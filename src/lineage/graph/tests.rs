@@ -112,3 +112,13 @@ fn cycles_end_and_the_unknown_is_named() {
     assert_eq!(graph.blast_radius(&start("z", None, None)).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(graph.blast_radius(&start("x", Some("nope"), None)).unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn tables_and_files_that_no_known_commit_wrote_are_named() {
+    let mut graph = graph();
+    assert_eq!((graph.unknown_tables(), graph.unknown_files()), (vec![], 0));
+    graph.add("train", &commit(1, false, vec![read("lost", 3, Some(&[("x", None)])), read("gone", 0, None)], &["u"])).unwrap();
+    graph.add("train", &commit(2, false, vec![read("raw", 2, Some(&[("never written", None), ("c", None)]))], &["v"])).unwrap();
+    assert_eq!(graph.unknown_tables(), ["lost", "gone"]);
+    assert_eq!(graph.unknown_files(), 1);
+}

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Place, sample};
+use super::{Place, files, sample};
 
 const HOSTILE: &str = "</code><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">";
 
@@ -52,6 +52,27 @@ fn a_page_shows_values_and_none_of_them_becomes_markup() {
     assert_eq!((&result["ruleId"], &result["level"]), (&"unsealed".into(), &"note".into()));
     super::valid("sarif", &place.path("audit.sarif"));
     in_a_browser(&place.path("audit.html"), &["with later changes", "&lt;script&gt;"]);
+}
+
+/// A graph that ends where a table is gone must not look like the whole of it.
+#[test]
+fn a_page_says_where_its_lineage_ends() {
+    let place = Place::new();
+    place.init();
+    place.import(&place.csv("raw.csv", 0, 100), "raw");
+    for (table, from) in [("clean", "raw"), ("features", "clean")] {
+        place.run(&["sql", "-c", &format!("CREATE TABLE {table} AS SELECT id, name FROM {from}")]).expect(0);
+    }
+    place.run(&["seal", "features"]).expect(0);
+    assert!(!page(&place, &["features"], 0).contains("nothing is known of its own"));
+    for file in files(&place.path("r")).into_iter().filter(|f| f.to_string_lossy().contains("/i/clean-/")) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let html = page(&place, &["features"], 0);
+    is_self_contained(&html);
+    for part in ["What is not known", "nothing is known of its own", "clean"] {
+        assert!(html.contains(part), "{part:?} is missing in {html}");
+    }
 }
 
 /// Names of columns and files are the attacker's too, and a value may be as long as he likes.

@@ -3,6 +3,7 @@
 //! Each attack edits stored bytes of a real table, shows what a stock reader answers, and then what a sealed session says.
 
 mod attacks;
+mod blast_radius;
 mod derivation;
 mod dml;
 mod drift;

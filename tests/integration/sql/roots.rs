@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use lakeseal::baseline::log::{LoggedBaseline, Record};
-use lakeseal::baseline::{LastGood, LogKeys, Revocation, RoleKeys, SignedRoot, TrustRoot};
+use lakeseal::baseline::{LastGood, LogKeys, Revocation, RoleKeys, SignedRoot, TrustRoot, Writers};
 use lakeseal::clock::Clock as _;
 use lakeseal::key::{Role, VerifyingKey};
 
+use super::lineage::{World, writer};
 use super::*;
 
 async fn signed(root: TrustRoot, chief: &PrivateKey) -> SignedRoot {
@@ -86,4 +87,36 @@ async fn the_log_is_judged_by_the_newest_root_whatever_root_is_held() {
     let session = SealedSession::new(options).await.unwrap();
     let error = session.run("SELECT COUNT(*) FROM flights").await.unwrap_err();
     names(&error, &["lists baseline 2", "the newest is 1"]);
+}
+
+/// Whose attestations lineage believes is what the newest root says, as it is for audits and queries.
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_is_attested_by_the_writers_of_the_newest_root() {
+    let world = World::new().await;
+    let [chief, former] = [(); 2].map(|()| PrivateKey::generate().unwrap());
+    let role = |key: &PrivateKey| RoleKeys { keys: vec![key.public().into()], threshold: 1 };
+    let root = TrustRoot {
+        name: "t".into(),
+        version: 1,
+        previous: None,
+        created_ms: SystemClock.now_ms(),
+        expires_ms: None,
+        roles: BTreeMap::from([(Role::Root, role(&chief)), (Role::Sealer, role(&chief)), (Role::Writer, role(&former))]),
+        names: BTreeMap::new(),
+        revoked: Vec::new(),
+    };
+    let one = signed(root.clone(), &chief).await;
+    let attested = async || {
+        let trust = Trust::from_root(one.clone());
+        let writers = Writers::listed([former.public()]).until_newer_root();
+        let tables = TableOptions { writers, ..TableOptions::default() };
+        let options = SessionOptions { lake: Some(world.lake.clone()), trust: Some(trust), tables };
+        let session = SealedSession::new(options).await.unwrap();
+        session.lineage("raw").await.unwrap().1[0].attested_by
+    };
+    assert_eq!(attested().await, None, "the root that is held lists another writer");
+    let mut next = TrustRoot { version: 2, previous: Some(one.digest()), ..root };
+    next.roles.insert(Role::Writer, role(&writer()));
+    world.location("raw").repository().publish_root(&signed(next, &chief).await).await.unwrap();
+    assert_eq!(attested().await, Some(writer().public().id()));
 }

@@ -1,0 +1,116 @@
+//! What a blast radius must not leave out, and what it must say that it does not know.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use deltalake::operations::write::SchemaMode;
+use futures::TryStreamExt;
+use lakeseal::baseline::{Attestation, AttestationName, AttestedCommit, attestation_envelope};
+use lakeseal::delta;
+use lakeseal::sql::SealedSession;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::json;
+
+use super::lineage::{World, writer};
+
+impl World {
+    /// The one file that a commit of `raw` wrote.
+    async fn file_of(&self, version: u64) -> String {
+        self.text(&format!("SELECT DISTINCT output_file FROM lineage('raw') WHERE version = {version}")).await
+    }
+
+    async fn reached(&self, file: &str) -> String {
+        self.text(&format!("SELECT DISTINCT \"table\" FROM blast_radius('raw', '{file}') ORDER BY 1")).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_the_log_answers_beside_a_scan_depends_on_every_file() {
+    let world = World::new().await;
+    world.import("raw", "b.parquet", 10_000..10_010).await;
+    world.run("CREATE TABLE shares AS SELECT x / (SELECT count(*) FROM raw) AS share FROM raw WHERE id = 5").await;
+    world.run("CREATE TABLE alone AS SELECT x FROM raw WHERE id = 5").await;
+    assert_eq!(world.reached(&world.file_of(0).await).await, "alone|shares");
+    assert_eq!(world.reached(&world.file_of(1).await).await, "shares");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_footer_says_that_it_has_no_such_column_gave_its_rows() {
+    let world = World::new().await;
+    let columns = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("extra", DataType::Int64, true)]);
+    let of = || Arc::new(Int64Array::from_iter_values(10_000..10_010));
+    let batch = RecordBatch::try_new(Arc::new(columns), vec![of(), of()]).unwrap();
+    let table = delta::open(&world.location("raw"), None).await.unwrap();
+    table.write(vec![batch]).with_schema_mode(SchemaMode::Merge).await.unwrap();
+    world.run("CREATE TABLE extras AS SELECT extra FROM raw").await;
+    assert_eq!(world.count("SELECT count(*) FROM extras").await, 4010);
+    world.run("CREATE TABLE without AS SELECT count(*) AS n FROM raw WHERE extra IS NULL").await;
+    for version in [0, 1] {
+        let reached = world.reached(&world.file_of(version).await).await;
+        assert!(reached.starts_with("extras"), "version {version}: {reached}");
+    }
+    assert_eq!(world.reached(&world.file_of(0).await).await, "extras|without");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_not_charged_with_what_another_read() {
+    let world = World::new().await;
+    world.import("raw", "b.parquet", 10_000..10_010).await;
+    let session = world.session().await;
+    session.register("r", &world.location("raw")).await.unwrap();
+    for (table, id) in [("one", 5), ("two", 10_005)] {
+        session.run(&format!("CREATE TABLE {table} AS SELECT x FROM r WHERE id = {id}")).await.unwrap();
+    }
+    assert_eq!(world.reached(&world.file_of(0).await).await, "one");
+    assert_eq!(world.reached(&world.file_of(1).await).await, "two");
+}
+
+async fn noted(session: &SealedSession, query: &str, parts: &[&str]) -> usize {
+    let rows = session.run(query).await.unwrap().iter().map(RecordBatch::num_rows).sum();
+    let notes = session.notes();
+    for part in parts {
+        assert!(notes.iter().any(|note| note.contains(part)), "{part} is not in {notes:?}");
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_gone_breaks_the_chain_aloud() {
+    let world = World::new().await;
+    world.run("CREATE TABLE clean AS SELECT * FROM raw WHERE id < 10").await;
+    world.run("CREATE TABLE features AS SELECT part, count(*) AS n FROM clean GROUP BY part").await;
+    assert_eq!(noted(&world.session().await, "SELECT * FROM blast_radius('raw')", &[]).await, 2);
+    let all: Vec<_> = world.lake.store.list(Some(&Path::from("clean"))).try_collect().await.unwrap();
+    for object in all {
+        world.lake.store.delete(&object.location).await.unwrap();
+    }
+    let parts = ["lakeseal://lineage/clean", "nothing is known of its own", "is not followed"];
+    assert_eq!(noted(&world.session().await, "SELECT * FROM blast_radius('raw')", &parts).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_attestation_that_is_not_understood_hides_no_other() {
+    let world = World::new().await;
+    world.run("CREATE TABLE clean AS SELECT id, x FROM raw WHERE id < 10").await;
+    for from in [10, 20] {
+        world.run(&format!("INSERT INTO clean SELECT id, x FROM raw WHERE id >= {from} AND id < {from} + 5")).await;
+    }
+    let (location, commits) = world.session().await.lineage("clean").await.unwrap();
+    let log = Path::from("clean/_delta_log/00000000000000000001.json");
+    let bytes = world.lake.store.get(&log).await.unwrap().bytes().await.unwrap();
+    let table_id = commits[1].table_id.clone().unwrap();
+    let commit = AttestedCommit::of(table_id, location.url().to_string(), 1, &bytes, Some(commits[0].commit));
+    let name = AttestationName { version: 1, commit: commit.commit, key: writer().public().id() };
+    let attestation = Attestation { commit, provenance: json!({"buildDefinition": {"buildType": "urn:something:else"}}) };
+    let envelope = attestation_envelope(&writer(), attestation.statement(&[])).await.unwrap();
+    world.lake.store.put(&name.path(location.root()), envelope.into()).await.unwrap();
+
+    let known = "SELECT version, attested_by IS NOT NULL AS attested, inputs_complete FROM lineage('clean')";
+    let told = format!("SELECT DISTINCT version || ' ' || attested || ' ' || inputs_complete FROM ({known}) ORDER BY 1");
+    assert_eq!(world.text(&told).await, "0 true true|1 false false|2 true true");
+    let parts = ["clean: the attestation of version 1 cannot be read"];
+    assert!(noted(&world.session().await, "SELECT * FROM lineage('clean')", &parts).await > 0);
+    assert_eq!(world.text("SELECT DISTINCT via_version FROM blast_radius('raw') ORDER BY 1").await, "0|2");
+}
