@@ -264,9 +264,14 @@ async fn what_stays_of_later_commits_is_what_they_say() {
 
     // A checkpoint of another commit 1, which renames a column and states other statistics.
     let text = String::from_utf8(fixture.get(&commit).await.to_vec()).unwrap();
-    assert!(text.contains("4099"), "{text}");
+    assert!(text.contains("\\\"id\\\":4099"), "{text}");
     fixture.lake.store.delete(&checkpoint).await.unwrap();
-    fixture.lake.store.put(&commit, format!("{}\n{metadata}\n", text.trim_end().replace("4099", "4090")).into()).await.unwrap();
+    fixture
+        .lake
+        .store
+        .put(&commit, format!("{}\n{metadata}\n", text.trim_end().replace("\\\"id\\\":4099", "\\\"id\\\":4090")).into())
+        .await
+        .unwrap();
     create_checkpoint(&open().await, None).await.unwrap();
     fixture.lake.store.put(&commit, text.into()).await.unwrap();
     let report = fixture.audit().await;
