@@ -250,41 +250,42 @@ async fn what_stays_of_later_commits_is_what_they_say() {
     let fixture = Fixture::unsealed().await;
     let log = |name: &str| Path::from(format!("flights/_delta_log/{name}"));
     let open = async || delta::open(&fixture.location, None).await.unwrap();
+    open().await.write([batch(4000..4100)]).await.unwrap();
     create_checkpoint(&open().await, None).await.unwrap();
-    let (first, beginning) = (log("00000000000000000000.json"), log("00000000000000000000.checkpoint.parquet"));
+    let (first, beginning) = (log("00000000000000000000.json"), log("00000000000000000001.checkpoint.parquet"));
     let metadata = String::from_utf8(fixture.get(&first).await.to_vec()).unwrap();
     let metadata = metadata.lines().find(|line| line.contains("\"metaData\"")).unwrap().replace("carrier", "airline");
     fixture.lake.store.delete(&first).await.unwrap();
     fixture.seal().await;
-    open().await.write([batch(4000..4100)]).await.unwrap();
-    let (commit, checkpoint) = (log("00000000000000000001.json"), log("00000000000000000001.checkpoint.parquet"));
+    open().await.write([batch(4100..4200)]).await.unwrap();
+    let (commit, checkpoint) = (log("00000000000000000002.json"), log("00000000000000000002.checkpoint.parquet"));
     create_checkpoint(&open().await, None).await.unwrap();
     assert_eq!(fixture.audit().await.outcome(), Outcome::IntactWithUnsealed, "{:#?}", fixture.audit().await);
-    assert_eq!(fixture.number(COUNT).await.unwrap(), 4100);
+    assert_eq!(fixture.number(COUNT).await.unwrap(), 4200);
 
-    // A checkpoint of another commit 1, which renames a column and states other statistics.
+    // A checkpoint of another commit 2, which renames a column and states other statistics.
     let text = String::from_utf8(fixture.get(&commit).await.to_vec()).unwrap();
-    assert!(text.contains("\\\"id\\\":4099"), "{text}");
+    assert!(text.contains("\\\"id\\\":4199"), "{text}");
     fixture.lake.store.delete(&checkpoint).await.unwrap();
     fixture
         .lake
         .store
-        .put(&commit, format!("{}\n{metadata}\n", text.trim_end().replace("\\\"id\\\":4099", "\\\"id\\\":4090")).into())
+        .put(&commit, format!("{}\n{metadata}\n", text.trim_end().replace("\\\"id\\\":4199", "\\\"id\\\":4190")).into())
         .await
         .unwrap();
     create_checkpoint(&open().await, None).await.unwrap();
     fixture.lake.store.put(&commit, text.into()).await.unwrap();
     let report = fixture.audit().await;
-    for parts in [["checkpoint of version 1", "schema"], ["commit 1", "maxValues"]] {
+    for parts in [["checkpoint of version 2", "schema"], ["commit 2", "maxValues"]] {
         let named = |f: &lakeseal::baseline::Finding| f.verdict == Verdict::Forged && parts.iter().all(|part| f.to_string().contains(part));
         assert!(report.findings.iter().any(named), "{parts:?}: {report:#?}");
     }
     assert_eq!(fixture.number(COUNT).await.unwrap_err().kind(), ErrorKind::Mismatch);
 
-    let plan = fixture.restore(&[1]).await;
-    assert_eq!((plan.kept.as_slice(), plan.described.len(), plan.replaced.len()), (&[1][..], 1, 0), "{plan:?}");
+    let plan = fixture.restore(&[2]).await;
+    assert_eq!((plan.kept.as_slice(), plan.described.len(), plan.replaced.len()), (&[2][..], 1, 0), "{plan:?}");
     assert_eq!(plan.head.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["metaData"]);
-    assert_eq!(fixture.stock("SELECT COUNT(carrier) FROM flights WHERE id = 4095").await, 1);
-    assert_eq!(fixture.number("SELECT COUNT(carrier) FROM flights").await.unwrap(), 4100);
+    assert_eq!(fixture.stock("SELECT COUNT(carrier) FROM flights WHERE id = 4195").await, 1);
+    assert_eq!(fixture.number("SELECT COUNT(carrier) FROM flights").await.unwrap(), 4200);
     assert!(fixture.lake.store.head(&beginning).await.is_ok());
 }
