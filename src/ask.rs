@@ -51,6 +51,7 @@ pub(crate) async fn ask_with<T: fmt::Debug + Clone + Default + Send + Sync + 'st
 ///
 /// A bucket of S3 whose versioning is suspended, or never was on, has one version of each object, named `null`, and overwrites it: that name says
 /// nothing of the bytes.
+#[cfg(any(test, feature = "tables"))]
 pub(crate) fn named_version(stated: Option<&str>) -> Option<&str> {
     stated.filter(|version| !version.is_empty() && *version != "null")
 }

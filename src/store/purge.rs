@@ -18,7 +18,7 @@ impl ErasureStore {
     /// version ever named it, is found by [`ErasureStore::collect`] alone. Cost: as for collecting each version.
     ///
     /// # Errors
-    /// [`ErrorKind::Permission`](crate::ErrorKind::Permission) when the key may not collect; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when too few regions answer.
+    /// [`ErrorKind::Permission`] when the key may not collect; [`ErrorKind::Unavailable`] when too few regions answer.
     pub async fn purge(&self, path: &Path, collector: &PrivateKey) -> Result<CollectReport> {
         let inner = &*self.inner;
         check_collector(inner, collector)?;
