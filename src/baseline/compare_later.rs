@@ -66,13 +66,13 @@ pub(super) fn compare_later(
     let mut removed: BTreeSet<&FileKey> = sealed.removed.keys().collect();
     for commit in later {
         found.extend(compare_claim(commit, sealed, &live));
-        for key in &commit.removes {
+        for key in &commit.actions.removes {
             live.remove(key);
             removed.insert(key);
         }
         let mut back = Vec::new();
-        for file in &commit.adds {
-            if removed.remove(&file.key) && !commit.removes.contains(&file.key) {
+        for file in &commit.actions.adds {
+            if removed.remove(&file.key) && !commit.actions.removes.contains(&file.key) {
                 back.push(&file.key);
             }
             if file.location.is_none() {
@@ -117,7 +117,7 @@ pub(super) fn compare_later(
 
 /// A commit that claims that no data changed may neither add rows alone nor take rows away alone.
 fn compare_claim(commit: &LaterCommit, sealed: &SealedTable, live: &BTreeMap<&FileKey, Option<u64>>) -> Option<Finding> {
-    if !commit.claims_same_data {
+    if !commit.actions.claims_same_data {
         return None;
     }
     let is_live = |path: &str| {
@@ -125,12 +125,12 @@ fn compare_claim(commit: &LaterCommit, sealed: &SealedTable, live: &BTreeMap<&Fi
         live.range::<&FileKey, _>(&from..).next().is_some_and(|(key, _)| key.path == path)
     };
     // To add a live file once more says something else of it: its rows stay.
-    let adds_rows = commit.adds.iter().any(|file| !is_live(&file.key.path));
+    let adds_rows = commit.actions.adds.iter().any(|file| !is_live(&file.key.path));
     let has_rows =
         |key: &FileKey| sealed.files.get(key).is_some_and(|file| file.rows > file.deleted.as_ref().map_or(0, |deleted| deleted.rows));
-    let what = if commit.removes.is_empty() && adds_rows {
+    let what = if commit.actions.removes.is_empty() && adds_rows {
         "adds files and removes none"
-    } else if commit.adds.is_empty() && commit.removes.iter().any(has_rows) {
+    } else if commit.actions.adds.is_empty() && commit.actions.removes.iter().any(has_rows) {
         "removes files and adds none"
     } else {
         return None;
@@ -145,11 +145,11 @@ pub(super) fn compare_later_heads(at_sealed: Option<&SealedHead>, later: &[Later
     let mut found = Vec::new();
     for commit in later {
         let mut changes = Vec::new();
-        if let Some(new) = &commit.metadata {
+        if let Some(new) = &commit.actions.metadata {
             changes.extend(head_changes(metadata, new));
             metadata = new;
         }
-        if let Some(new) = &commit.protocol {
+        if let Some(new) = &commit.actions.protocol {
             if canonical::normal_protocol(protocol) != canonical::normal_protocol(new) {
                 let (before, after) = (canonical::normal_protocol(protocol), canonical::normal_protocol(new));
                 changes.push(format!("protocol: {} became {}", canonical::text(&before), canonical::text(&after)));

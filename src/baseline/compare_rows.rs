@@ -41,12 +41,13 @@ pub(super) async fn compare_rewrites(
         sealed.files.values().map(|file| (file.live.key.clone(), Arc::clone(&file.live))).collect();
     let mut schema_changed = false;
     for commit in &later {
-        schema_changed |= commit.metadata.is_some() || commit.protocol.is_some();
+        schema_changed |= commit.actions.metadata.is_some() || commit.actions.protocol.is_some();
         // To add a live file once more says something else of it: its rows are the same.
-        let is_live = |key: &FileKey| live.contains_key(key) && !commit.removes.contains(key);
-        let added: Vec<LiveFile> = commit.adds.iter().filter(|file| !is_live(&file.key)).map(unstated).collect();
-        let removed: Vec<LiveFile> = commit.removes.iter().filter_map(|key| live.get(key)).map(|file| LiveFile::clone(file)).collect();
-        if commit.claims_same_data && !commit.removes.is_empty() && !added.is_empty() {
+        let is_live = |key: &FileKey| live.contains_key(key) && !commit.actions.removes.contains(key);
+        let added: Vec<LiveFile> = commit.actions.adds.iter().filter(|file| !is_live(&file.key)).map(unstated).collect();
+        let removed: Vec<LiveFile> =
+            commit.actions.removes.iter().filter_map(|key| live.get(key)).map(|file| LiveFile::clone(file)).collect();
+        if commit.actions.claims_same_data && !commit.actions.removes.is_empty() && !added.is_empty() {
             let later = removed.iter().filter(|file| !sealed.files.contains_key(&file.key));
             for file in added.iter().chain(later) {
                 if !sums.contains_key(&file.key) {
@@ -59,12 +60,12 @@ pub(super) async fn compare_rewrites(
             }
             comparison.findings.retain(|old| !is_plain(old, commit));
             comparison.findings.push(finding);
-        } else if removed.len() == commit.removes.len() {
+        } else if removed.len() == commit.actions.removes.len() {
             let counted = Counter { observer, sealed, progress }.count(&removed, &added).await;
             comparison.findings.iter_mut().filter(|finding| is_plain(finding, commit)).for_each(|finding| note(finding, &counted));
         }
-        commit.removes.iter().for_each(|key| drop(live.remove(key)));
-        live.extend(commit.adds.iter().map(|file| (file.key.clone(), Arc::new(unstated(file)))));
+        commit.actions.removes.iter().for_each(|key| drop(live.remove(key)));
+        live.extend(commit.actions.adds.iter().map(|file| (file.key.clone(), Arc::new(unstated(file)))));
     }
     comparison.later = Some(later);
 }
@@ -105,7 +106,7 @@ fn judge(
         Finding::new(Verdict::Unsealed, format!("{operation}: claims that no data changed; unproven: {why}")).commit(commit.version)
     };
     let mut removed = MultisetHash::new();
-    for key in &commit.removes {
+    for key in &commit.actions.removes {
         let sum = match (sums.get(key), sealed.files.get(key).map(|file| live_sum(file))) {
             (Some(FileSum::Known(sum)), _) => (**sum).clone(),
             (Some(FileSum::Unproven(why)), _) => return unproven(why),
@@ -124,7 +125,7 @@ fn judge(
         }
     }
     if removed == added {
-        let (from, to) = (commit.removes.len(), adds.len());
+        let (from, to) = (commit.actions.removes.len(), adds.len());
         return Finding::new(Verdict::Rewritten, format!("{operation}: {from} files were written anew as {to}; their rows are the same"))
             .commit(commit.version)
             .rows(0, 0);

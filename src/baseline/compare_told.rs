@@ -36,10 +36,10 @@ pub(super) fn is_told(state: &TableSnapshot, sealed: &SealedTable, later: &[Late
     let until = later.get(..until).unwrap_or_default();
     let mut live: BTreeSet<&FileKey> = sealed.files.keys().collect();
     for commit in until {
-        for key in &commit.removes {
+        for key in &commit.actions.removes {
             live.remove(key);
         }
-        live.extend(commit.adds.iter().map(|file| &file.key));
+        live.extend(commit.actions.adds.iter().map(|file| &file.key));
     }
     live.into_iter().eq(state.files.keys()) && compare_told(state, sealed, until).is_empty()
 }
@@ -70,8 +70,10 @@ impl<'a> Told<'a> {
     /// Protocol, schema, properties.
     fn compare_head(&self) -> Vec<Finding> {
         let (stated, head) = (&self.sealed.statement.state, state::head_digests(self.snapshot));
-        let protocol = self.last(|commit| commit.protocol.as_ref()).map(|(version, protocol)| (version, state::protocol_digest(protocol)));
-        let metadata = self.last(|commit| commit.metadata.as_ref()).map(|(version, metadata)| (version, state::metadata_digests(metadata)));
+        let protocol =
+            self.last(|commit| commit.actions.protocol.as_ref()).map(|(version, protocol)| (version, state::protocol_digest(protocol)));
+        let metadata =
+            self.last(|commit| commit.actions.metadata.as_ref()).map(|(version, metadata)| (version, state::metadata_digests(metadata)));
         let (properties, schema) = (metadata.map(|(v, (metadata, _))| (v, metadata)), metadata.map(|(v, (_, schema))| (v, schema)));
         let parts = [
             ("protocol versions and features", protocol, stated.protocol, head.protocol),
@@ -86,7 +88,7 @@ impl<'a> Told<'a> {
     fn compare_transactions(&self) -> Vec<Finding> {
         let mut said: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
         for commit in self.later {
-            said.extend(commit.transactions.iter().map(|(app, value)| (app.as_str(), (commit.version, *value))));
+            said.extend(commit.actions.transactions.iter().map(|(app, value)| (app.as_str(), (commit.version, *value))));
         }
         let expire = transactions_expire(&self.snapshot.metadata);
         if said.is_empty() {
@@ -104,7 +106,7 @@ impl<'a> Told<'a> {
     fn compare_domains(&self) -> Vec<Finding> {
         let mut said: BTreeMap<&str, (u64, Option<&Value>)> = BTreeMap::new();
         for commit in self.later {
-            said.extend(commit.domains.iter().map(|(domain, value)| (domain.as_str(), (commit.version, value.as_ref()))));
+            said.extend(commit.actions.domains.iter().map(|(domain, value)| (domain.as_str(), (commit.version, value.as_ref()))));
         }
         if said.is_empty() {
             let same = state::head_digests(self.snapshot).domains == self.sealed.statement.state.domains;
@@ -120,10 +122,10 @@ impl<'a> Told<'a> {
     fn compare_files(&self) -> Vec<Finding> {
         let mut said: BTreeMap<&FileKey, (u64, &LiveFile)> = BTreeMap::new();
         for commit in self.later {
-            for key in &commit.removes {
+            for key in &commit.actions.removes {
                 said.remove(key);
             }
-            said.extend(commit.adds.iter().map(|file| (&file.key, (commit.version, file))));
+            said.extend(commit.actions.adds.iter().map(|file| (&file.key, (commit.version, file))));
         }
         let mut found = Vec::new();
         for (key, (version, file)) in said {

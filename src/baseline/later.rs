@@ -15,19 +15,7 @@ use crate::table::{CommitActions, FileKey, LiveFile, TableKind, TableSnapshot, r
 pub(super) struct LaterCommit {
     pub(super) version: u64,
     pub(super) operation: Option<String>,
-    /// The files that it adds, as it describes them.
-    pub(super) adds: Vec<LiveFile>,
-    pub(super) removes: Vec<FileKey>,
-    /// Every add and remove says that no data changed.
-    pub(super) claims_same_data: bool,
-    /// The `metaData` action, when there is one: it may change the schema.
-    pub(super) metadata: Option<Value>,
-    /// The `protocol` action, when there is one.
-    pub(super) protocol: Option<Value>,
-    /// What it says of domains; absent inside where one is removed.
-    pub(super) domains: BTreeMap<String, Option<Value>>,
-    /// What it says of streaming writers' transactions.
-    pub(super) transactions: BTreeMap<String, i64>,
+    pub(super) actions: CommitActions,
     /// The version that it says it restores.
     pub(super) restores: Option<RestoredVersion>,
 }
@@ -78,7 +66,10 @@ pub async fn exchanges(
         return Ok(None);
     }
     let later = read(store, root, snapshot, sealed_version).await?;
-    let exchange = |commit: LaterCommit| Exchange { removes: commit.removes, adds: commit.adds.into_iter().map(|add| add.key).collect() };
+    let exchange = |LaterCommit { actions, .. }: LaterCommit| Exchange {
+        removes: actions.removes,
+        adds: actions.adds.into_iter().map(|add| add.key).collect(),
+    };
     Ok(later.map(|commits| commits.into_iter().map(exchange).collect()))
 }
 
@@ -110,11 +101,10 @@ pub(super) async fn read(
 }
 
 fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> Result<LaterCommit> {
-    let CommitActions { adds, removes, claims_same_data, metadata, protocol, domains, transactions, info } =
-        CommitActions::parse(root, version, bytes)?;
-    let restore = info.filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE"));
-    let restores = restore.as_ref().and_then(|info| info.get("operationParameters")).and_then(restored_version);
-    Ok(LaterCommit { version, operation, adds, removes, claims_same_data, metadata, protocol, domains, transactions, restores })
+    let actions = CommitActions::parse(root, version, bytes)?;
+    let restore = actions.info.as_ref().filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE"));
+    let restores = restore.and_then(|info| info.get("operationParameters")).and_then(restored_version);
+    Ok(LaterCommit { version, operation, actions, restores })
 }
 
 /// Engines write the parameters as numbers or as text.

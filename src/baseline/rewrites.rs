@@ -64,15 +64,19 @@ impl<'a> Replay<'a> {
     }
 
     fn is_rewrite(&self, commit: &LaterCommit) -> bool {
-        let moved = commit.claims_same_data && !commit.removes.is_empty() && !commit.adds.is_empty();
+        let moved = commit.actions.claims_same_data && !commit.actions.removes.is_empty() && !commit.actions.adds.is_empty();
         let removes = |key: &FileKey| self.live.contains(key) || self.found.added.contains(key);
         let is_new = |key: &FileKey| self.sealed.file_at(&key.path).is_none() && !self.touched.contains_key(key.path.as_str());
-        let adds = commit.adds.iter().all(|add| add.location.is_some() && add.deletion_vector.is_none() && is_new(&add.key));
-        moved && commit.metadata.is_none() && commit.protocol.is_none() && commit.removes.iter().all(removes) && adds
+        let adds = commit.actions.adds.iter().all(|add| add.location.is_some() && add.deletion_vector.is_none() && is_new(&add.key));
+        moved
+            && commit.actions.metadata.is_none()
+            && commit.actions.protocol.is_none()
+            && commit.actions.removes.iter().all(removes)
+            && adds
     }
 
     fn pass_over(&mut self, commit: &'a LaterCommit) {
-        for key in &commit.removes {
+        for key in &commit.actions.removes {
             if self.live.remove(key) {
                 self.found.kept.insert(key.clone(), commit.version);
             } else {
@@ -80,7 +84,7 @@ impl<'a> Replay<'a> {
             }
             self.touched.insert(&key.path, commit.version);
         }
-        for add in &commit.adds {
+        for add in &commit.actions.adds {
             self.found.added.insert(add.key.clone());
             self.touched.insert(&add.key.path, commit.version);
         }
@@ -88,7 +92,7 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, commit: &'a LaterCommit) -> Result<(), u64> {
-        let named = commit.removes.iter().chain(commit.adds.iter().map(|add| &add.key));
+        let named = commit.actions.removes.iter().chain(commit.actions.adds.iter().map(|add| &add.key));
         for key in named {
             if let Some(version) = self.touched.get(key.path.as_str()) {
                 return Err(*version);

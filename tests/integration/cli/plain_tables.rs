@@ -29,6 +29,16 @@ pub fn append_to_delta_directory(place: &Place) {
     tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
 }
 
+/// `./folder` with one file of the sample's rows, sealed; returns where the file lies.
+pub fn sealed_folder(place: &Place) -> PathBuf {
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let file = place.path("folder/part-0.parquet");
+    std::fs::copy(sample("flights.parquet"), &file).unwrap();
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    file
+}
+
 #[test]
 fn a_folder_of_parquet_is_sealed_audited_and_placed() {
     let place = Place::new();

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Place, files, sample};
+use super::plain_tables::sealed_folder;
+use super::{Place, files};
 
 const HOSTILE: &str = "</code><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">";
 
@@ -101,11 +102,7 @@ fn hostile_names_and_endless_values_stay_text_and_keep_the_page_small() {
 #[test]
 fn a_mismatch_is_placed_on_the_page_and_in_sarif() {
     let place = Place::new();
-    std::fs::create_dir(place.path("folder")).unwrap();
-    let file = place.path("folder/part-0.parquet");
-    std::fs::copy(sample("flights.parquet"), &file).unwrap();
-    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
-    place.run(&["seal", "./folder"]).expect(0);
+    let file = sealed_folder(&place);
     let intact = page(&place, &["./folder"], 0);
     is_self_contained(&intact);
     assert!(intact.contains("intact: everything is as it was sealed") && !intact.contains("Changed values"), "{intact}");

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use super::{Place, sample};
+use super::Place;
+use super::plain_tables::sealed_folder;
 
 /// A server that answers one POST with `status`, and gives back its body.
 fn answer(listener: &TcpListener, status: &str) -> Value {
@@ -54,11 +55,7 @@ fn metric(text: &str, key: &str) -> Option<f64> {
 #[test]
 fn what_a_full_round_found_is_found_by_all_that_follow_and_told_until_it_is_heard() {
     let place = Place::new();
-    std::fs::create_dir(place.path("folder")).unwrap();
-    let file = place.path("folder/part-0.parquet");
-    std::fs::copy(sample("flights.parquet"), &file).unwrap();
-    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
-    place.run(&["seal", "./folder"]).expect(0);
+    let file = sealed_folder(&place);
     let honest = std::fs::read(&file).unwrap();
     let mut bytes = honest.clone();
     let middle = bytes.len() / 2;
@@ -102,11 +99,7 @@ fn what_a_full_round_found_is_found_by_all_that_follow_and_told_until_it_is_hear
 #[test]
 fn a_round_ends_with_its_outcome_and_leaves_metrics() {
     let place = Place::new();
-    std::fs::create_dir(place.path("folder")).unwrap();
-    let file = place.path("folder/part-0.parquet");
-    std::fs::copy(sample("flights.parquet"), &file).unwrap();
-    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
-    place.run(&["seal", "./folder"]).expect(0);
+    let file = sealed_folder(&place);
     place.run(&["watch", "--check", "lakeseal.prom"]).expect(2).says(&["the watch has not run"]);
     place.run(&["watch", "./folder", "--once", "--metrics", "lakeseal.prom"]).expect(0);
     let metrics = std::fs::read_to_string(place.path("lakeseal.prom")).unwrap();
