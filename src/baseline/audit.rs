@@ -14,6 +14,7 @@ use super::compare_data::{self, FileState};
 use super::compare_rows;
 use super::log::{Log, LogPin};
 use super::observe::Observer;
+use super::presence;
 use super::progress::Progress;
 use super::purge::{self, Erased};
 use super::repository::{BaselineName, Repository, TrustedBaseline};
@@ -307,6 +308,10 @@ impl Auditor {
             }
         }
         let intact = if self.options.quick {
+            match presence::compare_presence(&self.repository, snapshot, sealed).await {
+                Ok(found) => comparison.findings.extend(found),
+                Err(e) => comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}"))),
+            }
             let suspect: Vec<&String> = comparison.findings.iter().filter_map(|f| f.file.as_ref()).collect();
             sealed.files.keys().filter(|key| snapshot.files.contains_key(*key) && !suspect.contains(&&key.path)).count()
         } else {

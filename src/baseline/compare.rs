@@ -22,7 +22,9 @@ use super::verdict::{AFTER_BASELINE, Finding, Verdict};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyId;
-use crate::table::{self, CheckpointDisagreement, FileKey, LiveFile, LogMemory, Stats, TableKind, TableSchema, TableSnapshot};
+use crate::table::{
+    self, CheckpointDisagreement, FileKey, LiveFile, LogMemory, Stats, TableKind, TableSchema, TableSnapshot, added_columns,
+};
 
 /// Where and when a table is compared.
 #[derive(Debug, Clone, Copy)]
@@ -311,6 +313,17 @@ pub fn is_sealed_log(snapshot: &TableSnapshot, sealed: &SealedTable) -> bool {
             commit.version == version && sealed.commits.get(&version).is_some_and(|known| known.digest == commit.digest)
         })
         && snapshot.commits.last().is_some_and(|last| last.version == sealed_version)
+}
+
+/// The columns that a Delta table did not have when it was sealed, by physical names: all of them, where its log no longer says what it had and it
+/// had others. Nobody held what the sealed files state and store of them against anything.
+pub fn columns_since(at_sealed: Option<&SealedHead>, snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Vec<String>> {
+    let had = match at_sealed {
+        Some(head) => head.schema.columns.as_slice(),
+        None if state::head_digests(snapshot).schema == sealed.statement.state.schema => return Vec::new(),
+        None => &[],
+    };
+    added_columns(had, &snapshot.schema.columns)
 }
 
 fn gone(snapshot: &TableSnapshot, key: &FileKey) -> Finding {

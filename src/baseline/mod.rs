@@ -32,6 +32,7 @@ mod memory;
 mod observe;
 mod pins;
 mod prepared;
+mod presence;
 mod progress;
 mod proven;
 mod published;
@@ -46,6 +47,7 @@ mod standing;
 mod state;
 mod statement;
 mod trust;
+mod unheld;
 mod verdict;
 
 pub use attestation::{
@@ -56,8 +58,8 @@ pub(crate) use attestation::{attestation_bytes, open_attestation};
 pub use audit::{AuditOptions, Auditor};
 pub(crate) use compare::says_the_same;
 pub use compare::{
-    LogComparison, Place, SealedHead, chain_findings, check_root, compare_log, compare_state, compare_statement, compare_term,
-    describes_the_same, is_sealed_location, is_sealed_log, states_the_same,
+    LogComparison, Place, SealedHead, chain_findings, check_root, columns_since, compare_log, compare_state, compare_statement,
+    compare_term, describes_the_same, is_sealed_location, is_sealed_log, states_the_same,
 };
 pub use compare_attested::Writers;
 pub use compare_data::{compare_file, compare_moved};

@@ -25,8 +25,9 @@ use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedTable};
 use super::standing::Judge;
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
 use super::trust::{Trust, TrustLevel};
+use super::unheld::unheld_files;
 use super::verdict::{Finding, Verdict};
-use super::{audit, changes, state};
+use super::{audit, changes, presence, state};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -406,12 +407,17 @@ impl Sealer {
             memory: Some(&self.memory.log),
         };
         let mut found = Vec::new();
+        let mut unheld = BTreeSet::new();
         if ground.snapshot.kind == TableKind::Delta {
             found.extend(compare::compare_checkpoints(&place, ground.snapshot.version).await?);
         }
         if let Some(sealed) = &ground.sealed {
-            found.extend(compare::compare_log(&place, &ground.snapshot, sealed).await?.findings);
-            found.extend(self.absent(&ground.snapshot, sealed).await?);
+            let comparison = compare::compare_log(&place, &ground.snapshot, sealed).await?;
+            let added = compare::columns_since(comparison.at_sealed.as_ref(), &ground.snapshot, sealed);
+            let hidden;
+            (unheld, hidden) = unheld_files(&ground.snapshot, sealed, &added);
+            found.extend(comparison.findings.into_iter().chain(hidden));
+            found.extend(presence::compare_presence(&self.repository, &ground.snapshot, sealed).await?);
             if self.options.accept_changes {
                 for finding in self.changed_data(&ground.snapshot, sealed, progress).await? {
                     found.push(finding);
@@ -438,29 +444,8 @@ impl Sealer {
         }
         let suspect: BTreeSet<&String> = ground.findings.iter().filter_map(|f| f.file.as_ref()).collect();
         ground.stale = ground.snapshot.files.keys().filter(|key| suspect.contains(&key.path)).cloned().collect();
+        ground.stale.append(&mut unheld);
         Ok(())
-    }
-
-    /// Sealed live files that a listing no longer shows with their size. Cost: one LIST of the table.
-    async fn absent(&self, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
-        if snapshot.kind == TableKind::Parquet {
-            return Ok(Vec::new());
-        }
-        let root = self.repository.root();
-        let prefix = (!root.as_ref().is_empty()).then_some(root);
-        let sizes: BTreeMap<Path, u64> =
-            self.repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
-        let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
-        let finding = |file: &Arc<SealedFile>| {
-            let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
-            let verdict = match found {
-                Some(size) if *size == file.live.size => return None,
-                Some(size) => Finding::new(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
-                None => Finding::new(Verdict::Missing, "the sealed file is gone"),
-            };
-            Some(verdict.file(&file.live.key.path))
-        };
-        Ok(live.filter_map(finding).collect())
     }
 
     /// Reads every sealed file that is still live, and says what differs.

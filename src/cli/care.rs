@@ -13,7 +13,7 @@ use super::progress;
 use super::scrub_batches::Batches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
-use crate::store::{CollectOptions, CollectReport, Defect, RegionReport, ScrubOptions, ScrubProgress, ScrubReport};
+use crate::store::{CollectOptions, CollectReport, Defect, Outcome, RegionReport, ScrubOptions, ScrubProgress, ScrubReport};
 
 /// Names that are scrubbed before the place to go on is written down; among these, the worst margins are repaired first.
 const BATCH_NAMES: u64 = 20_000;
@@ -56,11 +56,15 @@ pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) 
     Ok(ending(&report))
 }
 
+/// Whether there is a region that could not be looked at.
+fn is_blind(report: &ScrubReport) -> bool {
+    report.regions.iter().any(|region: &RegionReport| region.down.is_some() || region.unreachable.is_some())
+}
+
 /// What a scrub's report means for whoever called the command.
 pub(super) fn ending(report: &ScrubReport) -> Ending {
-    let is_blind = |region: &RegionReport| region.down.is_some() || region.unreachable.is_some();
     match report.is_clean() {
-        true if report.regions.iter().any(is_blind) => Ending::Undetermined,
+        true if is_blind(report) => Ending::Undetermined,
         true => Ending::Done,
         false if report.interrupted.is_some() && report.damaged_versions == 0 => Ending::Undetermined,
         false => Ending::Mismatch,
@@ -96,6 +100,7 @@ pub(super) fn object_path(text: &str) -> Result<Path> {
 
 fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, out: &mut Output) -> Result<()> {
     let verdict = match (report.is_clean(), report.damaged_versions) {
+        (true, _) if is_blind(report) => styled(NOTE, "not all could be looked at"),
         (true, 0) => styled(GOOD, "nothing is wrong"),
         (true, _) => styled(GOOD, "all that was wrong is repaired"),
         (false, _) if report.lost_versions > 0 => styled(BAD, "BYTES ARE LOST"),
@@ -141,7 +146,11 @@ fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, out: &mut Output) -> Resul
     if args.quick {
         out.line(format_args!("{} --quick compares lists and sizes: damage that keeps the size is not seen", styled(NOTE, "note:")))?;
     }
-    if !args.repair && report.damaged_versions > 0 {
+    if report.open_slots > 0 {
+        let what = "in which nothing is decided: a writer is at work there, or stopped half-way";
+        out.line(format_args!("{} {} {what}", styled(NOTE, "note:"), output::slots(report.open_slots)))?;
+    }
+    if !args.repair && report.damaged_versions > report.lost_versions {
         out.line("next: lakeseal scrub --repair")?;
     }
     Ok(())
@@ -175,8 +184,12 @@ fn finding_line(finding: &Defect) -> String {
     let region = if finding.region.is_empty() { String::new() } else { format!(" in {}", finding.region) };
     let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
     let outcome = json(serde_json::to_value(&finding.outcome).map(|value| value.get("outcome").cloned().unwrap_or_default()));
+    let why = match &finding.outcome {
+        Outcome::NotRepaired(why) | Outcome::Lost(why) if *why != finding.detail => format!("; {why}"),
+        _ => String::new(),
+    };
     let version = &finding.version;
-    format!("{outcome:<12} {fault}{piece}{region}  {} {}{detail}", finding.path, styled(DIM, version))
+    format!("{outcome:<12} {fault}{piece}{region}  {} {}{detail}{why}", finding.path, styled(DIM, version))
 }
 
 fn piece_text(piece: &crate::store::Piece) -> String {

@@ -14,6 +14,7 @@ mod demo;
 mod diff;
 mod expectations;
 mod integrity;
+mod interrupts;
 mod keys;
 mod lake;
 mod lineage;
@@ -91,6 +92,8 @@ pub fn run(cli: Cli) -> Result<Ending> {
 async fn dispatch(cli: Cli) -> Result<Ending> {
     let context = Context::new(cli.global)?;
     let mut out = Output::stdout();
+    // The shell hears one for each query; an import says what it left behind.
+    interrupts::watch(!matches!(&cli.command, Command::Import(_)) && !matches!(&cli.command, Command::Sql(args) if args.query.is_none()));
     let ending = match cli.command {
         // An import says itself what an interrupt left behind.
         Command::Import(args) => transfer::import(args, &context, &mut out).await,
@@ -98,7 +101,7 @@ async fn dispatch(cli: Cli) -> Result<Ending> {
         Command::Sql(args) if args.query.is_none() => sql::run(args, &context, &mut out).await,
         command => tokio::select! {
             biased;
-            () = interrupt() => {
+            () = interrupts::interrupt() => {
                 output::say("interrupted");
                 return Ok(Ending::Interrupted);
             }
@@ -154,12 +157,4 @@ pub fn is_mismatch(error: &Error) -> bool {
         next = cause.source();
     }
     false
-}
-
-/// Comes back when the user presses Ctrl-C.
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the signal ends the process, as it always did.
-        std::future::pending::<()>().await;
-    }
 }

@@ -171,7 +171,8 @@ fn place(key: &str, value: &str) -> String {
     format!("  {key}: {}\n", value.lines().map(one_line).collect::<Vec<_>>().join("\n    "))
 }
 
-fn explained(error: &Error) -> String {
+/// The text of [`report`], for [`Output`] and [`say`].
+pub fn explained(error: &Error) -> String {
     let mut text = format!("{}{}\n", styled(BAD, "error: "), error.message().trim_end().replace('\n', "\n    "));
     let mut said = vec![error.message().to_owned()];
     for (key, value) in error.context() {
@@ -228,6 +229,11 @@ pub fn count(count: u64) -> String {
 /// A number of versions for people.
 pub fn versions(n: u64) -> String {
     format!("{} version{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// A number of slots of registers for people.
+pub fn slots(n: u64) -> String {
+    format!("{} slot{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// A number of files for people.

@@ -1,10 +1,15 @@
 //! Rows for people and for programs.
 
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::SchemaRef;
-use arrow::json::LineDelimitedWriter;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, StringBuilder};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::writer::{EncoderOptions, LineDelimited, make_encoder};
 use arrow::record_batch::RecordBatch;
-use arrow::util::pretty::pretty_format_batches_with_schema;
+use arrow::util::display::FormatOptions;
+use arrow::util::pretty::pretty_format_batches_with_options;
+use arrow::{csv, json};
 
 use super::args::RowFormat;
 use super::output::Output;
@@ -19,8 +24,38 @@ pub(super) struct Rows<'a> {
     begun: bool,
 }
 
-fn failed(e: arrow::error::ArrowError) -> Error {
+fn failed(e: ArrowError) -> Error {
     Error::new(ErrorKind::Internal, "rows could not be printed").caused_by(e)
+}
+
+/// CSV has no lists and no structs: they are written as JSON.
+fn without_nesting(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    if !schema.fields().iter().any(|field| field.data_type().is_nested()) {
+        return Ok(batch.clone());
+    }
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, array)| match field.data_type().is_nested() {
+        true => Ok((Arc::new(Field::new(field.name(), DataType::Utf8, true)), as_json(field, array)?)),
+        false => Ok((field.clone(), array.clone())),
+    });
+    let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.collect::<Result<Vec<_>, ArrowError>>()?.into_iter().unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+}
+
+fn as_json(field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(field, array.as_ref(), &options)?;
+    let mut texts = StringBuilder::new();
+    for row in 0..array.len() {
+        if encoder.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        let mut text = Vec::new();
+        encoder.encode(row, &mut text);
+        texts.append_value(String::from_utf8_lossy(&text));
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 impl<'a> Rows<'a> {
@@ -39,7 +74,8 @@ impl<'a> Rows<'a> {
             RowFormat::Table => self.kept.push(batch),
             RowFormat::Csv => self.csv(&batch)?,
             RowFormat::Json => {
-                let mut writer = LineDelimitedWriter::new(Vec::new());
+                // A member that is left out would make rows of one query objects of several shapes.
+                let mut writer = json::WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
                 writer.write(&batch).and_then(|()| writer.finish()).map_err(failed)?;
                 self.out.bytes(&writer.into_inner())?;
             }
@@ -49,8 +85,8 @@ impl<'a> Rows<'a> {
 
     fn csv(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut bytes = Vec::new();
-        let mut writer = WriterBuilder::new().with_header(!self.begun).build(&mut bytes);
-        writer.write(batch).map_err(failed)?;
+        let mut writer = csv::WriterBuilder::new().with_header(!self.begun).build(&mut bytes);
+        writer.write(&without_nesting(batch).map_err(failed)?).map_err(failed)?;
         drop(writer);
         self.begun = true;
         self.out.bytes(&bytes)
@@ -61,7 +97,9 @@ impl<'a> Rows<'a> {
         match self.format {
             RowFormat::Table => {
                 let rows: usize = self.kept.iter().map(RecordBatch::num_rows).sum();
-                let table = pretty_format_batches_with_schema(self.schema.clone(), &self.kept).map_err(failed)?;
+                self.kept.push(RecordBatch::new_empty(self.schema.clone()));
+                let options = FormatOptions::default().with_null("NULL").with_display_error(true);
+                let table = pretty_format_batches_with_options(&self.kept, &options).map_err(failed)?;
                 self.out.line(table)?;
                 self.out.line(format_args!("{rows} row{}", if rows == 1 { "" } else { "s" }))
             }
@@ -74,10 +112,8 @@ impl<'a> Rows<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{Int64Array, ListArray, StringArray};
+    use arrow::datatypes::Int64Type;
 
     use super::*;
 
@@ -105,13 +141,26 @@ mod tests {
 
     #[test]
     fn json_is_an_object_a_line() {
-        assert_eq!(printed(RowFormat::Json, 1), "{\"n\":1,\"t\":\"a,b\"}\n{}\n");
+        assert_eq!(printed(RowFormat::Json, 1), "{\"n\":1,\"t\":\"a,b\"}\n{\"n\":null,\"t\":null}\n");
         assert_eq!(printed(RowFormat::Json, 0), "");
     }
 
     #[test]
     fn a_table_is_aligned_and_counted() {
         let text = printed(RowFormat::Table, 1);
-        assert!(text.starts_with("+---+-----+\n| n | t   |\n") && text.ends_with("2 rows\n"), "{text}");
+        assert!(text.starts_with("+------+------+\n| n    | t    |\n") && text.ends_with("2 rows\n"), "{text}");
+        assert!(text.contains("| NULL | NULL |"), "a null is no empty text: {text}");
+        assert!(printed(RowFormat::Table, 0).contains("| n | t |"), "no rows have a header, too");
+    }
+
+    #[test]
+    fn csv_has_lists_and_structs_as_json() {
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("l", lists, true)]).unwrap();
+        let (mut out, written) = Output::captured();
+        let mut rows = Rows::new(&mut out, RowFormat::Csv, batch.schema());
+        rows.add(batch).unwrap();
+        rows.end().unwrap();
+        assert_eq!(String::from_utf8(written.lock().clone()).unwrap(), "l\n\"[1,null]\"\n\"\"\n");
     }
 }

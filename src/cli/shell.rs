@@ -89,7 +89,7 @@ impl Shell<'_> {
         for statement in statements::split(&text) {
             match tokio::select! {
                 biased;
-                () = super::interrupt() => None,
+                () = super::interrupts::interrupt() => None,
                 done = self.statement(&statement) => Some(done),
             } {
                 None => return Ok(Ending::Interrupted),
@@ -146,7 +146,7 @@ impl Shell<'_> {
         for statement in statements::split(text) {
             let ended = tokio::select! {
                 biased;
-                () = super::interrupt() => {
+                () = super::interrupts::interrupt() => {
                     output::say("interrupted");
                     break;
                 }

@@ -132,8 +132,13 @@ fn tell(open: &OpenLake, out: &mut Output) -> Result<()> {
         out.line(format_args!("            {} {note}", styled(NOTE, "note:")))?;
     }
     out.line("budgets")?;
-    out.line(format_args!("  {}  regions may be unreachable while writing goes on", budgets.unreachable_for_writes))?;
-    out.line(format_args!("  {}  regions may be unreachable for reads of known versions", budgets.unreachable_for_reads))?;
+    let more = |budget: usize| match lake.down.len() {
+        0 => String::new(),
+        down => format!(": {} more than are now", budget.saturating_sub(down)),
+    };
+    let (writes, reads) = (usize::from(budgets.unreachable_for_writes), usize::from(budgets.unreachable_for_reads));
+    out.line(format_args!("  {writes}  regions may be unreachable while writing goes on{}", more(writes)))?;
+    out.line(format_args!("  {reads}  regions may be unreachable for reads of known versions{}", more(reads)))?;
     out.line(format_args!("  {}  regions may return false data: it is noticed, and decoded around", budgets.lying_about_data))?;
     out.line(format_args!("  {}  regions may forget or lie about names", budgets.lying_about_registers))?;
     if let Some(warning) = budgets.warning {
@@ -157,7 +162,11 @@ fn tell_counts(survey: &Survey, census: &ScrubReport, out: &mut Output) -> Resul
     }
     out.line(format_args!("  {} orphaned writes, {}", count(survey.orphan_writes), bytes(survey.orphan_bytes)))?;
     if let Some(overhead) = survey.overhead() {
-        out.line(format_args!("  {overhead:.2} bytes are stored for each byte, over all regions and kept versions"))?;
+        let over = match survey.regions.iter().filter(|region| region.unreachable.is_some()).count() {
+            0 => "over all regions".to_owned(),
+            unseen => format!("in the regions that answered ({unseen} did not)"),
+        };
+        out.line(format_args!("  {overhead:.2} bytes are stored for each byte, {over}, all kept versions among them"))?;
     }
     let rows = survey.regions.iter().map(|region| {
         let objects = region.register_objects + region.system_objects + region.shard_objects;

@@ -34,7 +34,7 @@ pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output
     let import = Import { sources: args.files, mode, progress: Some(report), ..Import::default() };
     let done = tokio::select! {
         biased;
-        () = super::interrupt() => None,
+        () = super::interrupts::interrupt() => None,
         done = delta::import(&location, import) => Some(done),
     };
     bar.finish_and_clear();

@@ -13,7 +13,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::source::{Source, SourceStream};
-use super::{Location, Operation, TrustedLog, delta_error, open_or_new, session};
+use super::{Location, Operation, TrustedLog, begin_table, delta_error, end_table, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{Lineage, Transformation};
 
@@ -131,6 +131,9 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
         .and_then(|streaming| context.read_table(Arc::new(streaming)))
         .map_err(|e| Error::new(ErrorKind::Internal, "no plan could be made for the import").caused_by(e))?
         .into_unoptimized_plan();
+    if !exists {
+        begin_table(location).await?;
+    }
     let mode = if import.mode == ImportMode::Append { SaveMode::Append } else { SaveMode::Overwrite };
     let mut write = table
         .write(Vec::new())
@@ -143,6 +146,9 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
         write = write.with_partition_columns(import.partition_by);
     }
     let table = write.await.map_err(|e| delta_error(location, e))?;
+    if !exists {
+        end_table(location).await;
+    }
     let state = table.snapshot().map_err(|e| delta_error(location, e))?;
     Ok(Imported {
         version: state.version(),

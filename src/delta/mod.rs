@@ -40,10 +40,11 @@ pub(crate) use write::{WriteMode, exists, provider, provider_from, write_stream}
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 use self::sorted_log::SortedLog;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,6 +72,26 @@ pub(crate) async fn open_or_new(location: &Location) -> Result<(DeltaTable, bool
         return Ok((open(location, None).await?, true));
     }
     Ok((table, false))
+}
+
+/// Says that a table is being made at `location`: until its first commit, its data files are not taken for a folder of Parquet.
+///
+/// Cost: one PUT. It stays when the making is broken off.
+pub(crate) async fn begin_table(location: &Location) -> Result<()> {
+    let at = location.root().clone().join("_delta_log").join(crate::table::BEGUN);
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    match location.store().put_opts(&at, Bytes::from_static(b"{}\n").into(), options).await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(Error::from(error).with("table", location.name())),
+    }
+}
+
+/// Takes away what [`begin_table`] put: the table has a commit, and where this fails nobody is the worse for it.
+pub(crate) async fn end_table(location: &Location) {
+    let at = location.root().clone().join("_delta_log").join(crate::table::BEGUN);
+    if let Err(error) = location.store().delete(&at).await {
+        tracing::debug!(%error, %at, "what said that a table is being made could not be taken away");
+    }
 }
 
 /// deltalake's log store over the location's own store.

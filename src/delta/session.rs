@@ -115,6 +115,8 @@ pub(crate) fn session_config() -> SessionConfig {
 pub(crate) fn believe_chunks_only(options: &mut ParquetOptions) {
     options.enable_page_index = false;
     options.bloom_filter_on_read = false;
+    // In nanoseconds, the default, instants beyond the year 2262 wrap round; sealing reads microseconds as well.
+    options.coerce_int96 = Some("us".to_owned());
 }
 
 /// A session for deltalake operations on the tables at `locations`; it reaches their stores and no others.

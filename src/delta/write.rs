@@ -16,7 +16,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::import::writer_properties;
-use super::{Location, TrustedLog, delta_error, log_store, open, open_or_new, session};
+use super::{Location, TrustedLog, begin_table, delta_error, end_table, log_store, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 
 /// deltalake's table provider for one version of the table.
@@ -61,6 +61,9 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
         WriteMode::Create => open_or_new(location).await?.0,
         WriteMode::Append | WriteMode::Overwrite => open(location, None).await?,
     };
+    if mode == WriteMode::Create {
+        begin_table(location).await?;
+    }
     let context = session([location])?;
     let schema = rows.schema();
     let counted = Arc::new(Mutex::new(0));
@@ -88,6 +91,9 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
         .with_writer_properties(writer_properties()?)
         .await
         .map_err(|e| delta_error(location, e))?;
+    if mode == WriteMode::Create {
+        end_table(location).await;
+    }
     let written = *counted.lock();
     Ok(written)
 }

@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::footer::{Footer, ROW_GROUP_LIMIT_BYTES, spawn_decoder};
+use super::footer::{Footer, ROW_GROUP_LIMIT_BYTES, check_types, spawn_decoder};
 use super::rows::{MemberValues, RowPlan};
 use super::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +40,7 @@ impl FileRows {
         row_key: [u8; 32],
     ) -> Result<Self> {
         let footer = Footer::from_source(&*source).await?;
+        check_types(&footer.metadata)?;
         let plan = Arc::new(RowPlan::new(footer.metadata.schema(), schema, partition_values, row_key)?);
         let mut first_rows = Vec::with_capacity(footer.groups.len());
         let mut next = 0_u64;

@@ -67,6 +67,9 @@ impl LeafChoice {
 
 /// Prepares to encode `array`. `target` is the table's type, whose domain the values are brought into.
 pub(super) fn encoder(array: &ArrayRef, target: Option<&ColumnType>, leaves: &mut LeafChoice) -> Result<Encoder> {
+    if let Some(target) = target.filter(|target| !is_kind_of(array.data_type(), target)) {
+        return Err(stored_otherwise(array.data_type(), target));
+    }
     match array.data_type() {
         DataType::Dictionary(_, value) => encoder(&recast(array, value)?, target, leaves),
         DataType::RunEndEncoded(_, values) => encoder(&recast(array, values.data_type())?, target, leaves),
@@ -129,6 +132,9 @@ fn leaf_encoder(array: &ArrayRef, target: Option<&ColumnType>) -> Result<Encoder
         _ => None,
     };
     match array.data_type() {
+        other if primitive.is_some_and(|primitive| !holds(primitive, other)) => {
+            Err(stored_otherwise(other, target.unwrap_or(&ColumnType::Variant)))
+        }
         DataType::Null => Ok(Box::new(Omitted)),
         DataType::Boolean => scalars(array.as_boolean().clone(), |array: &BooleanArray, row, out| {
             out.push(if array.value(row) { TRUE } else { FALSE });
@@ -160,6 +166,54 @@ fn leaf_encoder(array: &ArrayRef, target: Option<&ColumnType>) -> Result<Encoder
     }
 }
 
+/// Engines bring such values into the column's type by a cast, each its own way, after they have pruned by bounds of the other type.
+fn stored_otherwise(stored: &DataType, column: &ColumnType) -> Error {
+    Error::new(ErrorKind::Unsupported, "the file stores a column as a type that the table's column is not widened from")
+        .with("stored", stored)
+        .with("column's type", format!("{column:?}"))
+}
+
+/// Whether a value, a struct, a list or a map stands where the table has one.
+fn is_kind_of(stored: &DataType, column: &ColumnType) -> bool {
+    match stored {
+        DataType::Dictionary(_, _) | DataType::RunEndEncoded(_, _) | DataType::Null => true,
+        DataType::Struct(_) => matches!(column, ColumnType::Struct(_) | ColumnType::Variant),
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) | DataType::ListView(_) | DataType::LargeListView(_) => {
+            matches!(column, ColumnType::List(_))
+        }
+        DataType::Map(_, _) => matches!(column, ColumnType::Map(_, _)),
+        _ => matches!(column, ColumnType::Primitive(_)),
+    }
+}
+
+/// Whether a column of the type `primitive` may be stored as `stored`: as itself, or as a type that Delta widens to it.
+fn holds(primitive: PrimitiveType, stored: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Boolean, Date32, Date64, FixedSizeBinary, Float16, Float32, Float64, LargeBinary, LargeUtf8, Null, Timestamp,
+        Utf8, Utf8View,
+    };
+    let text = matches!(stored, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
+    let decimal = match stored {
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
+            Some(*scale)
+        }
+        _ => None,
+    };
+    match primitive {
+        _ if *stored == Null => true,
+        PrimitiveType::String | PrimitiveType::Binary => text,
+        PrimitiveType::Integer => stored.is_integer(),
+        PrimitiveType::Float => matches!(stored, Float16 | Float32),
+        PrimitiveType::Double => stored.is_integer() || matches!(stored, Float16 | Float32 | Float64),
+        // More digits after the point than the column has would be rounded away.
+        PrimitiveType::Decimal(_, most) => stored.is_integer() || decimal.is_some_and(|scale| scale <= most),
+        PrimitiveType::Boolean => *stored == Boolean,
+        PrimitiveType::Date => matches!(stored, Date32 | Date64),
+        PrimitiveType::Timestamp => matches!(stored, Timestamp(_, _)),
+        PrimitiveType::TimestampNtz => matches!(stored, Timestamp(_, _) | Date32),
+    }
+}
+
 fn bytes_encoder(array: &ArrayRef, primitive: Option<PrimitiveType>) -> Result<Encoder> {
     // Old writers leave the mark for text away: then the table's schema says that it is text.
     let bytes_tag = if primitive == Some(PrimitiveType::String) { STRING } else { BINARY };
@@ -182,7 +236,7 @@ fn integers<N: Into<i128>>(target: Option<PrimitiveType>) -> impl Fn(N, &mut Vec
     move |value, out| {
         let value = value.into();
         match target {
-            Some(PrimitiveType::Float) => put_float(whole_float(value), out),
+            Some(PrimitiveType::Double) => put_float(whole_float(value), out),
             Some(PrimitiveType::Decimal(_, _)) => put_decimal(i256::from_i128(value), 0, out),
             _ => put_integer(value, out),
         }
@@ -190,7 +244,7 @@ fn integers<N: Into<i128>>(target: Option<PrimitiveType>) -> impl Fn(N, &mut Vec
 }
 
 #[expect(clippy::cast_precision_loss, reason = "widening to a float is defined as this conversion")]
-fn whole_float(value: i128) -> f64 {
+pub(super) fn whole_float(value: i128) -> f64 {
     value as f64
 }
 

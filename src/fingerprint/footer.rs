@@ -15,6 +15,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, 
 use parquet::schema::types::SchemaDescriptor;
 
 use super::source::Source;
+use super::written_types;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Length of the magic at either end of a file.
@@ -35,6 +36,12 @@ pub(super) struct Footer {
     pub(super) metadata: ArrowReaderMetadata,
     /// Row groups by position in the footer.
     pub(super) groups: Vec<GroupLayout>,
+}
+
+/// Fails when readers that take the types of columns from a writer's arrow schema would see other values.
+pub(super) fn check_types(metadata: &ArrowReaderMetadata) -> Result<()> {
+    let written = ArrowReaderMetadata::try_new(metadata.metadata().clone(), ArrowReaderOptions::new()).map_err(footer_error)?;
+    written_types::check(metadata.schema(), written.schema(), metadata.parquet_schema())
 }
 
 /// Where a row group lies.

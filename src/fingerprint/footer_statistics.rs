@@ -56,8 +56,9 @@ fn chunk_lies(chunk: &ColumnChunkMetaData, range: &LeafRange, ordinal: u32, lies
         let may_be_wide = variable && (!exact || old) || old && matches!(stated, Scalar::Decimal(_, _));
         match found {
             Some(found) => {
-                let order = stated.compare(found);
-                if order == Some(wrong) || (!may_be_wide && order.is_some_and(|order| order != Ordering::Equal)) {
+                // What does not compare with what is stored may hide it as well.
+                let order = order(&stated, found).unwrap_or(wrong);
+                if order == wrong || (!may_be_wide && order != Ordering::Equal) {
                     lie(what, text(&stated), text(found));
                 }
             }
@@ -65,6 +66,15 @@ fn chunk_lies(chunk: &ColumnChunkMetaData, range: &LeafRange, ordinal: u32, lies
             None if matches!(stated, Scalar::Float(_)) || range.min.is_some() => {}
             None => lie(what, text(&stated), "no value".to_owned()),
         }
+    }
+}
+
+/// Text is ordered as its bytes are, which is how it is stored where a writer left the mark for text away.
+fn order(stated: &Scalar, found: &Scalar) -> Option<Ordering> {
+    match (stated, found) {
+        (Scalar::Text(stated), Scalar::Binary(found)) => Some(stated.as_bytes().cmp(found)),
+        (Scalar::Binary(stated), Scalar::Text(found)) => Some(stated.as_slice().cmp(found.as_bytes())),
+        _ => stated.compare(found),
     }
 }
 
@@ -89,9 +99,9 @@ fn scalar(column: &ColumnDescriptor, statistics: &Statistics, bytes: &[u8]) -> O
             (Some(LogicalType::Decimal(_)), _) | (_, ConvertedType::DECIMAL) => {
                 Some(Scalar::Decimal(big_endian(bytes)?, i16::try_from(column.type_scale()).ok()?))
             }
-            (Some(LogicalType::String | LogicalType::Enum | LogicalType::Json), _)
-            | (_, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON) => {
-                std::str::from_utf8(bytes).ok().map(|text| Scalar::Text(text.to_owned()))
+            (Some(LogicalType::String | LogicalType::Json), _) | (_, ConvertedType::UTF8 | ConvertedType::JSON) => {
+                let text = std::str::from_utf8(bytes).map(|text| Scalar::Text(text.to_owned()));
+                Some(text.unwrap_or_else(|_| Scalar::Binary(bytes.to_vec())))
             }
             (Some(LogicalType::Float16), _) => half(bytes).and_then(float),
             (_, ConvertedType::INTERVAL) => None,

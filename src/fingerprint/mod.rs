@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod footer;
 mod footer_statistics;
+mod pages;
 mod partition;
 mod pass;
 mod range;
@@ -15,6 +16,7 @@ mod rows;
 mod scalar;
 mod source;
 mod statistics;
+mod written_types;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -108,6 +110,8 @@ pub struct RowGroupFingerprint {
 pub struct ColumnFingerprint {
     /// The Parquet leaf path, dotted.
     pub name: String,
+    /// The same in its parts, which may have dots of their own. It is no part of evidence.
+    pub path: Vec<String>,
     /// Where the chunk lies.
     pub bytes: Range<u64>,
     /// Plain BLAKE3 of the chunk's bytes.
@@ -123,6 +127,8 @@ pub struct ColumnFingerprint {
     pub min: Option<Value>,
     /// The greatest such value.
     pub max: Option<Value>,
+    /// Least and greatest value with their types; absent within lists and maps, or when rows were not decoded. It is no part of evidence.
+    range: Option<range::LeafRange>,
     /// What its values are like; absent for nested columns, and unless it was asked for.
     pub profile: Option<Box<ColumnProfile>>,
 }
@@ -142,5 +148,7 @@ pub struct StatisticsLie {
     pub found: String,
 }
 
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod tests;

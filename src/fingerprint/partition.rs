@@ -36,12 +36,13 @@ fn put(primitive: PrimitiveType, text: &str, out: &mut Vec<u8>) -> Option<()> {
     match primitive {
         PrimitiveType::String => put_string(text, out),
         PrimitiveType::Integer => put_integer(text.parse::<i64>().ok()?.into(), out),
-        PrimitiveType::Float => put_float(text.parse().ok()?, out),
+        PrimitiveType::Float | PrimitiveType::Double => put_float(text.parse().ok()?, out),
         PrimitiveType::Decimal(_, _) => {
             let (value, scale) = parse_decimal(text)?;
             put_decimal(value, scale, out);
         }
-        PrimitiveType::Boolean => put_boolean(text.parse().ok()?, out),
+        // Engines take it in any case.
+        PrimitiveType::Boolean => put_boolean(text.to_ascii_lowercase().parse().ok()?, out),
         PrimitiveType::Binary => put_binary(text.as_bytes(), out),
         PrimitiveType::Date => {
             // Some writers put a whole timestamp where a date belongs.

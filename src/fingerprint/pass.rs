@@ -12,8 +12,9 @@ use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 use sha2::Digest as _;
 
-use super::footer::{Footer, GroupLayout, MAGIC_BYTES, ROW_GROUP_LIMIT_BYTES, ranged, spawn_decoder};
+use super::footer::{Footer, GroupLayout, MAGIC_BYTES, ROW_GROUP_LIMIT_BYTES, check_types, ranged, spawn_decoder};
 use super::footer_statistics::footer_lies;
+use super::pages;
 use super::rows::{GroupHasher, GroupRows, LeafValues, RowPlan};
 use super::scalar::Scalar;
 use super::{ColumnFingerprint, DeletedRows, FileContext, FileFingerprint, RowGroupFingerprint};
@@ -155,6 +156,7 @@ struct Decoding {
 
 impl Decoding {
     fn new(footer: &Footer, context: &FileContext<'_>) -> Result<Self> {
+        check_types(&footer.metadata)?;
         let plan = RowPlan::new(footer.metadata.schema(), context.schema, context.partition_values, context.row_key)?;
         let mut next = 0_u64;
         let first_rows = footer.groups.iter().map(|group| {
@@ -178,6 +180,10 @@ impl Decoding {
             hasher = hasher.telling_rows_apart();
         }
         if stated_rows > 0 {
+            let shared = Arc::new(held.clone());
+            for chunk in self.metadata.metadata().row_groups().get(at).into_iter().flat_map(|group| group.columns()) {
+                pages::check(shared.clone(), chunk, stated_rows)?;
+            }
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(held, self.metadata.clone());
             let reader = builder.with_row_groups(vec![at]).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
             for batch in reader {
@@ -261,9 +267,9 @@ impl<'a> Pass<'a> {
             }
             None => None,
         };
-        let names = footer.metadata.metadata().file_metadata().schema_descr().columns().iter().map(|column| column.path().string());
+        let paths = footer.metadata.metadata().file_metadata().schema_descr().columns().iter().map(|column| column.path().parts());
         let leaves = rows.iter().flat_map(|rows| rows.leaves.iter().map(Some)).chain(std::iter::repeat(None));
-        let columns = names.zip(chunks).zip(leaves).map(|((name, (range, hasher)), leaf)| column(name, range, &hasher, leaf));
+        let columns = paths.zip(chunks).zip(leaves).map(|((path, (range, hasher)), leaf)| column(path, range, &hasher, leaf));
         let mut columns: Vec<_> = columns.collect();
         if let Some(rows) = &mut rows {
             let profiles = rows.leaves.iter_mut().map(|leaf| leaf.profile.take());
@@ -305,10 +311,11 @@ fn update_part(hasher: &mut blake3::Hasher, range: &Range<u64>, start: u64, byte
     }
 }
 
-fn column(name: String, bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option<&LeafValues>) -> ColumnFingerprint {
+fn column(path: &[String], bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option<&LeafValues>) -> ColumnFingerprint {
     let range = leaf.and_then(LeafValues::range);
     ColumnFingerprint {
-        name,
+        name: path.join("."),
+        path: path.to_vec(),
         bytes,
         digest: Digest(*hasher.finalize().as_bytes()),
         values: leaf.map_or(Digest([0; 32]), |leaf| leaf.values),
@@ -316,6 +323,7 @@ fn column(name: String, bytes: Range<u64>, hasher: &blake3::Hasher, leaf: Option
         container_nulls: leaf.and_then(LeafValues::container_nulls),
         min: range.and_then(|range| range.min.as_ref()).and_then(Scalar::to_json),
         max: range.and_then(|range| range.max.as_ref()).and_then(Scalar::to_json),
+        range: range.cloned(),
         profile: None,
     }
 }
@@ -333,6 +341,7 @@ fn row_group_digest(rows: u64, columns: &[ColumnFingerprint]) -> Digest {
 }
 
 /// The bytes of one row group, at their place in the file.
+#[derive(Clone)]
 struct HeldBytes {
     start: u64,
     bytes: Bytes,

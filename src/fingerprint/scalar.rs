@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 use super::partition::instant_nanos;
 use crate::table::PrimitiveType;
 
-const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+pub(super) const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 
 /// A value that has an order.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +72,7 @@ impl Scalar {
         match primitive {
             PrimitiveType::Boolean => value.as_bool().map(Self::Boolean),
             PrimitiveType::Integer => whole(value).map(Self::Integer),
-            PrimitiveType::Float => number(value).filter(|v| !v.is_nan()).map(Self::Float),
+            PrimitiveType::Float | PrimitiveType::Double => number(value).filter(|v| !v.is_nan()).map(Self::Float),
             PrimitiveType::Decimal(_, _) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 parse_decimal(&text).map(|(value, scale)| Self::Decimal(value, scale))

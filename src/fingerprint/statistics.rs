@@ -2,11 +2,14 @@
 
 use std::cmp::Ordering;
 
+use arrow::datatypes::i256;
 use serde_json::Value;
 
-use super::scalar::Scalar;
+use super::encode::whole_float;
+use super::range::LeafRange;
+use super::scalar::{NANOS_PER_DAY, Scalar};
 use super::{ColumnFingerprint, FileFingerprint, StatisticsLie};
-use crate::table::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableSchema, parse_json};
+use crate::table::{ColumnType, EXACT_DIGITS, LiveFile, PrimitiveType, TableColumn, TableSchema, parse_json};
 
 pub(super) const NANOS_PER_MILLI: i128 = 1_000_000;
 /// So much of a stated text is repeated.
@@ -48,7 +51,7 @@ pub fn check_statistics(file: &LiveFile, fingerprint: &FileFingerprint, schema: 
     let check = Check { fingerprint, wide };
     stated.check_objects("", &mut lies);
     for column in schema.columns.iter().filter(|column| !schema.partition_columns.contains(&column.name)) {
-        check.column(column, "", &stated, &mut lies);
+        check.column(column, &[], &stated, &mut lies);
     }
     lies
 }
@@ -119,23 +122,56 @@ struct Check<'a> {
 /// One leaf over all row groups.
 struct Found {
     nulls: u64,
-    min: Option<Scalar>,
-    max: Option<Scalar>,
+    min: Extreme,
+    max: Extreme,
+}
+
+/// The least or the greatest value of a leaf.
+enum Extreme {
+    /// All values are null or NaN.
+    None,
+    Known(Scalar),
+    /// There are values, of a type that does not compare with the column's.
+    Unknown,
+}
+
+impl Extreme {
+    /// Takes in the extreme of one row group more.
+    fn merge(&mut self, other: Self, better: Ordering) {
+        match (&*self, other) {
+            (Self::Unknown, _) | (_, Self::None) => {}
+            (Self::None, other) | (_, other @ Self::Unknown) => *self = other,
+            (Self::Known(best), Self::Known(other)) => match other.compare(best) {
+                Some(order) if order == better => *self = Self::Known(other),
+                Some(_) => {}
+                None => *self = Self::Unknown,
+            },
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::None => "no value".to_owned(),
+            Self::Known(value) => value.to_json().map_or_else(|| format!("{value:?}"), |value| value.to_string()),
+            Self::Unknown => "values that do not compare with the column's type".to_owned(),
+        }
+    }
 }
 
 impl Check<'_> {
-    fn column(&self, column: &TableColumn, above: &str, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
+    fn column(&self, column: &TableColumn, above: &[String], stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
         let stated = stated.member(column);
-        let path = if above.is_empty() { column.physical_name.clone() } else { format!("{above}.{}", column.physical_name) };
+        let parts: Vec<String> = above.iter().chain([&column.physical_name]).cloned().collect();
+        let path = parts.join(".");
         match &column.data_type {
             ColumnType::Struct(fields) => {
                 stated.check_objects(&path, lies);
-                fields.iter().for_each(|field| self.column(field, &path, &stated, lies));
+                fields.iter().for_each(|field| self.column(field, &parts, &stated, lies));
             }
-            ColumnType::Primitive(primitive) => self.leaf(&path, *primitive, &stated, lies),
+            ColumnType::Primitive(primitive) => self.leaf(&parts, *primitive, &stated, lies),
             // Nothing prunes by bounds of lists, maps and variants; their nulls are counted.
             ColumnType::List(_) | ColumnType::Map(_, _) | ColumnType::Variant => {
-                if let Some(found) = self.container_nulls(&path, &column.data_type) {
+                if let Some(found) = self.container_nulls(&parts, &column.data_type) {
                     self.null_count(&path, stated.nulls, found, lies);
                 }
             }
@@ -150,88 +186,89 @@ impl Check<'_> {
         }
     }
 
-    fn leaf(&self, path: &str, primitive: PrimitiveType, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
-        let Some(found) = self.found(path, primitive) else { return };
-        self.null_count(path, stated.nulls, found.nulls, lies);
+    fn leaf(&self, parts: &[String], primitive: PrimitiveType, stated: &Stated<'_>, lies: &mut Vec<StatisticsLie>) {
+        let Some(found) = self.found(parts, primitive) else { return };
+        let path = parts.join(".");
+        self.null_count(&path, stated.nulls, found.nulls, lies);
         // Nothing prunes by bounds of bytes, for which Delta has no text.
         if primitive == PrimitiveType::Binary {
             return;
         }
-        self.bound(path, "minValues", primitive, stated.min, found.min.as_ref(), lies);
-        self.bound(path, "maxValues", primitive, stated.max, found.max.as_ref(), lies);
+        for (what, bound, found) in [("minValues", stated.min, &found.min), ("maxValues", stated.max, &found.max)] {
+            if let Some(found) = self.bound_lie(what == "minValues", primitive, bound, found) {
+                lies.push(lie(&path, what, bound, found));
+            }
+        }
     }
 
-    fn bound(
-        &self,
-        path: &str,
-        what: &str,
-        primitive: PrimitiveType,
-        stated: &Value,
-        found: Option<&Scalar>,
-        lies: &mut Vec<StatisticsLie>,
-    ) {
+    /// What was found instead, where a stated bound is a lie.
+    fn bound_lie(&self, is_min: bool, primitive: PrimitiveType, stated: &Value, found: &Extreme) -> Option<String> {
         if stated.is_null() {
-            return;
+            return None;
         }
-        let is_min = what == "minValues";
         let Some(bound) = Scalar::from_json(stated, primitive) else {
             // NaN is above all other values: as the greatest it hides none, as the least it hides all but itself.
-            let is_nan = primitive == PrimitiveType::Float && stated.as_str() == Some("NaN");
-            if !is_nan || (is_min && found.is_some()) {
-                let found = found.and_then(Scalar::to_json).unwrap_or_default();
-                lies.push(lie(path, what, stated, format!("{found}; what is stated is no such value of the column's type")));
-            }
-            return;
+            let is_nan = matches!(primitive, PrimitiveType::Float | PrimitiveType::Double) && stated.as_str() == Some("NaN");
+            let is_lie = !is_nan || (is_min && !matches!(found, Extreme::None));
+            return is_lie.then(|| format!("{}; what is stated is no such value of the column's type", found.shown()));
         };
-        let Some(found) = found else {
-            // All values are null or NaN: any bound is true of no value, but a tight one cannot be.
-            if !self.wide && !matches!(bound, Scalar::Float(_)) {
-                lies.push(lie(path, what, stated, "no value"));
-            }
-            return;
+        let is_lie = match found {
+            // Any bound is true of no value, but a tight one cannot be.
+            Extreme::None => !self.wide && !matches!(bound, Scalar::Float(_)),
+            // Nobody could say that it hides nothing.
+            Extreme::Unknown => true,
+            Extreme::Known(found) => self.is_wrong(is_min, primitive, &bound, found),
         };
-        let wrong = match (&bound, found) {
+        is_lie.then(|| found.shown())
+    }
+
+    fn is_wrong(&self, is_min: bool, primitive: PrimitiveType, bound: &Scalar, found: &Scalar) -> bool {
+        match (bound, found) {
             (Scalar::Instant(bound), Scalar::Instant(found)) if is_min => bound > found,
             (Scalar::Instant(bound), Scalar::Instant(found)) => bound.saturating_add(NANOS_PER_MILLI) <= *found,
             _ => match bound.compare(found) {
-                Some(Ordering::Equal) | None => false,
+                None => true,
+                Some(Ordering::Equal) => false,
                 Some(order) if matches!(bound, Scalar::Text(_)) || self.wide => (order == Ordering::Greater) == is_min,
                 // Too narrow by a last digit hides a row; too wide by one does no harm.
-                Some(order) if (order == Ordering::Greater) == is_min => !is_spelled_shorter(&bound, found),
-                Some(_) => !equal_but_for_rounding(&bound, found),
+                Some(order) if (order == Ordering::Greater) == is_min => !is_spelled_shorter(bound, found, primitive),
+                Some(_) => !equal_but_for_rounding(bound, found),
             },
-        };
-        if wrong {
-            let found = found.to_json().unwrap_or_default();
-            lies.push(lie(path, what, stated, found));
         }
     }
 
-    fn found(&self, path: &str, primitive: PrimitiveType) -> Option<Found> {
-        let mut all = Found { nulls: 0, min: None, max: None };
+    fn found(&self, parts: &[String], primitive: PrimitiveType) -> Option<Found> {
+        let mut all = Found { nulls: 0, min: Extreme::None, max: Extreme::None };
         for group in &self.fingerprint.row_groups {
-            let Some(column) = group.columns.iter().find(|column| column.name == path) else {
+            let Some(column) = group.columns.iter().find(|column| column.path == parts) else {
                 // The table has the column, and the file has not: it is read as nulls.
                 all.nulls = all.nulls.saturating_add(group.rows);
                 continue;
             };
-            all.nulls = all.nulls.saturating_add(column.nulls?);
-            let value = |value: &Option<Value>| value.as_ref().and_then(|value| Scalar::from_json(value, primitive));
-            merge(&mut all.min, value(&column.min), Ordering::Less);
-            merge(&mut all.max, value(&column.max), Ordering::Greater);
+            let nulls = column.nulls?;
+            all.nulls = all.nulls.saturating_add(nulls);
+            let extreme = |of: fn(&LeafRange) -> &Option<Scalar>| match column.range.as_ref().map(of) {
+                Some(Some(value)) => in_domain(value, primitive).map_or(Extreme::Unknown, Extreme::Known),
+                Some(None) if nulls == group.rows || matches!(primitive, PrimitiveType::Float | PrimitiveType::Double) => Extreme::None,
+                _ => Extreme::Unknown,
+            };
+            all.min.merge(extreme(|range| &range.min), Ordering::Less);
+            all.max.merge(extreme(|range| &range.max), Ordering::Greater);
         }
         Some(all)
     }
 
     /// The nulls of a list, a map or a variant, over all row groups; `None` where the file has something else there.
-    fn container_nulls(&self, path: &str, data_type: &ColumnType) -> Option<u64> {
+    fn container_nulls(&self, parts: &[String], data_type: &ColumnType) -> Option<u64> {
         let mut all = 0_u64;
         for group in &self.fingerprint.row_groups {
-            let below = |column: &&ColumnFingerprint| column.name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+            let below = |column: &&ColumnFingerprint| column.path.starts_with(parts);
+            let is_metadata =
+                |column: &&ColumnFingerprint| column.path.split_last().is_some_and(|(last, above)| last == "metadata" && above == parts);
             let nulls = match (group.columns.iter().find(below), data_type) {
                 (None, _) => group.rows,
                 // A variant's metadata is there wherever the variant is.
-                (Some(_), ColumnType::Variant) => group.columns.iter().find(|column| column.name == format!("{path}.metadata"))?.nulls?,
+                (Some(_), ColumnType::Variant) => group.columns.iter().find(is_metadata)?.nulls?,
                 (Some(column), _) => column.container_nulls?,
             };
             all = all.saturating_add(nulls);
@@ -240,23 +277,37 @@ impl Check<'_> {
     }
 }
 
-fn merge(best: &mut Option<Scalar>, value: Option<Scalar>, better: Ordering) {
-    let Some(value) = value else { return };
-    if best.as_ref().is_none_or(|best| value.compare(best) == Some(better)) {
-        *best = Some(value);
-    }
+/// A value of a file as the column's type has it: of itself, or of a type that Delta widens to it; `None` where it is of neither. Text whose mark
+/// an old writer left away is text.
+fn in_domain(value: &Scalar, primitive: PrimitiveType) -> Option<Scalar> {
+    Some(match (value, primitive) {
+        (Scalar::Boolean(_), PrimitiveType::Boolean)
+        | (Scalar::Integer(_), PrimitiveType::Integer)
+        | (Scalar::Float(_), PrimitiveType::Float | PrimitiveType::Double)
+        | (Scalar::Decimal(..), PrimitiveType::Decimal(..))
+        | (Scalar::Text(_), PrimitiveType::String)
+        | (Scalar::Date(_), PrimitiveType::Date)
+        | (Scalar::Instant(_), PrimitiveType::Timestamp | PrimitiveType::TimestampNtz) => value.clone(),
+        (Scalar::Binary(bytes), PrimitiveType::String) => Scalar::Text(String::from_utf8(bytes.clone()).ok()?),
+        (Scalar::Integer(value), PrimitiveType::Double) => Scalar::Float(whole_float(*value)),
+        (Scalar::Integer(value), PrimitiveType::Decimal(..)) => Scalar::Decimal(i256::from_i128(*value), 0),
+        (Scalar::Date(days), PrimitiveType::TimestampNtz) => Scalar::Instant(i128::from(*days).saturating_mul(NANOS_PER_DAY)),
+        _ => return None,
+    })
 }
 
-/// Whether `stated` is the shortest text of `found` as a 32-bit float, or a decimal that passed through a double: engines read it back as what
-/// was found.
-fn is_spelled_shorter(stated: &Scalar, found: &Scalar) -> bool {
+/// Whether `stated` is the shortest text of `found` in a column of 32-bit floats, which engines read back as what was found; or a decimal that
+/// passed through a double and may have lost digits there, by which engines are not shown to prune ([`may_be_rounded`](crate::table::may_be_rounded)).
+fn is_spelled_shorter(stated: &Scalar, found: &Scalar, primitive: PrimitiveType) -> bool {
     match (stated, found) {
-        (Scalar::Float(stated), Scalar::Float(found)) => {
+        (Scalar::Float(stated), Scalar::Float(found)) if primitive == PrimitiveType::Float => {
             #[expect(clippy::cast_possible_truncation, reason = "it is the question whether anything is lost")]
             let single = *found as f32;
             f64::from(single) == *found && single.to_string().parse() == Ok(*stated)
         }
-        (Scalar::Decimal(_, _), _) => equal_but_for_rounding(stated, found),
+        (Scalar::Decimal(_, _), _) => {
+            matches!(primitive, PrimitiveType::Decimal(digits, _) if digits > EXACT_DIGITS) && equal_but_for_rounding(stated, found)
+        }
         _ => false,
     }
 }

@@ -1,5 +1,7 @@
 //! From findings to the error that a scan fails with.
 
+use std::cmp::Reverse;
+
 use crate::baseline::{Finding, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -9,7 +11,7 @@ pub(super) fn enforce(table: &str, baseline: u64, findings: &[Finding]) -> Resul
     let mismatches = with(Outcome::Mismatch).count();
     // The most exact place says most.
     let exactness = |f: &&Finding| u8::from(f.row_group.is_some()) + u8::from(f.column.is_some() && f.row_group.is_some());
-    let exact = with(Outcome::Mismatch).filter(|f| exactness(f) > 0).max_by_key(|f| exactness(f));
+    let exact = with(Outcome::Mismatch).filter(|f| exactness(f) > 0).min_by_key(|f| Reverse(exactness(f)));
     let Some(first) = exact.or_else(|| with(Outcome::Mismatch).next()).or_else(|| with(Outcome::Undetermined).next()) else {
         return Ok(());
     };

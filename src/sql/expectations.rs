@@ -242,7 +242,7 @@ fn arrow_type(column: &TableColumn) -> Option<DataType> {
     Some(match primitive {
         PrimitiveType::String => DataType::Utf8,
         PrimitiveType::Integer => DataType::Int64,
-        PrimitiveType::Float => DataType::Float64,
+        PrimitiveType::Float | PrimitiveType::Double => DataType::Float64,
         PrimitiveType::Decimal(precision, scale) => DataType::Decimal128(*precision, *scale),
         PrimitiveType::Boolean => DataType::Boolean,
         PrimitiveType::Binary => DataType::Binary,

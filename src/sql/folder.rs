@@ -16,6 +16,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::null_partitions::NullPartitions;
 use super::to_error;
 use super::unsteered::ChunkStatisticsOnly;
 use crate::baseline::SealedTable;
@@ -58,7 +59,10 @@ pub(super) async fn provider(location: &Location, snapshot: &TableSnapshot, sche
         None => options.infer_schema(&session(location)?, &url).await.map_err(to_error)?,
     };
     let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config).map_err(to_error)?))
+    let table = Arc::new(ListingTable::try_new(config).map_err(to_error)?);
+    let is_null = |name: &&String| snapshot.files.values().any(|file| file.partition_values.get(*name).is_some_and(Option::is_none));
+    let with_nulls: Vec<String> = columns.iter().filter(is_null).cloned().collect();
+    Ok(if with_nulls.is_empty() { table } else { Arc::new(NullPartitions::new(table, with_nulls)) })
 }
 
 /// Looks at the files of `snapshot` that nobody sealed: whoever may drop files must not keep others from reading the sealed ones. `None` where all are

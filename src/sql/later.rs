@@ -11,7 +11,7 @@ use crate::baseline::{self, LogComparison, Rewrites, SealedTable};
 use crate::delta::Location;
 use crate::error::Result;
 use crate::fingerprint::row_count;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, may_be_rounded};
 
 /// Sealed files of rewrites that are looked for. Where there are more of them, what the rewrites added is read, as unsealed as it is.
 const LOOKED_FOR: usize = 4096;
@@ -27,7 +27,8 @@ pub(super) struct Believed {
 /// The snapshot without what must not steer a plan; `None` when there is nothing of that in it. Engines are to be shown what is left, not the log.
 ///
 /// Files that no baseline covers lose their statistics: engines count and prune by the files' own footers instead, which come with the rows
-/// that they are about. Sealed files get the sealed ones wherever the log spells them in another way, or a second time. Files that a commit put in the place of sealed ones, saying that no row changed, give way to the sealed ones while
+/// that they are about. Sealed files get the sealed ones, and the sealed partition values, wherever the log spells them in another way, or a
+/// second time, but for columns that the table did not have when it was sealed: nobody held these against the data. Files that a commit put in the place of sealed ones, saying that no row changed, give way to the sealed ones while
 /// these are still there, which is noted.
 ///
 /// Cost: a HEAD for each sealed file that was rewritten, [`LOOKED_FOR`] at most.
@@ -48,15 +49,26 @@ pub(super) async fn distrust(
     let states_the_same = |key: &FileKey, live: &LiveFile| {
         sealed.files.get(key).is_some_and(|file| baseline::states_the_same(file, live)) && !snapshot.typed.contains_key(key)
     };
-    let in_doubt = snapshot.files.iter().filter(|(key, live)| !same_log && live.stats.is_some() && !states_the_same(key, live));
+    let added = baseline::columns_since(comparison.at_sealed.as_ref(), snapshot, sealed);
+    let in_doubt = snapshot.files.iter().filter(|(key, live)| {
+        let spelled_otherwise = || sealed.files.get(*key).is_some_and(|file| file.live.partition_values != live.partition_values);
+        !same_log && (live.stats.is_some() && !(added.is_empty() && states_the_same(key, live)) || spelled_otherwise())
+    });
     let distrusted: Vec<FileKey> = in_doubt.map(|(key, _)| key.clone()).collect();
-    if rewrites.commits.is_empty() && distrusted.is_empty() {
+    // Bounds that honest writers rounded hide rows, too; a log of our own states none of them.
+    if rewrites.commits.is_empty() && distrusted.is_empty() && !may_be_rounded(&snapshot.schema) {
         return Ok(None);
     }
     let mut snapshot = snapshot.clone();
     for key in distrusted {
         if let Some(live) = snapshot.files.get_mut(&key) {
-            Arc::make_mut(live).stats = sealed.files.get(&key).and_then(|file| file.live.stats.clone());
+            let (live, sealed) = (Arc::make_mut(live), sealed.files.get(&key).map(|file| &file.live));
+            let stats = sealed.and_then(|sealed| sealed.stats.as_ref());
+            live.stats =
+                stats.map(|stats| stats.without(&["minValues", "maxValues", "nullCount"], &added).unwrap_or_else(|| stats.clone()));
+            if let Some(sealed) = sealed {
+                live.partition_values.clone_from(&sealed.partition_values);
+            }
         }
     }
     for key in &rewrites.added {

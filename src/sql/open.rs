@@ -285,11 +285,13 @@ async fn newest(
     }
     let stored = repository.names().await?.len();
     let why = match (stored, trust) {
-        (0, _) => "it was never sealed".to_owned(),
+        (0, _) => "it was never sealed, or its seals were taken away".to_owned(),
         (n, None) => format!("no key is trusted that could have signed its baselines (there are {n})"),
         (n, Some(_)) => format!("no trusted key signed any of its {n} baselines"),
     };
-    if options.require_sealed || options.mode == ReadMode::Sealed {
+    // Whoever replaced the seals with some of their own must not have the table answered as one that nobody ever sealed.
+    let replaced = stored > 0 && trust.is_some() && !matches!(options.verify, VerifyMode::Warn | VerifyMode::Off);
+    if replaced || options.require_sealed || options.mode == ReadMode::Sealed {
         let kind = if stored == 0 { ErrorKind::NotFound } else { ErrorKind::Unauthentic };
         return Err(named(Error::new(kind, format!("the table has no baseline to be held against: {why}"))));
     }

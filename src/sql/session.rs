@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::common::TableReference;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -114,7 +115,7 @@ impl SealedSession {
     pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
         let table = Arc::new(self.resolver.open(location).await?);
         self.resolver.note_all(&table);
-        self.context.register_table(name, table.clone()).map_err(to_error)?;
+        self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
         self.resolver.registered.write().insert(name.to_owned(), location.clone());
         Ok(table)
     }

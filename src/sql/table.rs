@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
-use super::{check, external, folder, insert};
+use super::{check, constants, external, folder, insert};
 use crate::baseline::{self, BaselineSummary, Finding, Pins, SealedTable, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
@@ -387,6 +387,7 @@ impl TableProvider for VerifiedTable {
         let own = self.own_state(state)?;
         let recorder = self.store.recorder().clone();
         let plan = self.inner.scan(&own, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
+        let plan = constants::without_constant_floats(plan)?;
         Ok(Arc::new(VerifiedExec::new(plan, recorder, registration, self.left_out)))
     }
 

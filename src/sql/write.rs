@@ -29,8 +29,17 @@ pub(super) async fn plan(context: &SessionContext, resolver: &Resolver, query: &
         LogicalPlan::Explain(explain) if dml::is_rewrite(&explain.plan) => dml::explain(context, resolver, query, explain).await,
         LogicalPlan::Dml(dml) if dml.op != WriteOp::Ctas => Err(unsupported(&dml)),
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if !create.temporary => create_as(context, resolver, query, create).await,
+        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) if is_of_lake(context, &drop.name).await => {
+            let what =
+                "DROP TABLE is not supported: what a lake holds is kept; delete its rows with DELETE, or its files by `lakeseal purge`";
+            Err(Error::new(ErrorKind::Unsupported, what).with("table", drop.name))
+        }
         other => context.execute_logical_plan(other).await.map_err(to_error),
     }
+}
+
+async fn is_of_lake(context: &SessionContext, name: &TableReference) -> bool {
+    context.table_provider(name.clone()).await.is_ok_and(|table| table.is::<VerifiedTable>())
 }
 
 fn unsupported(dml: &DmlStatement) -> Error {

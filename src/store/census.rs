@@ -234,9 +234,9 @@ impl Inner {
         if census.damage().next().is_some() {
             // What lacks may have been collected meanwhile: stubs come first, so that whatever is still decided was not touched.
             match self.find_decided(path, slot).await {
-                Ok(Found::Retained(_)) => {}
-                Ok(other) => return Ok(other),
-                // Nothing contradicts what was seen.
+                Ok(Found::Collected) => return Ok(Found::Collected),
+                // What was found is decided, whether or not those who answer this time still show it: that they do not is the damage.
+                Ok(Found::Retained(_) | Found::Open) => {}
                 Err(error) => tracing::debug!(%path, slot = slot.slot, %error, "a finding could not be checked again"),
             }
         }

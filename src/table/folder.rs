@@ -13,7 +13,7 @@ use super::{FileKey, LiveFile, TableKind, TableSchema, TableSnapshot};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Hive's name of the null partition.
-const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 const FILES_LIMIT: usize = 10_000_000;
 
 pub(super) async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<TableSnapshot> {

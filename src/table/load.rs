@@ -59,7 +59,7 @@ pub(super) async fn load_listed(
     memory: Option<&LogMemory>,
 ) -> Result<TableSnapshot> {
     match listing.newest() {
-        None => folder::load(store, root, version).await,
+        None => load_folder(store, root, listing, version).await,
         Some(newest) => {
             let wanted = version.unwrap_or(newest);
             if wanted > newest {
@@ -70,6 +70,14 @@ pub(super) async fn load_listed(
             load_delta(store, root, listing, wanted, memory, None).await.map_err(|e| e.with("table", root))
         }
     }
+}
+
+async fn load_folder(store: &dyn ObjectStore, root: &Path, listing: &LogListing, version: Option<u64>) -> Result<TableSnapshot> {
+    if listing.begun {
+        let what = "a table is being made here, or the making of one was broken off: nothing of it is visible before its first commit";
+        return Err(Error::new(ErrorKind::NotFound, what).with("location", root));
+    }
+    folder::load(store, root, version).await
 }
 
 /// The version that is wanted, where the log has all commits from 0 up to it.
@@ -85,7 +93,7 @@ pub(super) fn starts_at_commit_0(listing: &LogListing, version: Option<u64>) -> 
 /// Those of [`load`]; within, those of [`super::check_checkpoints`].
 pub(crate) async fn load_checked(store: &dyn ObjectStore, root: &Path) -> Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)> {
     let listing = LogListing::read(store, root).await?;
-    let Some(newest) = listing.newest() else { return Ok((folder::load(store, root, None).await?, Ok(Vec::new()))) };
+    let Some(newest) = listing.newest() else { return Ok((load_folder(store, root, &listing, None).await?, Ok(Vec::new()))) };
     let (checked, replayed) = match checkpoint::check_listed(store, root, &listing, newest, None).await {
         Ok((found, replayed)) => (Ok(found), replayed),
         Err(error) => (Err(error), None),

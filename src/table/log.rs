@@ -30,12 +30,17 @@ pub(super) struct CheckpointName {
     pub(super) in_parts: bool,
 }
 
+/// What lies in the log of a table until its first commit does: its data files are no folder of Parquet that anybody meant to be read.
+pub(crate) const BEGUN: &str = ".lakeseal-begun";
+
 /// What lies in a log, by version. Hints, checksums and compacted commits are left out: they are never trusted.
 #[derive(Debug, Default)]
 pub(super) struct LogListing {
     pub(super) commits: BTreeMap<u64, Path>,
     pub(super) checkpoints: BTreeMap<u64, Vec<CheckpointName>>,
     stamps: BTreeMap<Path, Stamp>,
+    /// Whether a table is being made here, or its making was broken off.
+    pub(super) begun: bool,
 }
 
 impl LogListing {
@@ -52,6 +57,7 @@ impl LogListing {
                 return Err(Error::new(ErrorKind::Unsupported, "the log has too many objects").with("limit", NAMES_LIMIT));
             }
             let is_child = meta.location.prefix_match(&folder).is_some_and(|rest| rest.count() == 1);
+            listing.begun |= is_child && meta.location.filename() == Some(BEGUN);
             if is_child && let Some(name) = meta.location.filename().and_then(LogName::parse) {
                 listing.stamps.insert(meta.location.clone(), stamp(&meta));
                 listing.add(name, meta.location.clone(), &mut parts);

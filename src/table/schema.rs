@@ -39,8 +39,10 @@ pub enum PrimitiveType {
     String,
     /// 1 to 8 bytes of signed integer: one domain.
     Integer,
-    /// 4 or 8 bytes of IEEE 754.
+    /// 4 bytes of IEEE 754.
     Float,
+    /// 8 bytes of IEEE 754.
+    Double,
     /// A decimal of (precision, scale).
     Decimal(u8, i8),
     /// True or false.
@@ -85,6 +87,24 @@ impl TableSchema {
     pub fn physical_column(&self, physical_name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.physical_name == physical_name)
     }
+}
+
+/// The columns of `new`, and the fields of its structs, that `old` has not: by the physical names on the way to each. What lies within lists and
+/// maps is left out.
+pub fn added_columns(old: &[TableColumn], new: &[TableColumn]) -> Vec<Vec<String>> {
+    fn collect(old: &[TableColumn], new: &[TableColumn], above: &[String], found: &mut Vec<Vec<String>>) {
+        for column in new {
+            let path: Vec<String> = above.iter().chain([&column.physical_name]).cloned().collect();
+            match (old.iter().find(|known| known.physical_name == column.physical_name).map(|known| &known.data_type), &column.data_type) {
+                (None, _) => found.push(path),
+                (Some(ColumnType::Struct(old)), ColumnType::Struct(new)) => collect(old, new, &path, found),
+                (Some(_), _) => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(old, new, &[], &mut found);
+    found
 }
 
 /// Deeper schemas than this are refused, so that no recursion here is driven by stored bytes.
@@ -133,7 +153,8 @@ fn primitive(name: &str) -> Option<ColumnType> {
     let scalar = match name {
         "string" => PrimitiveType::String,
         "byte" | "short" | "integer" | "long" => PrimitiveType::Integer,
-        "float" | "double" => PrimitiveType::Float,
+        "float" => PrimitiveType::Float,
+        "double" => PrimitiveType::Double,
         "boolean" => PrimitiveType::Boolean,
         "binary" => PrimitiveType::Binary,
         "date" => PrimitiveType::Date,

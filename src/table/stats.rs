@@ -19,6 +19,29 @@ impl Stats {
     pub fn of_text(text: &str) -> Self {
         Self { text: Some(text.into()), value: OnceLock::new() }
     }
+
+    /// Without what `members` (`minValues`, `nullCount`, …) state of these columns, each given by the names on the way to it; `None` where nothing
+    /// of that is stated.
+    pub fn without<T: AsRef<str>>(&self, members: &[&str], columns: &[Vec<T>]) -> Option<Self> {
+        let stated = |member: &str, column: &[T]| {
+            self.get(member).and_then(|at| column.iter().try_fold(at, |at, name| at.get(name.as_ref()))).is_some()
+        };
+        let of_columns = |member: &&str| columns.iter().any(|column| stated(member, column));
+        if !members.iter().any(of_columns) {
+            return None;
+        }
+        let mut left = Value::clone(self);
+        for member in members {
+            for column in columns {
+                let Some((name, above)) = column.split_last() else { continue };
+                let at = above.iter().try_fold(left.get_mut(*member), |at, name| Some(at?.get_mut(name.as_ref())));
+                if let Some(Some(Value::Object(at))) = at {
+                    at.remove(name.as_ref());
+                }
+            }
+        }
+        Some(Self::from(left))
+    }
 }
 
 impl From<Value> for Stats {

@@ -4,11 +4,18 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-use super::{ColumnType, LiveFile, PrimitiveType, Stats, TableColumn, TableKind, TableSnapshot};
+use super::{ColumnType, LiveFile, PrimitiveType, TableColumn, TableKind, TableSchema, TableSnapshot};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Decimals with more digits may not come to the same number again once they were a number in memory.
-const EXACT_DIGITS: u8 = 15;
+pub const EXACT_DIGITS: u8 = 15;
+
+/// Whether bounds of the table's columns may have been rounded by those who wrote them: a log that states such bounds may hide rows.
+pub fn may_be_rounded(schema: &TableSchema) -> bool {
+    let mut found = Vec::new();
+    rounded_columns(&schema.columns, &mut Vec::new(), &mut found);
+    !found.is_empty()
+}
 
 /// The only commit of a log that says this state: protocol, metadata, and an `add` for each live file. Takes memory for all of it.
 ///
@@ -50,18 +57,8 @@ fn rounded_columns<'a>(columns: &'a [TableColumn], above: &mut Vec<&'a str>, fou
 
 /// `file` without the bounds of these columns.
 fn without_bounds<'a>(file: &'a LiveFile, columns: &[Vec<&str>]) -> Cow<'a, LiveFile> {
-    let Some(stats) = file.stats.as_ref().filter(|_| !columns.is_empty()) else { return Cow::Borrowed(file) };
-    let mut left = Value::clone(stats);
-    for bounds in ["minValues", "maxValues"] {
-        for column in columns {
-            let Some((name, above)) = column.split_last() else { continue };
-            let members = above.iter().try_fold(left.get_mut(bounds), |at, name| Some(at?.get_mut(*name)));
-            if let Some(Some(Value::Object(members))) = members {
-                members.remove(*name);
-            }
-        }
-    }
-    Cow::Owned(LiveFile { stats: Some(Stats::from(left)), ..file.clone() })
+    let left = file.stats.as_ref().filter(|_| !columns.is_empty()).and_then(|stats| stats.without(&["minValues", "maxValues"], columns));
+    left.map_or(Cow::Borrowed(file), |left| Cow::Owned(LiveFile { stats: Some(left), ..file.clone() }))
 }
 
 /// Checkpoints leave empty members out that a commit must have.
@@ -138,7 +135,7 @@ mod tests {
             location: None,
             size: 1,
             partition_values: Default::default(),
-            stats: Some(Stats::from(stats.clone())),
+            stats: Some(stats.clone().into()),
             deletion_vector: None,
             other: Default::default(),
             modification_time_ms: 0,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::context::Context;
-use super::output::{BAD, DIM, GOOD, HEAD, Output, bytes, count, explain, styled};
+use super::output::{BAD, DIM, GOOD, HEAD, Output, bytes, count, explained, styled};
 use super::progress;
 use crate::baseline::Verdict;
 use crate::error::{Error, ErrorKind, Result};
@@ -223,7 +223,7 @@ impl Story<'_> {
             Ok(_) => return told(false, "the query is refused"),
             Err(error) => error,
         };
-        let text = explain(&error);
+        let text = explained(&error);
         told(super::is_mismatch(&error), format_args!("the refusal is a mismatch, and not: {text}"))?;
         for place in [TABLE, &poisoned.file, PLAN.column] {
             told(text.contains(place), format_args!("the refusal names {place}:\n{text}"))?;

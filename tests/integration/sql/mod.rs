@@ -16,6 +16,7 @@ mod modes;
 mod poison_diff;
 mod proportional;
 mod purge;
+mod readers;
 mod restore;
 mod roots;
 mod store;

@@ -229,6 +229,31 @@ async fn a_register_folder_lost_in_one_region_is_taught_back_and_carries_reads_a
     assert_readable(&store).await;
 }
 
+/// Of votes that were never repeated as learned, too few are left for a quorum to show what they decided; a marker still does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_entries_no_longer_show_it_is_damaged_and_not_a_slot_in_which_nothing_is_decided() {
+    for (n, profile, harmed) in [(3, Profile { inline_bytes: 1024, ..Profile::new(2, 1) }, vec![0]), (5, profile(), vec![0, 2])] {
+        let stores = memory(n);
+        let (store, _) = store_over(profile, stores.clone());
+        fill(&store).await;
+        for region in &harmed {
+            for meta in stores[*region].list(None).try_collect::<Vec<_>>().await.unwrap() {
+                if ["d/", "i/"].iter().any(|folder| meta.location.as_ref().starts_with(folder)) {
+                    stores[*region].delete(&meta.location).await.unwrap();
+                }
+            }
+        }
+        let found = scrub(&store, &options()).await;
+        assert_eq!((found.open_slots, found.worst_margin()), (0, Some(0)), "{n}: {found:#?}");
+        assert!(!found.is_clean());
+        let repaired = scrub(&store, &repairing()).await;
+        assert!(repaired.is_clean() && repaired.repaired_versions > 0, "{n}: {repaired:#?}");
+        let after = scrub(&store, &options()).await;
+        assert_eq!((after.findings_total, after.open_slots), (0, 0), "{n}: {after:#?}");
+        assert_readable(&store).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_cannot_be_read_is_reported_and_never_written_over() {
     let stores = memory(5);
