@@ -76,6 +76,40 @@ fn a_page_says_where_its_lineage_ends() {
     }
 }
 
+/// Of many commits the newest are the ones that somebody looks for.
+#[test]
+fn a_page_shows_the_newest_commits_first() {
+    let place = Place::new();
+    place.init();
+    for first in [0, 100, 200] {
+        place.import(&place.csv("rows.csv", first, 10), "scores");
+    }
+    place.run(&["seal", "scores"]).expect(0);
+    let html = page(&place, &["scores"], 0);
+    let lineage = html.split_once("<h2>Where it came from</h2>").unwrap().1.split_once("</section>").unwrap().0;
+    let version = |row: &str| row.split_once("<td><code>")?.1.split_once("</code>")?.0.parse::<u64>().ok();
+    let versions: Vec<u64> = lineage.split("<tr>").filter_map(version).collect();
+    assert!(versions.len() >= 3 && versions[0] >= 2 && versions.is_sorted_by(|a, b| a >= b), "{versions:?}");
+}
+
+/// A report that cannot be written must not take the verdict with it.
+#[test]
+fn the_verdict_is_told_though_no_report_can_be_written() {
+    let place = Place::new();
+    let file = sealed_folder(&place);
+    let audit = ["audit", "./folder", "--sarif", "no/such/audit.sarif", "--html", "no/such/audit.html"];
+    let run = place.run(&audit).expect(2).says(&["report could not be written", "audit.sarif", "audit.html"]);
+    assert!(run.out.contains(": intact"), "{}", run.out);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let run = place.run(&audit).expect(1).says(&["report could not be written", "audit.sarif", "audit.html"]);
+    assert!(run.out.contains("MISMATCH") && run.out.contains("part-0.parquet"), "{}", run.out);
+    let json = place.run(&["audit", "./folder", "--json", "--sarif", "no/such/audit.sarif"]).expect(1).json();
+    assert_eq!(json["findings"][0]["file"], "part-0.parquet");
+}
+
 /// Names of columns and files are the attacker's too, and a value may be as long as he likes.
 #[test]
 fn hostile_names_and_endless_values_stay_text_and_keep_the_page_small() {
