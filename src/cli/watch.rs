@@ -44,8 +44,8 @@ The webhook is sent one JSON object when a table's outcome or its findings chang
 has the first 100 findings, and says how many it leaves out; whoever takes no long or no such report is sent the object without it. What is
 not taken is sent again in the next round. With --metrics, what was found is known from that file after a restart, and between runs of --once.
 
-A watch remembers the newest baseline, and the log, that it found intact: older ones, and none, are a mismatch from then on. With --pin, that is
-known after a restart as well.
+Until it ends a watch remembers the newest baseline, and the log, that it found intact: older ones, and none, are a mismatch from then on. With
+--pin FILE that is known after a restart as well.
 
 Exit codes (with --once, or of --check; otherwise it runs until it is interrupted):
   0  intact   3  intact, with later commits that are not sealed

@@ -3,7 +3,12 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::Value;
 
 use super::plain_tables::sealed_folder;
@@ -170,6 +175,36 @@ fn diff_names_rows_and_ends_with_their_number() {
     assert!(run.out.contains("added") && run.out.contains("1 added rows") && run.out.contains("{\"id\":\"900\"}"), "{}", run.out);
     place.run(&["diff", "scores", "--key", "nothing"]).expect(2).says(&["no such column", "nothing", "id, name, score"]);
     place.run(&["diff", "scores", "--from", "9"]).expect(2).says(&["no such baseline"]);
+}
+
+/// Numbers, each in a row group of its own, in as many bytes whatever they are.
+fn numbers(file: &Path, numbers: std::ops::Range<i64>) {
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(1));
+    let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers.collect::<Int64Array>()) as ArrayRef)]).unwrap();
+    let out = std::fs::File::create(file).unwrap();
+    let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// So much that cannot be determined that it fills all that is shown must not hide that a row differs.
+#[test]
+fn what_is_not_shown_is_part_of_the_exit_code() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    numbers(&place.path("folder/a.parquet"), 0..1_200);
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    numbers(&place.path("folder/a.parquet"), 1..1_201);
+    let run = place.run(&["diff", "./folder", "--limit", "10"]).expect(2);
+    assert!(run.out.contains("1,200 undetermined"), "{}", run.out);
+    numbers(&place.path("folder/z.parquet"), 0..3);
+    let run = place.run(&["diff", "./folder", "--limit", "10"]).expect(1);
+    assert!(run.out.contains("added") && run.out.contains("the first 10 are shown"), "{}", run.out);
 }
 
 #[test]
