@@ -163,6 +163,20 @@ impl Pins {
         before.map_or(Raised::First, |(number, _)| Raised::From(number))
     }
 
+    /// Takes over what `other` pins of a later baseline, or of a longer log.
+    pub fn merge(&mut self, other: &Self) {
+        for (table, pin) in &other.tables {
+            if self.tables.get(table).is_none_or(|own| own.0 < pin.0) {
+                self.tables.insert(table.clone(), *pin);
+            }
+        }
+        for (log, pin) in &other.logs {
+            if self.logs.get(log).is_none_or(|own| own.origin == pin.origin && own.size < pin.size) {
+                self.logs.insert(log.clone(), pin.clone());
+            }
+        }
+    }
+
     /// Pins the state of a log that was seen to extend the one that is pinned. Says whether that is news.
     pub fn raise_log(&mut self, names: &PinNames, log: &LogPin) -> bool {
         let news = self.log(names).is_none_or(|pinned| pinned.origin == log.origin && pinned.size < log.size);
@@ -198,6 +212,21 @@ mod tests {
         assert!(!pins.raise_log(&names, &LogPin { origin: "lakeseal.log/y".into(), ..log(9) }), "another log never takes its place");
         assert!(pins.raise_log(&names, &log(6)));
         assert_eq!(Pins::parse(pins.to_text().unwrap().as_bytes()).unwrap(), pins);
+    }
+
+    #[test]
+    fn of_two_pins_the_later_one_counts() {
+        let (a, b) = (PinNames::new("memory:///a", None), PinNames::new("memory:///b", None));
+        let (mut one, mut other) = (Pins::default(), Pins::default());
+        one.raise(&a, &baseline(5));
+        one.raise_log(&a, &log(5));
+        other.raise(&a, &baseline(4));
+        other.raise(&b, &baseline(7));
+        other.raise_log(&a, &log(9));
+        other.raise_log(&b, &log(1));
+        one.merge(&other);
+        assert_eq!((one.table(&a).unwrap().0, one.table(&b).unwrap().0), (5, 7));
+        assert_eq!((one.log(&a).unwrap().size, one.log(&b).unwrap().size), (9, 1));
     }
 
     #[test]

@@ -267,6 +267,12 @@ impl Context {
         }
     }
 
+    /// Lets go of the lakes that were opened. Whoever only reads, and opens a lake again and again, leaves nothing there that is worth waiting
+    /// for; who still uses one keeps it.
+    pub fn let_go(&self) {
+        self.opened.lock().clear();
+    }
+
     /// Lets what was acknowledged finish its background work, so that the next reader finds it without a detour.
     pub async fn finish(&self) {
         let opened = std::mem::take(&mut *self.opened.lock());

@@ -1,6 +1,6 @@
 //! `diff`: the rows that changed since a baseline, for people and for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
@@ -69,33 +69,61 @@ pub(super) async fn run(args: DiffArgs, context: &Context, out: &mut Output) -> 
     let plan = session.sql(&query(&args)).await?;
     let mut batches = plan.execute_stream().await.map_err(to_error)?;
     let limit = if args.limit == 0 || args.json { usize::MAX } else { args.limit };
-    let mut tally = Tally::default();
     let mut json = args.json.then(|| Rows::new(out, RowFormat::Json, batches.schema()));
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    let mut details: Vec<String> = Vec::new();
+    let mut found = Found::new(limit);
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(to_error)?;
-        tally.add(&batch);
-        match &mut json {
-            Some(rows) => spinner.suspend(|| rows.add(batch))?,
-            None => {
-                for row in 0..batch.num_rows().min(limit.saturating_sub(lines.len())) {
-                    lines.push(line(&batch, row));
-                    details.extend(text(&batch, "detail", row).filter(|detail| !details.contains(detail)));
+        found.tally.add(&batch);
+        let full = match &mut json {
+            Some(rows) => {
+                if !rows.is_closed() {
+                    spinner.suspend(|| rows.add(batch))?;
                 }
+                rows.is_closed()
             }
-        }
-        if lines.len() >= limit && tally.total > lines.len() || json.as_ref().is_some_and(Rows::is_closed) {
-            tally.cut = true;
+            None => found.show(&batch),
+        };
+        // Whatever is shown, the exit code speaks of all: it is known once a row differs.
+        if full && found.tally.ending() == Ending::Mismatch {
+            found.tally.cut = true;
             break;
         }
     }
     spinner.finish_and_clear();
+    let ending = found.tally.ending();
     match json {
         Some(rows) => rows.end()?,
-        None => tell(&args, &tally, lines, &details, out)?,
+        None => tell(&args, found, out)?,
     }
-    Ok(tally.ending())
+    Ok(ending)
+}
+
+/// What is shown.
+struct Found {
+    limit: usize,
+    lines: Vec<Vec<String>>,
+    /// Details of the lines that are shown, each once, as they came.
+    details: Vec<String>,
+    known: BTreeSet<String>,
+    tally: Tally,
+}
+
+impl Found {
+    fn new(limit: usize) -> Self {
+        Self { limit, lines: Vec::new(), details: Vec::new(), known: BTreeSet::new(), tally: Tally::default() }
+    }
+
+    /// Keeps the lines of a batch that has been counted, as far as there is room. Whether there are more than are shown.
+    fn show(&mut self, batch: &RecordBatch) -> bool {
+        for row in 0..batch.num_rows().min(self.limit.saturating_sub(self.lines.len())) {
+            self.lines.push(line(batch, row));
+            if let Some(detail) = text(batch, "detail", row).filter(|detail| !self.known.contains(detail)) {
+                self.known.insert(detail.clone());
+                self.details.push(detail);
+            }
+        }
+        self.tally.total > self.lines.len()
+    }
 }
 
 /// The SQL that `args` mean.
@@ -132,7 +160,8 @@ impl Tally {
     }
 }
 
-fn tell(args: &DiffArgs, tally: &Tally, lines: Vec<Vec<String>>, details: &[String], out: &mut Output) -> Result<()> {
+fn tell(args: &DiffArgs, found: Found, out: &mut Output) -> Result<()> {
+    let Found { lines, details, tally, .. } = found;
     if tally.total == 0 {
         return out.line(format_args!("{}: {}", shown(&args.table), styled(GOOD, "no row differs from what was sealed")));
     }
@@ -144,11 +173,11 @@ fn tell(args: &DiffArgs, tally: &Tally, lines: Vec<Vec<String>>, details: &[Stri
     let style = if tally.ending() == Ending::Mismatch { BAD } else { NOTE };
     let least = if tally.cut { "at least " } else { "" };
     out.line(format_args!("{}: {least}{}", styled(style, "differs"), kinds.join(", ")))?;
-    if tally.cut || tally.total > shown_lines {
+    if tally.total > shown_lines {
         out.line(format_args!("  {} the first {shown_lines} are shown; --limit 0 shows all", styled(NOTE, "note:")))?;
     }
     for detail in details {
-        out.line(format_args!("  {} {}", styled(NOTE, "note:"), shown(detail)))?;
+        out.line(format_args!("  {} {}", styled(NOTE, "note:"), shown(&detail)))?;
     }
     Ok(())
 }
@@ -182,6 +211,10 @@ pub(super) fn shown(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
     use super::*;
 
     #[test]
@@ -189,6 +222,37 @@ mod tests {
         let args =
             DiffArgs { table: "it's".into(), from: None, to: Some(7), key: Some("a'b,c".into()), limit: 1, json: false, trust: Vec::new() };
         assert_eq!(query(&args), "SELECT * FROM poison_diff('it''s', NULL, 7, 'a''b,c')");
+    }
+
+    /// Lines of one kind, as the function `poison_diff` gives them, each with a detail of its own.
+    fn lines(kind: &str, details: std::ops::Range<usize>) -> RecordBatch {
+        let text = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
+        let columns = [
+            ("kind", text(details.clone().map(|_| kind.to_owned()).collect())),
+            ("detail", text(details.map(|n| format!("because {}", n / 2)).collect())),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn the_exit_code_speaks_of_lines_that_are_not_shown() {
+        let mut found = Found::new(10);
+        for (kind, full, ending) in [
+            ("undetermined", true, Ending::Undetermined),
+            ("undetermined", true, Ending::Undetermined),
+            ("changed", true, Ending::Mismatch),
+        ] {
+            let batch = lines(kind, 0..100);
+            found.tally.add(&batch);
+            assert_eq!((found.show(&batch), found.tally.ending()), (full, ending), "{kind}");
+        }
+        assert_eq!((found.lines.len(), found.tally.total), (10, 300));
+        assert_eq!(found.details, ["because 0", "because 1", "because 2", "because 3", "because 4"]);
+        let mut all = Found::new(usize::MAX);
+        let batch = lines("undetermined", 0..100);
+        all.tally.add(&batch);
+        assert!(!all.show(&batch), "all are shown");
+        assert_eq!((all.lines.len(), all.details.len()), (100, 50));
     }
 
     #[test]

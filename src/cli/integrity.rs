@@ -230,28 +230,25 @@ pub(super) async fn audit(args: AuditArgs, context: &Context, out: &mut Output) 
         hold_expectations(&mut report, &location, &trust, context.clock.now_ms()).await;
     }
     let report = report;
-    if let Some(file) = &args.sarif {
-        report::write_sarif(file, &report, &args.table)?;
-    }
-    if let Some(file) = &args.html {
-        report::write_html(file, &report, &args, &location, &trust, context).await?;
-    }
-    if args.trust.is_empty() {
-        context.keep_newest_root(&location.repository()).await?;
-    }
-    if args.json {
-        out.line(report.to_json())?;
-    } else {
-        tell(&report, args.quick, out)?;
-    }
+    // The verdict is told before anything else can fail.
+    let mut done = vec![if args.json { out.line(report.to_json()) } else { tell(&report, args.quick, out) }];
     // What is wrong, or could not be looked at, must not become what later audits go by.
     if let (Some(pins), Some(baseline), Outcome::Intact | Outcome::IntactWithUnsealed) = (&mut pins, &report.baseline, report.outcome()) {
-        let raised = pins.raise(&names, baseline, report.log.as_ref())?;
-        if !args.json {
-            tell_raised(raised, baseline.number, pins.is_kept(), out)?;
-        }
+        done.push(match pins.raise(&names, baseline, report.log.as_ref()) {
+            Ok(raised) if !args.json => tell_raised(raised, baseline.number, pins.is_kept(), out),
+            raised => raised.map(drop),
+        });
     }
-    Ok(report.outcome().into())
+    if let Some(file) = &args.sarif {
+        done.push(report::write_sarif(file, &report, &args.table));
+    }
+    if let Some(file) = &args.html {
+        done.push(report::write_html(file, &report, &args, &location, &trust, context).await);
+    }
+    if args.trust.is_empty() {
+        done.push(context.keep_newest_root(&location.repository()).await);
+    }
+    super::ended(report.outcome().into(), done.into_iter().filter_map(Result::err).collect())
 }
 
 fn tell_raised(raised: Raised, number: u64, kept: bool, out: &mut Output) -> Result<()> {

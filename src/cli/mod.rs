@@ -30,6 +30,7 @@ mod sql;
 mod status;
 mod transfer;
 mod trust;
+mod urls;
 mod versions;
 mod watch;
 
@@ -145,6 +146,19 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Export(args) => transfer::export(args, context, out).await,
         Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),
     }
+}
+
+/// What a command that came to `ending` ends as, when `failed` is what it could not do besides. Whatever else fails, a mismatch is told.
+fn ended(ending: Ending, failed: Vec<Error>) -> Result<Ending> {
+    let mut failed = failed.into_iter();
+    let last = failed.next_back();
+    failed.for_each(|error| output::report(&error));
+    match last {
+        Some(error) if ending == Ending::Mismatch => output::report(&error),
+        Some(error) => return Err(error),
+        None => {}
+    }
+    Ok(ending)
 }
 
 /// Whether `error`, or one that caused it, says that sealed data was changed.

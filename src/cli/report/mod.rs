@@ -25,6 +25,15 @@ const SHOWN_VALUES: usize = 500;
 /// Rows of lineage that a page shows.
 const SHOWN_LINEAGE: usize = 200;
 
+/// The drift of a table: by turns what is not known of it and what moved most, so that neither hides the other where there is more than is shown.
+const DRIFT: &str = "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY scope = 'note' \
+                     ORDER BY scope = 'row_group', alert DESC NULLS LAST, psi DESC NULLS LAST) AS place FROM drift('{}')) ORDER BY place";
+/// What is shown of a table's lineage: title, function, query. Of its commits the newest come first, of what it reaches the nearest.
+const LINEAGE: [(&str, &str, &str); 2] = [
+    ("Where it came from", "lineage", "SELECT * FROM lineage('{}') ORDER BY version DESC NULLS LAST"),
+    ("What it reaches downstream", "blast_radius", "SELECT * FROM blast_radius('{}')"),
+];
+
 /// A table of texts, as a query answers.
 #[derive(Debug, Default, Clone)]
 struct Answer {
@@ -86,12 +95,11 @@ pub(super) async fn write_html(
         let session = session(&[], &args.trust, &args.writers, false, None, context).await?;
         let table = args.table.replace('\'', "''");
         content.values = answer(&session, &format!("SELECT * FROM poison_diff('{table}')"), SHOWN_VALUES).await;
-        let drift = "SELECT * FROM drift('{}') ORDER BY alert DESC NULLS LAST, psi DESC NULLS LAST";
-        content.drift = answer(&session, &drift.replace("{}", &table), SHOWN_VALUES).await;
+        content.drift = answer(&session, &DRIFT.replace("{}", &table), SHOWN_VALUES).await;
         let functions = session.context().state().table_functions().clone();
-        for (title, function) in [("Where it came from", "lineage"), ("What it reaches downstream", "blast_radius")] {
+        for (title, function, query) in LINEAGE {
             if functions.contains_key(function) {
-                content.lineage.push((title, answer(&session, &format!("SELECT * FROM {function}('{table}')"), SHOWN_LINEAGE).await));
+                content.lineage.push((title, answer(&session, &query.replace("{}", &table), SHOWN_LINEAGE).await));
             }
         }
         content.notes = session.notes();
@@ -99,7 +107,7 @@ pub(super) async fn write_html(
     put(file, html::render(&content).as_bytes())
 }
 
-/// Writes the findings as SARIF 2.1.0.
+/// Writes the findings as SARIF 2.1.0; `table` is the table as it was named.
 pub(super) fn write_sarif(file: &Path, report: &AuditReport, table: &str) -> Result<()> {
     let text = serde_json::to_string_pretty(&sarif::render(report, table))
         .map_err(|e| Error::new(ErrorKind::Internal, "the findings could not be written as JSON").caused_by(e))?;
@@ -140,4 +148,35 @@ async fn ask(session: &SealedSession, query: &str, limit: usize) -> Result<Answe
 fn cells(batch: &RecordBatch, row: usize) -> Vec<Option<String>> {
     let cell = |column: &arrow::array::ArrayRef| (!column.is_null(row)).then(|| array_value_to_string(column, row).unwrap_or_default());
     batch.columns().iter().map(cell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray};
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    /// Notes have no alert, and many columns of many row groups have one.
+    #[tokio::test]
+    async fn what_is_not_known_is_not_hidden_by_what_moved() {
+        let scopes = ["note"; 3].into_iter().chain(["row_group"; 700]).chain(["table"; 300]);
+        let alert = |scope: &str| (scope != "note").then_some(true);
+        let columns = [
+            ("scope", Arc::new(StringArray::from_iter_values(scopes.clone())) as ArrayRef),
+            ("alert", Arc::new(scopes.clone().map(alert).collect::<BooleanArray>())),
+            ("psi", Arc::new((0..1003).map(|n| (n > 2).then_some(f64::from(n))).collect::<Float64Array>())),
+        ];
+        let context = SessionContext::new();
+        context.register_batch("rows", RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap()).unwrap();
+        let batches = context.sql(&DRIFT.replace("drift('{}')", "rows")).await.unwrap().collect().await.unwrap();
+        let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| cells(batch, row)));
+        let shown: Vec<_> = rows.take(SHOWN_VALUES).map(|row| (row[0].clone().unwrap(), row[2].clone())).collect();
+        let count = |scope: &str| shown.iter().filter(|(of, _)| of == scope).count();
+        assert_eq!((shown.len(), count("note"), count("table")), (SHOWN_VALUES, 3, 300));
+        let most = shown.iter().find(|(scope, _)| scope == "table").unwrap();
+        assert_eq!(most.1.as_deref(), Some("1002.0"), "what moved most comes first");
+    }
 }

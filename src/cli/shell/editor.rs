@@ -118,20 +118,57 @@ impl Line {
         Typed::More
     }
 
-    /// The part of the line that fits `width` columns, and how many columns of it stand before the cursor.
+    /// The part of the line that fits `width` columns, and how many columns of it stand before the cursor. Cost: that of what fits, however
+    /// long the line is.
     fn window(&self, width: usize) -> (String, usize) {
-        let width_of = |chars: &[char]| measure_text_width(&chars.iter().collect::<String>());
-        let mut start = 0;
-        while width_of(self.chars.get(start..self.cursor).unwrap_or_default()) >= width && start < self.cursor {
-            start += 1;
-        }
-        let mut end = self.cursor;
-        while end < self.chars.len() && width_of(self.chars.get(start..=end).unwrap_or_default()) < width {
-            end += 1;
-        }
-        let shown = self.chars.get(start..end).unwrap_or_default().iter().collect();
-        (shown, width_of(self.chars.get(start..self.cursor).unwrap_or_default()))
+        let (before, after) = self.chars.split_at_checked(self.cursor).unwrap_or((&self.chars, &[]));
+        // Both sides leave the column free in which the cursor stands behind the last character.
+        let fits = |used: &mut usize, c: char| {
+            *used += columns(c);
+            (*used < width).then_some(visible(c))
+        };
+        let shown = before.iter().rev().scan(0, |used, c| fits(used, *c)).collect::<Vec<_>>();
+        let mut shown: String = shown.into_iter().rev().collect();
+        let cursor = measure_text_width(&shown);
+        shown.extend(after.iter().scan(cursor, |used, c| fits(used, *c)));
+        (shown, cursor)
     }
+}
+
+/// A character as it is shown: a recalled statement may have several lines, and a terminal obeys none of them.
+fn visible(c: char) -> char {
+    match c {
+        '\n' => '↵',
+        c if is_hidden(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
+fn columns(c: char) -> usize {
+    measure_text_width(visible(c).encode_utf8(&mut [0; 4]))
+}
+
+/// A statement as a line of the history's file.
+fn escaped(statement: &str) -> String {
+    statement.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+/// The statement of a line of the history's file. Files of earlier versions escaped nothing: a backslash before anything else is one.
+fn unescaped(line: &str) -> String {
+    let mut statement = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        let meant = match (c, chars.peek()) {
+            ('\\', Some('n')) => Some('\n'),
+            ('\\', Some('\\')) => Some('\\'),
+            _ => None,
+        };
+        if meant.is_some() {
+            chars.next();
+        }
+        statement.push(meant.unwrap_or(c));
+    }
+    statement
 }
 
 /// Reads lines from a terminal.
@@ -157,14 +194,14 @@ impl Editor {
     pub(super) fn new(file: PathBuf) -> Self {
         let small = std::fs::metadata(&file).is_ok_and(|meta| meta.len() <= HISTORY_LIMIT_BYTES);
         let text = if small { std::fs::read_to_string(&file).unwrap_or_default() } else { String::new() };
-        Self { term: Term::stdout(), history: text.lines().map(str::to_owned).collect(), file }
+        Self { term: Term::stdout(), history: text.lines().map(unescaped).collect(), file }
     }
 
-    /// Remembers a statement, in one line.
+    /// Remembers a statement as it was typed: blanks and ends of lines mean something within quotes and after comments.
     pub(super) fn remember(&mut self, statement: &str) {
-        let line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-        if !line.is_empty() && self.history.last() != Some(&line) {
-            self.history.push(line);
+        let statement = statement.trim();
+        if !statement.is_empty() && self.history.last().is_none_or(|last| last != statement) {
+            self.history.push(statement.to_owned());
         }
     }
 
@@ -174,7 +211,7 @@ impl Editor {
             std::fs::create_dir_all(directory)?;
         }
         let from = self.history.len().saturating_sub(HISTORY_LINES);
-        let text: String = self.history.iter().skip(from).map(|line| format!("{line}\n")).collect();
+        let text: String = self.history.iter().skip(from).map(|statement| escaped(statement) + "\n").collect();
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
@@ -318,5 +355,43 @@ mod tests {
         assert!(shown.ends_with('j') && cursor == 9, "{shown} {cursor}");
         line.apply(Key::Home, &[]);
         assert_eq!(line.window(10), ("abcdefghi".to_owned(), 0));
+        assert_eq!(typed(&chars("日本語日本語"), &[]).window(6), ("本語".to_owned(), 4), "wide characters are shown whole");
+    }
+
+    /// Each key draws what fits the terminal, and not all that was typed.
+    #[test]
+    fn a_line_of_any_length_can_be_pasted() {
+        let mut line = Line::default();
+        for n in 0..20_000_u32 {
+            line.apply(Key::Char(char::from_digit(n % 10, 10).unwrap()), &[]);
+            let (shown, cursor) = line.window(80);
+            assert!(shown.len() == cursor && cursor == line.chars.len().min(79), "{shown} {cursor}");
+        }
+        line.apply(Key::Home, &[]);
+        let (shown, cursor) = line.window(80);
+        assert_eq!((shown.len(), cursor), (79, 0));
+    }
+
+    #[test]
+    fn a_statement_is_recalled_as_it_was_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("home/history");
+        let statements =
+            ["INSERT INTO t VALUES ('a  b', 'c\\nd\\\\')", "SELECT 1 -- x\n + 2;", "\\d", "SELECT '\\", "SELECT 'tab\tbed\r';"];
+        let mut editor = Editor::new(file.clone());
+        for statement in statements {
+            editor.remember(&format!("{statement}\n"));
+            editor.remember(statement);
+        }
+        editor.remember(" \n ");
+        assert_eq!(editor.history, statements);
+        editor.keep().unwrap();
+        assert_eq!(Editor::new(file.clone()).history, statements);
+        let mut line = Line::default();
+        line.apply(Key::ArrowUp, &editor.history[..2]);
+        assert_eq!((line.text().as_str(), line.window(80).0.as_str()), ("SELECT 1 -- x\n + 2;", "SELECT 1 -- x↵ + 2;"));
+        // As earlier versions wrote it.
+        std::fs::write(&file, "\\d t\nSELECT 1;\n").unwrap();
+        assert_eq!(Editor::new(file).history, ["\\d t", "SELECT 1;"]);
     }
 }

@@ -85,7 +85,8 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakeseal"));
         command.args(args).current_dir(self.dir.path()).env("LAKESEAL_HOME", self.path("home")).env("NO_COLOR", "1");
-        for unwanted in ["LAKESEAL_CONFIG", "LAKESEAL_WRITER_KEY", "LAKESEAL_SEALER_KEY", "LAKESEAL_COLLECTOR_KEY", "LAKESEAL_LOG"] {
+        let keys = ["LAKESEAL_WRITER_KEY", "LAKESEAL_SEALER_KEY", "LAKESEAL_COLLECTOR_KEY"];
+        for unwanted in ["LAKESEAL_CONFIG", "LAKESEAL_LOG", "LAKESEAL_WEBHOOK"].into_iter().chain(keys) {
             command.env_remove(unwanted);
         }
         command

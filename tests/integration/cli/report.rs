@@ -3,7 +3,12 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::Value;
 
 use super::plain_tables::sealed_folder;
@@ -76,6 +81,40 @@ fn a_page_says_where_its_lineage_ends() {
     }
 }
 
+/// Of many commits the newest are the ones that somebody looks for.
+#[test]
+fn a_page_shows_the_newest_commits_first() {
+    let place = Place::new();
+    place.init();
+    for first in [0, 100, 200] {
+        place.import(&place.csv("rows.csv", first, 10), "scores");
+    }
+    place.run(&["seal", "scores"]).expect(0);
+    let html = page(&place, &["scores"], 0);
+    let lineage = html.split_once("<h2>Where it came from</h2>").unwrap().1.split_once("</section>").unwrap().0;
+    let version = |row: &str| row.split_once("<td><code>")?.1.split_once("</code>")?.0.parse::<u64>().ok();
+    let versions: Vec<u64> = lineage.split("<tr>").filter_map(version).collect();
+    assert!(versions.len() >= 3 && versions[0] >= 2 && versions.is_sorted_by(|a, b| a >= b), "{versions:?}");
+}
+
+/// A report that cannot be written must not take the verdict with it.
+#[test]
+fn the_verdict_is_told_though_no_report_can_be_written() {
+    let place = Place::new();
+    let file = sealed_folder(&place);
+    let audit = ["audit", "./folder", "--sarif", "no/such/audit.sarif", "--html", "no/such/audit.html"];
+    let run = place.run(&audit).expect(2).says(&["report could not be written", "audit.sarif", "audit.html"]);
+    assert!(run.out.contains(": intact"), "{}", run.out);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let run = place.run(&audit).expect(1).says(&["report could not be written", "audit.sarif", "audit.html"]);
+    assert!(run.out.contains("MISMATCH") && run.out.contains("part-0.parquet"), "{}", run.out);
+    let json = place.run(&["audit", "./folder", "--json", "--sarif", "no/such/audit.sarif"]).expect(1).json();
+    assert_eq!(json["findings"][0]["file"], "part-0.parquet");
+}
+
 /// Names of columns and files are the attacker's too, and a value may be as long as he likes.
 #[test]
 fn hostile_names_and_endless_values_stay_text_and_keep_the_page_small() {
@@ -136,6 +175,36 @@ fn diff_names_rows_and_ends_with_their_number() {
     assert!(run.out.contains("added") && run.out.contains("1 added rows") && run.out.contains("{\"id\":\"900\"}"), "{}", run.out);
     place.run(&["diff", "scores", "--key", "nothing"]).expect(2).says(&["no such column", "nothing", "id, name, score"]);
     place.run(&["diff", "scores", "--from", "9"]).expect(2).says(&["no such baseline"]);
+}
+
+/// Numbers, each in a row group of its own, in as many bytes whatever they are.
+fn numbers(file: &Path, numbers: std::ops::Range<i64>) {
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(1));
+    let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers.collect::<Int64Array>()) as ArrayRef)]).unwrap();
+    let out = std::fs::File::create(file).unwrap();
+    let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// So much that cannot be determined that it fills all that is shown must not hide that a row differs.
+#[test]
+fn what_is_not_shown_is_part_of_the_exit_code() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    numbers(&place.path("folder/a.parquet"), 0..1_200);
+    place.run(&["keys", "new", "--role", "sealer"]).expect(0);
+    place.run(&["seal", "./folder"]).expect(0);
+    numbers(&place.path("folder/a.parquet"), 1..1_201);
+    let run = place.run(&["diff", "./folder", "--limit", "10"]).expect(2);
+    assert!(run.out.contains("1,200 undetermined"), "{}", run.out);
+    numbers(&place.path("folder/z.parquet"), 0..3);
+    let run = place.run(&["diff", "./folder", "--limit", "10"]).expect(1);
+    assert!(run.out.contains("added") && run.out.contains("the first 10 are shown"), "{}", run.out);
 }
 
 #[test]

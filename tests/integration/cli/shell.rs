@@ -54,6 +54,9 @@ fn a_person_types_completes_recalls_and_leaves() {
         ["\u001b[A\u001b[A", "nonsense"],
         ["\u0015SELECT 6 * 7 AS again;\u001b[D\u001b[D\r", "42"],
         ["\u001b[A\r", "42"],
+        ["SELECT 40 -- a comment\r", ""],
+        ["+ length('a  b') AS sum;\r", "44"],
+        ["\u001b[A\r", "44"],
         ["\u0004", null]
     ]"#;
     typed(&place, second).unwrap().expect(0);
