@@ -13,6 +13,7 @@ mod canonical;
 mod changes;
 mod compare;
 mod compare_attested;
+mod compare_columns;
 mod compare_data;
 mod compare_expectations;
 mod compare_later;
@@ -62,6 +63,7 @@ pub use compare::{
     compare_term, describes_the_same, is_sealed_location, is_sealed_log, states_the_same,
 };
 pub use compare_attested::Writers;
+pub use compare_columns::changed_columns;
 pub use compare_data::{compare_file, compare_moved};
 pub use compare_expectations::{Violation, compare_expectations};
 pub use diff::{Amount, BaselineDiff, Bounds};

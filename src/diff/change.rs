@@ -79,17 +79,31 @@ impl Row {
         text(self.batch.column_by_name(physical_name)?, self.index)
     }
 
-    /// All values that are not null, as one JSON object of texts; `name` gives the name to show for a physical one.
-    pub fn to_json(&self, name: impl Fn(&str) -> String) -> Value {
+    /// How many values [`Self::to_json`] has at most.
+    pub fn width(&self) -> usize {
+        self.batch.num_columns().saturating_add(self.constants.len())
+    }
+
+    /// All values that are not null, as one JSON object of texts; `name` gives the name to show for a physical one, `shown` what is shown of a value.
+    pub fn to_json(&self, name: impl Fn(&str) -> String, mut shown: impl FnMut(String) -> String) -> Value {
         let schema = self.batch.schema();
         let physical = schema.fields().iter().map(|field| field.name().clone()).chain(self.constants.keys().cloned());
-        let values = physical.filter_map(|physical| Some((name(&physical), Value::from(self.value(&physical)?))));
+        let values = physical.filter_map(|physical| Some((name(&physical), Value::from(shown(self.value(&physical)?)))));
         Value::Object(values.collect::<Map<_, _>>())
     }
 
     /// The hash of a member; 0 for null.
     pub(super) fn member(&self, name: &str) -> u128 {
         self.members.iter().find(|(member, _)| &**member == name).map_or(0, |(_, hash)| *hash)
+    }
+}
+
+#[cfg(test)]
+impl Row {
+    /// The first row of a batch, of a file without partition columns.
+    pub(crate) fn first_of(batch: Arc<RecordBatch>) -> Self {
+        let place = Place { file: "part-0.parquet".into(), row_group: Some(0), row: Some(0), commit: None };
+        Self { place, batch, index: 0, constants: Arc::default(), members: Arc::default() }
     }
 }
 

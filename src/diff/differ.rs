@@ -12,7 +12,7 @@ use super::in_place::Comparison;
 use super::pool::{Complete, Part};
 use super::side::{FoundBytes, Side};
 use crate::ask::named_version;
-use crate::baseline::{Repository, SealedFile, SealedTable, exchanges};
+use crate::baseline::{Repository, SealedFile, SealedTable, changed_columns, exchanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::FileRows;
 use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
@@ -71,6 +71,8 @@ impl<'a> Differ<'a> {
 
     /// Finds every row that differs and gives it to `sink`.
     ///
+    /// A schema of which columns mean others than when it was sealed is one change of kind [`Undetermined`](super::ChangeKind::Undetermined), of `_delta_log`.
+    ///
     /// Cost: in a store with versions, a HEAD per sealed file, and the bytes of those that changed; in another, every sealed file is read
     /// once to be hashed. Column chunks are decoded only where they differ. In any store each deletion vector that stands in a file is read,
     /// and row groups in which it deletes other rows than were sealed are decoded whole. Files that commits exchanged are read whole, once or
@@ -81,6 +83,9 @@ impl<'a> Differ<'a> {
     /// [`Undetermined`](super::ChangeKind::Undetermined).
     pub async fn run(&self, sink: &mut dyn Sink) -> Result<DiffSummary> {
         let mut summary = DiffSummary::default();
+        if !self.schema(sink).await? {
+            return Ok(DiffSummary { stopped: true, ..summary });
+        }
         let kept: Vec<(&SealedFile, &LiveFile)> =
             self.sealed.files.iter().filter_map(|(key, file)| Some((&**file, &**self.snapshot.files.get(key)?))).collect();
         let looked_at: Vec<_> = stream::iter(kept)
@@ -132,6 +137,16 @@ impl<'a> Differ<'a> {
             }
         }
         Ok(summary)
+    }
+
+    /// Says that columns are read as others than they were sealed: both sides are decoded as the table is now, and files that nobody touched
+    /// are not decoded, so that no row of theirs differs.
+    async fn schema(&self, sink: &mut dyn Sink) -> Result<bool> {
+        let (store, root) = (&**self.repository.store(), self.repository.root());
+        let Some(how) = changed_columns(store, root, self.snapshot, self.sealed).await? else { return Ok(true) };
+        let detail = format!("the table's schema changed since it was sealed: {how}; rows are compared by physical columns");
+        let place = Place { file: "_delta_log".into(), row_group: None, row: None, commit: None };
+        sink.take(Change::undetermined(place, Vec::new(), detail)).await
     }
 
     /// Whether a sealed file is still the version that was sealed. Cost: one HEAD.

@@ -314,6 +314,10 @@ impl Comparison<'_> {
 
     /// The rows that differ, position by position; `None` when so much differs that rows must have moved.
     fn rows(&self, sealed: &Side, before: &[Piece], found: &Side, after: &[Piece]) -> Result<Option<Compared>> {
+        let counts = |pieces: &[Piece]| pieces.iter().map(|piece| piece.rows.batch.num_rows()).collect::<Vec<_>>();
+        if counts(before) != counts(after) {
+            return Ok(None);
+        }
         let columns = sealed.rows.members().len().max(1);
         let (mut rows, mut cells, mut changed_rows) = (0_usize, 0_usize, 0_usize);
         let mut compared = Compared::default();

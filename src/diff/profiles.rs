@@ -1,6 +1,6 @@
 //! What columns are like, sealed and found, as a whole and in the rows that changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::Array as _;
@@ -25,42 +25,103 @@ pub struct TableProfiles {
     pub groups: Vec<(Arc<str>, u32, GroupProfiles)>,
     /// What could not be profiled, for people.
     pub notes: Vec<String>,
+    /// Columns of the table that some sealed row group has a profile of.
+    expected: BTreeSet<String>,
 }
 
 impl TableProfiles {
-    fn add(&mut self, groups: &GroupProfiles) -> Result<()> {
-        for (name, profile) in groups {
-            match self.columns.get_mut(name) {
-                Some(whole) => whole.merge(profile)?,
-                None => drop(self.columns.insert(name.clone(), profile.clone())),
+    fn add(&mut self, name: &str, profile: &ColumnProfile) -> Result<()> {
+        match self.columns.get_mut(name) {
+            Some(whole) => whole.merge(profile),
+            None => {
+                self.columns.insert(name.to_owned(), profile.clone());
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    fn add_constants(&mut self, constants: &BTreeMap<String, Option<String>>, rows: u64) -> Result<()> {
-        let of = |value: &Option<String>| {
-            let mut builder = ProfileBuilder::new()?;
-            builder.add_constant(value.as_deref().filter(|value| !value.is_empty()), rows);
-            Ok::<_, crate::error::Error>(builder.finish())
-        };
-        let groups = constants.iter().map(|(name, value)| Ok((name.clone(), of(value)?))).collect::<Result<GroupProfiles>>()?;
-        self.add(&groups)
+    /// Adds a row group of a file. What partition columns are, the log says alone, whatever the file holds; a column that the file has not is
+    /// null in its rows.
+    fn add_group(&mut self, group: &GroupProfiles, rows: u64, constants: &Constants) -> Result<()> {
+        for (name, profile) in group.iter().filter(|(name, _)| !constants.contains_key(*name)) {
+            self.add(name, profile)?;
+        }
+        let absent: Vec<String> = absent(group, &self.expected, constants).map(str::to_owned).collect();
+        absent.iter().try_for_each(|name| self.add(name, &constant(None, rows)?))
+    }
+
+    fn add_constants(&mut self, constants: &Constants, rows: u64) -> Result<()> {
+        constants.iter().try_for_each(|(name, value)| self.add(name, &constant(value.as_deref(), rows)?))
+    }
+
+    /// The profiles of the columns of a row group that are neither nested nor told by the log; those that were `sealed` and are not there are null.
+    async fn profiles(&self, side: &Side, group: usize, sealed: Option<&GroupProfiles>) -> Result<GroupProfiles> {
+        let members = side.rows.members();
+        let mut builders: BTreeMap<String, ProfileBuilder> = BTreeMap::new();
+        for piece in side.read(group, None).await? {
+            for (at, name) in members.iter().enumerate().filter(|(_, name)| !side.constants.contains_key(*name)) {
+                let Some(array) = piece.rows.batch.column_by_name(name).filter(|array| !array.data_type().is_nested()) else { continue };
+                if !builders.contains_key(name) {
+                    builders.insert(name.clone(), ProfileBuilder::new()?);
+                }
+                if let Some(builder) = builders.get_mut(name) {
+                    builder.add(array, |row| piece.rows.value(at, row));
+                }
+            }
+        }
+        let mut found: GroupProfiles = builders.into_iter().map(|(name, builder)| (name, builder.finish())).collect();
+        let sealed = sealed.into_iter().flat_map(BTreeMap::keys).filter(|name| self.expected.contains(*name));
+        let lost: Vec<String> = absent(&found, sealed, &side.constants).map(str::to_owned).collect();
+        for name in lost {
+            found.insert(name, constant(None, side.rows.rows(group))?);
+        }
+        Ok(found)
     }
 }
 
+/// Partition values.
+type Constants = BTreeMap<String, Option<String>>;
+
+/// The profile of rows that all have the same value.
+fn constant(value: Option<&str>, rows: u64) -> Result<ColumnProfile> {
+    let mut builder = ProfileBuilder::new()?;
+    builder.add_constant(value.filter(|value| !value.is_empty()), rows);
+    Ok(builder.finish())
+}
+
+/// The names that neither a row group nor the log has a value of.
+fn absent<'a>(
+    group: &'a GroupProfiles,
+    names: impl IntoIterator<Item = &'a String>,
+    constants: &'a Constants,
+) -> impl Iterator<Item = &'a str> {
+    let is_absent = |name: &&String| !group.contains_key(*name) && !constants.contains_key(*name);
+    names.into_iter().filter(is_absent).map(String::as_str)
+}
+
 impl Differ<'_> {
+    /// Those of the table's columns that were profiled when it was sealed. Others came later, or are nested: files that have none of them are
+    /// as they should be.
+    fn expected(&self, stored: &Profiles) -> BTreeSet<String> {
+        let schema = &self.snapshot.schema;
+        let is_ours = |name: &&String| {
+            let column = schema.physical_column(name);
+            schema.columns.is_empty() || column.is_some_and(|column| !schema.partition_columns.contains(&column.name))
+        };
+        stored.values().flat_map(BTreeMap::keys).filter(is_ours).cloned().collect()
+    }
+
     /// What the sealed columns were like, from evidence alone.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when stored profiles cannot be merged.
     pub fn sealed_profiles(&self, stored: &Profiles) -> Result<TableProfiles> {
-        let mut found = TableProfiles::default();
+        let mut found = TableProfiles { expected: self.expected(stored), ..TableProfiles::default() };
         let mut missing = 0_u64;
         for (key, file) in &self.sealed.files {
             for group in file.row_groups.get()? {
                 match stored.get(&(key.clone(), group.ordinal)) {
-                    Some(columns) => found.add(columns)?,
+                    Some(columns) => found.add_group(columns, group.rows, &file.live.partition_values)?,
                     None if group.rows > 0 => missing += 1,
                     None => {}
                 }
@@ -82,7 +143,7 @@ impl Differ<'_> {
     /// # Errors
     /// As [`Self::sealed_profiles`]. What cannot be read is noted.
     pub async fn found_profiles(&self, stored: &Profiles) -> Result<TableProfiles> {
-        let mut found = TableProfiles::default();
+        let mut found = TableProfiles { expected: self.expected(stored), ..TableProfiles::default() };
         for (key, live) in &self.snapshot.files {
             let sealed = self.sealed.files.get(key);
             let profiled = match sealed {
@@ -114,15 +175,16 @@ impl Differ<'_> {
             let at = usize::try_from(group.ordinal).unwrap_or(usize::MAX);
             let known = stored.get(&(file.live.key.clone(), group.ordinal)).filter(|_| !changed.contains(&at));
             if let Some(known) = known {
-                found.add(known)?;
+                found.add_group(known, group.rows, &live.partition_values)?;
                 continue;
             }
             if side.is_none() {
                 side = Some(self.found_side(live, size).await?);
             }
             if let Some(side) = &side {
-                let columns = profiles(side, at).await?;
-                found.add(&columns)?;
+                let sealed = stored.get(&(file.live.key.clone(), group.ordinal));
+                let columns = found.profiles(side, at, sealed).await?;
+                found.add_group(&columns, side.rows.rows(at), &live.partition_values)?;
                 if changed.contains(&at) {
                     found.groups.push((side.path.clone(), group.ordinal, columns));
                 }
@@ -139,10 +201,10 @@ impl Differ<'_> {
         let side = self.found_side(live, size).await?;
         let mut rows = 0;
         for group in side.groups() {
-            let columns = profiles(&side, group).await?;
-            found.add(&columns)?;
             let ordinal = u32::try_from(group).unwrap_or(u32::MAX);
             let known = stored.and_then(|stored| stored.get(&(live.key.clone(), ordinal)));
+            let columns = found.profiles(&side, group, known).await?;
+            found.add_group(&columns, side.rows.rows(group), &live.partition_values)?;
             if !known.is_some_and(|known| same_counts(known, &columns)) {
                 found.groups.push((side.path.clone(), ordinal, columns));
             }
@@ -155,25 +217,8 @@ impl Differ<'_> {
 /// Whether what is counted exactly is the same.
 fn same_counts(stored: &GroupProfiles, found: &GroupProfiles) -> bool {
     let exact = |profile: &ColumnProfile| (profile.rows, profile.nulls, profile.nans, profile.moments);
-    stored.len() == found.len() && stored.iter().all(|(name, profile)| found.get(name).is_some_and(|other| exact(other) == exact(profile)))
-}
-
-/// The profiles of the top-level columns of a row group that are not nested.
-async fn profiles(side: &Side, group: usize) -> Result<GroupProfiles> {
-    let members = side.rows.members();
-    let mut builders: BTreeMap<String, ProfileBuilder> = BTreeMap::new();
-    for piece in side.read(group, None).await? {
-        for (at, name) in members.iter().enumerate() {
-            let Some(array) = piece.rows.batch.column_by_name(name).filter(|array| !array.data_type().is_nested()) else { continue };
-            if !builders.contains_key(name) {
-                builders.insert(name.clone(), ProfileBuilder::new()?);
-            }
-            if let Some(builder) = builders.get_mut(name) {
-                builder.add(array, |row| piece.rows.value(at, row));
-            }
-        }
-    }
-    Ok(builders.into_iter().map(|(name, builder)| (name, builder.finish())).collect())
+    let same = |(name, found): (&String, &ColumnProfile)| stored.get(name).is_some_and(|stored| exact(stored) == exact(found));
+    found.iter().all(same)
 }
 
 /// A sink that profiles the rows that changed: sealed and found values side by side, and rows that are new or gone.
@@ -240,8 +285,9 @@ impl Sink for ChangedProfiles {
 fn add_row(builders: &mut BTreeMap<String, ProfileBuilder>, row: &Row) -> Result<()> {
     let (batch, _) = row.batch();
     let schema = batch.schema();
+    let constants = row.partition_values();
     let scalar = schema.fields().iter().filter(|field| !field.data_type().is_nested()).map(|field| field.name());
-    for name in scalar.chain(row.partition_values().keys()) {
+    for name in scalar.filter(|name| !constants.contains_key(*name)).chain(constants.keys()) {
         if !builders.contains_key(name) {
             builders.insert(name.clone(), ProfileBuilder::new()?);
         }

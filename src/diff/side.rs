@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::ObjectStore;
@@ -149,7 +149,10 @@ impl Side {
 fn taken(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| Error::new(ErrorKind::Internal, "rows could not be picked out of a batch").caused_by(e);
     let indices: UInt32Array = rows.iter().map(|row| u32::try_from(*row).ok()).collect();
-    take_record_batch(batch, &indices).map_err(failed)
+    let columns = batch.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>().map_err(failed)?;
+    // A file may have none of the columns that are compared: its rows are rows all the same.
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options).map_err(failed)
 }
 
 /// The identity of a row: equal for rows with equal members, whatever file and order of columns they come from.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
 use bytes::{Buf as _, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::table::TableSchema;
 
 const BATCH_ROWS: usize = 8192;
+/// Rows of a row group without any column, which only the footer counts, that are told apart.
+const COUNTED_LIMIT_ROWS: u64 = 1 << 28;
 const MEMBER_TAG: &str = "lakeseal 2026 compared value v1";
 
 /// A Parquet file whose rows can be read group by group.
@@ -81,7 +84,8 @@ impl FileRows {
         metadata.schema().fields().get(metadata.parquet_schema().get_column_root_idx(leaf)).map(|field| field.name().as_str())
     }
 
-    /// Decodes a row group: the top-level columns named, by physical name, or all. A name that the file does not have is left out.
+    /// Decodes a row group: the top-level columns named, by physical name, or all. A name that the file does not have is left out; the
+    /// rows are there all the same, and where it has none of the names its smallest column tells how many.
     ///
     /// Memory: the chosen column chunks as stored, and their rows.
     ///
@@ -95,9 +99,15 @@ impl FileRows {
         let wanted: Vec<usize> = (0..roots.len())
             .filter(|at| columns.is_none_or(|names| roots.get(*at).is_some_and(|field| names.contains(field.name()))))
             .collect();
-        let is_wanted = |leaf: usize| wanted.contains(&schema.get_column_root_idx(leaf));
+        let size = |root: usize| {
+            let chunks = layout.chunks.iter().enumerate().filter(|(leaf, _)| schema.get_column_root_idx(*leaf) == root);
+            chunks.map(|(_, range)| range.end - range.start).sum::<u64>()
+        };
+        let decoded =
+            if wanted.is_empty() { (0..roots.len()).min_by_key(|root| size(*root)).into_iter().collect() } else { wanted.clone() };
+        let is_decoded = |leaf: usize| decoded.contains(&schema.get_column_root_idx(leaf));
         let ranges: Vec<_> =
-            layout.chunks.iter().enumerate().filter(|(leaf, _)| is_wanted(*leaf)).map(|(_, range)| range.clone()).collect();
+            layout.chunks.iter().enumerate().filter(|(leaf, _)| is_decoded(*leaf)).map(|(_, range)| range.clone()).collect();
         let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         if total > ROW_GROUP_LIMIT_BYTES {
             return Err(Error::new(ErrorKind::Unsupported, "a row group is too large to be decoded")
@@ -112,8 +122,13 @@ impl FileRows {
             let failed = |e: ParquetError| corrupt("a row group does not decode").caused_by(e);
             let mut found = 0_u64;
             let mut out = Vec::new();
-            if rows > 0 && !wanted.is_empty() {
-                let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted.iter().copied());
+            if rows > 0 && decoded.is_empty() {
+                for (batch, first) in counted(rows)? {
+                    let members = plan.encode(&batch, &wanted)?;
+                    out.push(EncodedRows { batch, first, members, key });
+                }
+            } else if rows > 0 {
+                let mask = ProjectionMask::roots(metadata.parquet_schema(), decoded.iter().copied());
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(held, metadata.clone());
                 let reader =
                     builder.with_row_groups(vec![group]).with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
@@ -121,6 +136,7 @@ impl FileRows {
                     let batch = batch.map_err(|e| corrupt("a row group does not decode").caused_by(e))?;
                     let first = found;
                     found += batch.num_rows() as u64;
+                    let batch = if wanted.is_empty() { bare(batch.num_rows())? } else { batch };
                     let members = plan.encode(&batch, &wanted)?;
                     out.push(EncodedRows { batch, first, members, key });
                 }
@@ -135,6 +151,24 @@ impl FileRows {
         .await
         .map_err(|e| e.with("row group", group))
     }
+}
+
+/// Rows without a column.
+fn bare(rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let made = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+    made.map_err(|e| Error::new(ErrorKind::Internal, "rows without columns could not be made").caused_by(e))
+}
+
+/// The rows of a row group that has no column, in the steps in which others are decoded, with the position of each step's first.
+fn counted(rows: u64) -> Result<Vec<(RecordBatch, u64)>> {
+    if rows > COUNTED_LIMIT_ROWS {
+        return Err(Error::new(ErrorKind::Unsupported, "a row group without columns states too many rows to be compared")
+            .with("rows", rows)
+            .with("limit", COUNTED_LIMIT_ROWS));
+    }
+    let firsts = (0..rows).step_by(BATCH_ROWS);
+    firsts.map(|first| Ok((bare(usize::try_from(rows - first).unwrap_or(BATCH_ROWS).min(BATCH_ROWS))?, first))).collect()
 }
 
 /// Some rows of a row group, with the canonical encoding of each value.
@@ -209,4 +243,16 @@ impl ChunkReader for HeldPieces {
 
 fn corrupt(message: &str) -> Error {
     Error::new(ErrorKind::Corrupt, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_columns_come_in_the_steps_of_others_and_not_without_end() {
+        let steps: Vec<(usize, u64)> = counted(20_000).unwrap().iter().map(|(batch, first)| (batch.num_rows(), *first)).collect();
+        assert_eq!(steps, [(8192, 0), (8192, 8192), (3616, 16_384)]);
+        assert_eq!(counted(COUNTED_LIMIT_ROWS + 1).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
 }

@@ -102,6 +102,8 @@ pub struct Transformation {
     pub functions: Vec<String>,
     /// Those of them that are not the engine's own.
     pub user_defined: Vec<String>,
+    /// What code such functions are, by name, as the session that called them declared it.
+    pub function_digests: BTreeMap<String, Digest>,
     /// Those of them whose results depend on more than their arguments: `random`, `now`, …
     pub volatile: Vec<String>,
     /// Session settings that differ from the defaults.
@@ -140,6 +142,7 @@ impl Lineage {
     /// The lineage as SLSA provenance v1. `builder` names the writer.
     pub fn to_provenance(&self, builder: &str) -> Value {
         let how = &self.transformation;
+        let digests: BTreeMap<&String, String> = how.function_digests.iter().map(|(name, digest)| (name, digest.to_string())).collect();
         without_nulls(json!({
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
@@ -150,6 +153,7 @@ impl Lineage {
                 },
                 "internalParameters": {
                     "derived": self.derived,
+                    "function_digests": (!digests.is_empty()).then_some(digests),
                     "functions": how.functions,
                     "inputs_complete": self.inputs_complete,
                     "plan": how.plan,
@@ -249,6 +253,7 @@ fn parse(value: &Value) -> Option<Lineage> {
             fingerprint: optional(internal.get("plan_fingerprint"), |v| v.as_str()?.parse().ok())?,
             functions: texts(internal.get("functions"))?,
             user_defined: texts(internal.get("user_defined"))?,
+            function_digests: digests(internal.get("function_digests"))?,
             volatile: texts(internal.get("volatile"))?,
             settings: map(internal.get("settings"))?,
             engine: map(run.pointer("/builder/version"))?,
@@ -277,6 +282,10 @@ fn map(value: Option<&Value>) -> Option<BTreeMap<String, String>> {
     let empty = Map::new();
     let members = value.map_or(Some(&empty), Value::as_object)?;
     members.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn digests(value: Option<&Value>) -> Option<BTreeMap<String, Digest>> {
+    map(value)?.into_iter().map(|(name, digest)| Some((name, digest.parse().ok()?))).collect()
 }
 
 fn digest(value: &Value) -> Option<Option<Digest>> {
@@ -366,7 +375,8 @@ pub(super) mod tests {
                 plan: Some("Projection".to_owned()),
                 fingerprint: Some(Digest([4; 32])),
                 functions: vec!["sum".to_owned()],
-                user_defined: vec![],
+                user_defined: vec!["twice".to_owned()],
+                function_digests: BTreeMap::from([("twice".to_owned(), Digest([6; 32]))]),
                 volatile: vec![],
                 settings: BTreeMap::from([("datafusion.execution.target_partitions".to_owned(), "1".to_owned())]),
                 engine: BTreeMap::from([("datafusion".to_owned(), "55.2.0".to_owned())]),
@@ -386,6 +396,17 @@ pub(super) mod tests {
         for lineage in [sample(), bare] {
             assert_eq!(Lineage::from_provenance(&lineage.to_provenance("urn:x")).unwrap(), lineage);
         }
+    }
+
+    #[test]
+    fn digests_of_functions_are_digests_and_those_of_before_are_none() {
+        let mut provenance = sample().to_provenance("urn:x");
+        let internal = provenance.pointer_mut("/buildDefinition/internalParameters").unwrap();
+        internal["function_digests"]["twice"] = json!("no digest");
+        assert_eq!(Lineage::from_provenance(&provenance).unwrap_err().kind(), ErrorKind::Corrupt);
+        let internal = provenance.pointer_mut("/buildDefinition/internalParameters").unwrap();
+        internal.as_object_mut().unwrap().remove("function_digests");
+        assert!(Lineage::from_provenance(&provenance).unwrap().transformation.function_digests.is_empty());
     }
 
     #[test]

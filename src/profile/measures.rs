@@ -31,6 +31,8 @@ pub struct Drift {
     pub cohens_d: Option<f64>,
     /// The difference of the fractions of nulls, found less sealed.
     pub null_shift: f64,
+    /// The difference of the fractions of NaNs, found less sealed. They are values to whoever learns from them, and count for no other measure.
+    pub nan_shift: f64,
     /// The ratio of the numbers of distinct values, found to sealed; absent without sealed values.
     pub distinct_ratio: Option<f64>,
     /// Values among the found frequent ones that were not sealed at all; absent where the sealed values are too many to be listed.
@@ -42,6 +44,7 @@ pub fn drift(sealed: &ColumnProfile, found: &ColumnProfile) -> Drift {
     let fraction = |part: u64, whole: u64| if whole == 0 { 0.0 } else { u64_to_f64(part) / u64_to_f64(whole) };
     let mut drift = Drift {
         null_shift: fraction(found.nulls, found.rows) - fraction(sealed.nulls, sealed.rows),
+        nan_shift: fraction(found.nans, found.rows) - fraction(sealed.nans, sealed.rows),
         distinct_ratio: (sealed.distinct() > 0.0).then(|| found.distinct() / sealed.distinct()),
         ..Drift::default()
     };
@@ -54,7 +57,9 @@ pub fn drift(sealed: &ColumnProfile, found: &ColumnProfile) -> Drift {
         drift.psi = Some(stability_by_deciles(sealed, found));
         let deviation = sealed.moments.variance().sqrt();
         let difference = found.moments.mean - sealed.moments.mean;
-        drift.cohens_d = Some(if difference == 0.0 { 0.0 } else { difference / deviation });
+        // Among infinite values there are neither standard deviations nor differences that can be told in them.
+        let effect = if difference == 0.0 { 0.0 } else { difference / deviation };
+        drift.cohens_d = (difference.is_finite() && deviation.is_finite()).then_some(effect);
     }
     if let Some(categories) = Categories::of(sealed, found) {
         let (statistic, p, v) = categories.chi_square();

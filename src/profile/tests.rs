@@ -100,3 +100,40 @@ fn shifts_scales_new_categories_and_nulls_drift() {
     let nulled = drift(&profile(&(Arc::new(Int32Array::from_iter_values(0..1000)) as ArrayRef)), &profile(&array));
     assert!((nulled.null_shift - 0.25).abs() < 1e-12 && (nulled.distinct_ratio.unwrap() - 0.75).abs() < 0.1, "{nulled:?}");
 }
+
+#[test]
+fn infinite_values_leave_a_mean_and_no_variance() {
+    let whole = floats([1.0, f64::INFINITY, 2.0].into_iter());
+    assert_eq!((whole.moments.count, whole.moments.min, whole.moments.max), (3, 1.0, f64::INFINITY));
+    assert!(whole.moments.mean == f64::INFINITY && whole.moments.variance().is_nan(), "{:?}", whole.moments);
+    assert!(floats([f64::INFINITY, f64::NEG_INFINITY].into_iter()).moments.mean.is_nan());
+    assert!(floats(std::iter::once(f64::NEG_INFINITY)).moments.variance().is_nan());
+    assert_eq!(floats(std::iter::once(3.0)).moments.variance(), 0.0);
+    // As the whole, in whichever parts and order.
+    let parts = [vec![1.0], vec![f64::INFINITY, 2.0]].map(|part| floats(part.into_iter()).moments);
+    for order in [[0, 1], [1, 0]] {
+        let mut merged = Moments::default();
+        order.iter().for_each(|at: &usize| merged.merge(&parts[*at]));
+        assert_eq!(merged, whole.moments);
+    }
+    assert_ne!(floats([1.0, f64::NEG_INFINITY, 2.0].into_iter()).moments, whole.moments);
+    assert_eq!(whole.clone(), whole, "equal to itself, though its variance is no number");
+    let back = ColumnProfile::from_stored(whole.rows, 0, 0, whole.moments, &whole.sketches()).unwrap();
+    assert_eq!(back.moments, whole.moments);
+    let same = drift(&whole, &whole);
+    assert_eq!((same.cohens_d, same.ks, same.null_shift, same.nan_shift), (None, Some(0.0), 0.0, 0.0));
+    assert!(!crate::sql::is_alert(&same), "{same:?}");
+}
+
+#[test]
+fn numbers_that_become_nan_drift() {
+    let sealed = floats(scattered(45));
+    let found = floats(std::iter::repeat_n(f64::NAN, 45));
+    let all = drift(&sealed, &found);
+    assert_eq!((all.nan_shift, all.null_shift, all.psi), (1.0, 0.0, None));
+    assert!(crate::sql::is_alert(&all));
+    let few = drift(&floats(scattered(1000)), &floats(scattered(960).chain(std::iter::repeat_n(f64::NAN, 40))));
+    assert!((few.nan_shift - 0.04).abs() < 1e-12 && !crate::sql::is_alert(&few), "{few:?}");
+    let back = drift(&found, &sealed);
+    assert!(back.nan_shift == -1.0 && crate::sql::is_alert(&back), "{back:?}");
+}

@@ -1,7 +1,7 @@
 //! The schema of a session: the lake's tables by name, anything addressable by path or URL, and what was registered.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use crate::baseline::Trust;
 use crate::delta::{LakeStore, Location};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Finds tables by the names that people use, and how to open them.
@@ -26,6 +27,8 @@ pub(crate) struct Resolver {
     pub(super) options: TableOptions,
     /// Tables from elsewhere that the session gave a name.
     pub(super) registered: RwLock<HashMap<String, Location>>,
+    /// What code functions that are not the engine's own are, by name, as the session was told.
+    pub(super) functions: RwLock<BTreeMap<String, Digest>>,
     /// For people: what was read without being verified, or could not be looked at.
     pub(super) notes: RwLock<Vec<String>>,
     /// The session whose settings count.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
@@ -14,7 +13,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
-use super::answer::in_memory;
+use super::answer::AnswerExec;
+use super::batches::{Batches, TEXT_LIMIT_BYTES, chunked, shown_text, streamed};
 use super::catalog::Resolver;
 use super::external;
 use super::lineage::{integer_of, text_of};
@@ -24,8 +24,10 @@ use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::CommitLineage;
 
+const NAME: &str = "verify_derivation";
+
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
-    context.register_udtf("verify_derivation", Arc::new(Function { resolver: resolver.clone() }));
+    context.register_udtf(NAME, Arc::new(Function { resolver: resolver.clone() }));
 }
 
 const USAGE: &str =
@@ -86,6 +88,15 @@ pub(super) struct Outcome {
     sql: Option<String>,
 }
 
+impl Outcome {
+    /// The bytes of its texts that have no bound of their own.
+    fn texts(&self) -> usize {
+        let sql = self.sql.as_ref().map_or(0, |sql| sql.len().min(TEXT_LIMIT_BYTES));
+        let difference = self.comparison.first_difference.as_ref().map_or(0, String::len);
+        sql + difference + self.detail.len() + self.operation.len()
+    }
+}
+
 #[derive(Debug)]
 struct Function {
     resolver: Arc<Resolver>,
@@ -127,22 +138,33 @@ impl TableProvider for FunctionTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let Some(own) = state.as_any().downcast_ref::<SessionState>() else {
             return plan_err!("verify_derivation needs a session of this process");
         };
-        let outcomes = self.outcomes(own).await.map_err(external)?;
-        in_memory(rows(&self.schema, &outcomes).map_err(external)?, projection)
+        let outcomes = Arc::new(self.outcomes(own).await.map_err(external)?);
+        let schema = self.schema.clone();
+        let batches = Batches::new(self.schema.clone(), move || {
+            let (weighed, shown) = (outcomes.clone(), outcomes.clone());
+            let texts = move |at: &usize| weighed.get(*at).map_or(0, Outcome::texts);
+            chunked(&schema, 0..outcomes.len(), texts, move |rows| {
+                columns(&rows.iter().filter_map(|at| shown.get(*at)).collect::<Vec<_>>())
+            })
+        });
+        let plan = streamed(batches)?.scan(state, projection, filters, limit).await?;
+        Ok(AnswerExec::of(NAME, plan))
     }
 }
 
-fn rows(schema: &SchemaRef, outcomes: &[Outcome]) -> Result<RecordBatch> {
-    let text = |value: &dyn Fn(&Outcome) -> Option<String>| Arc::new(outcomes.iter().map(value).collect::<StringArray>());
-    let number = |value: &dyn Fn(&Outcome) -> Option<u64>| Arc::new(outcomes.iter().map(value).collect::<UInt64Array>());
+fn columns(outcomes: &[&Outcome]) -> Vec<ArrayRef> {
+    let text = |value: &dyn Fn(&Outcome) -> Option<String>| {
+        Arc::new(outcomes.iter().map(|o| value(o).map(|text| shown_text(&text).into_owned())).collect::<StringArray>())
+    };
+    let number = |value: &dyn Fn(&Outcome) -> Option<u64>| Arc::new(outcomes.iter().map(|o| value(o)).collect::<UInt64Array>());
     let ran = |o: &Outcome| o.verdict != Verdict::Undetermined;
-    let columns: Vec<arrow::array::ArrayRef> = vec![
+    vec![
         number(&|o| Some(o.version)),
         text(&|o| Some(o.operation.clone())),
         text(&|o| Some(o.verdict.name().to_owned())),
@@ -154,9 +176,7 @@ fn rows(schema: &SchemaRef, outcomes: &[Outcome]) -> Result<RecordBatch> {
         text(&|o| Some(o.detail.clone())),
         text(&|o| o.attested_by.clone()),
         text(&|o| o.sql.clone()),
-    ];
-    RecordBatch::try_new(schema.clone(), columns)
-        .map_err(|e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e))
+    ]
 }
 
 impl FunctionTable {

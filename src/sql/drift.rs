@@ -57,6 +57,7 @@ fn schema() -> SchemaRef {
         number("cramers_v"),
         number("cohens_d"),
         number("null_shift"),
+        number("nan_shift"),
         number("distinct_ratio"),
         count("new_values"),
         Field::new("alert", DataType::Boolean, true),
@@ -168,6 +169,7 @@ pub(crate) fn is_alert(drift: &Drift) -> bool {
         || (over(drift.ks, KS_ALERT) && unlikely(drift.ks_p))
         || (over(drift.cramers_v, EFFECT_ALERT) && unlikely(drift.chi_square_p))
         || drift.null_shift.abs() >= NULLS_ALERT
+        || drift.nan_shift.abs() >= NULLS_ALERT
         || drift.new_values.is_some_and(|n| n > 0)
 }
 
@@ -179,7 +181,7 @@ struct Lines<'a> {
     row_group: UInt64Builder,
     column: StringBuilder,
     counts: [UInt64Builder; 4],
-    numbers: [Float64Builder; 13],
+    numbers: [Float64Builder; 14],
     new_values: UInt64Builder,
     alert: BooleanBuilder,
     tops: [StringBuilder; 2],
@@ -213,7 +215,7 @@ impl<'a> Lines<'a> {
         self.column.append_value(self.opened.shown(column));
         let counts = [sealed.rows, found.rows, sealed.nulls, found.nulls];
         self.counts.iter_mut().zip(counts).for_each(|(builder, value)| builder.append_value(value));
-        let mean = |profile: &ColumnProfile| profile.is_numeric().then_some(profile.moments.mean);
+        let mean = |profile: &ColumnProfile| profile.is_numeric().then_some(profile.moments.mean).filter(|mean| !mean.is_nan());
         let numbers = [
             Some(sealed.distinct()),
             Some(found.distinct()),
@@ -227,6 +229,7 @@ impl<'a> Lines<'a> {
             drift.cramers_v,
             drift.cohens_d,
             Some(drift.null_shift),
+            Some(drift.nan_shift),
             drift.distinct_ratio,
         ];
         self.numbers.iter_mut().zip(numbers).for_each(|(builder, value)| builder.append_option(value));

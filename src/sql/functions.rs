@@ -12,10 +12,13 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
-use super::answer::in_memory;
+use super::answer::{AnswerExec, in_memory};
+use super::batches::{Batches, chunked, shown_text, streamed};
 use super::catalog::Resolver;
 use super::{external, hold_expectations};
-use crate::baseline::{AuditOptions, AuditReport, Auditor, SealedTable, TrustedBaseline, Verdict};
+use crate::baseline::{
+    AuditOptions, AuditReport, Auditor, SealedColumn, SealedFile, SealedRowGroup, SealedTable, TrustedBaseline, Verdict,
+};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table;
@@ -117,8 +120,14 @@ struct FunctionTable {
     schema: SchemaRef,
 }
 
+/// What a function gives.
+enum Rows {
+    Whole(RecordBatch),
+    Streamed(Batches),
+}
+
 impl FunctionTable {
-    async fn rows(&self) -> Result<RecordBatch> {
+    async fn rows(&self) -> Result<Rows> {
         let location = self.resolver.location_of(&self.table)?;
         let repository = location.repository();
         let trust = self.resolver.trust()?;
@@ -154,16 +163,16 @@ impl FunctionTable {
                 }
                 baseline_columns(&baselines)
             }
-            Kind::RowGroups => match repository.newest_baseline(trust).await? {
-                Some(sealed) => row_group_columns(&sealed)?,
-                None => {
+            Kind::RowGroups => {
+                let Some(sealed) = repository.newest_baseline(trust).await? else {
                     self.tell_unsealed(&location).await?;
-                    return Ok(RecordBatch::new_empty(self.schema.clone()));
-                }
-            },
+                    return Ok(Rows::Whole(RecordBatch::new_empty(self.schema.clone())));
+                };
+                return row_groups(&self.schema, &sealed).map(Rows::Streamed);
+            }
         };
-        RecordBatch::try_new(self.schema.clone(), columns)
-            .map_err(|e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e))
+        let misfit = |e| Error::new(ErrorKind::Internal, "a table function made rows that do not fit its columns").caused_by(e);
+        RecordBatch::try_new(self.schema.clone(), columns).map(Rows::Whole).map_err(misfit)
     }
 
     /// Why there is nothing to show: no rows of a table that is not there would look like those of one that was never sealed.
@@ -190,18 +199,23 @@ impl TableProvider for FunctionTable {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let batch = self.rows().await.map_err(external)?;
-        in_memory(batch, projection)
+        match self.rows().await.map_err(external)? {
+            Rows::Whole(batch) => in_memory(batch, projection),
+            Rows::Streamed(batches) => {
+                let plan = streamed(batches)?.scan(state, projection, filters, limit).await?;
+                Ok(AnswerExec::of(self.kind.name(), plan))
+            }
+        }
     }
 }
 
 fn text<T: ToString>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
-    Arc::new(values.map(|value| value.map(|value| value.to_string())).collect::<StringArray>())
+    Arc::new(values.map(|value| value.map(|value| shown_text(&value.to_string()).into_owned())).collect::<StringArray>())
 }
 
 fn number(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
@@ -247,15 +261,44 @@ fn baseline_columns(baselines: &[TrustedBaseline]) -> Vec<ArrayRef> {
     ]
 }
 
-fn row_group_columns(sealed: &SealedTable) -> Result<Vec<ArrayRef>> {
-    let mut groups = Vec::new();
-    for (key, file) in &sealed.files {
-        groups.extend(file.row_groups.get()?.iter().map(|group| (key, group)));
-    }
-    let all = || groups.iter().flat_map(|(key, group)| group.columns.iter().map(move |column| (*key, *group, column)));
+/// The positions of a column chunk: file, row group, column.
+type Chunk = (usize, usize, usize);
+
+fn chunk_of(files: &[Arc<SealedFile>], (file, group, column): Chunk) -> Option<(&SealedFile, &SealedRowGroup, &SealedColumn)> {
+    let file = files.get(file)?;
+    let group = file.row_groups.as_read()?.get(group)?;
+    Some((file, group, group.columns.get(column)?))
+}
+
+fn row_groups(schema: &SchemaRef, sealed: &SealedTable) -> Result<Batches> {
+    let files: Arc<Vec<Arc<SealedFile>>> = Arc::new(sealed.files.values().cloned().collect());
+    files.iter().try_for_each(|file| file.row_groups.get().map(drop))?;
+    let (schema, baseline) = (schema.clone(), sealed.baseline.number);
+    Ok(Batches::new(schema.clone(), move || {
+        let (listed, weighed, shown) = (files.clone(), files.clone(), files.clone());
+        let chunks = (0..files.len()).flat_map(move |file| {
+            let groups = listed.get(file).and_then(|file| file.row_groups.as_read()).unwrap_or_default();
+            let columns: Vec<usize> = groups.iter().map(|group| group.columns.len()).collect();
+            columns.into_iter().enumerate().flat_map(move |(group, columns)| (0..columns).map(move |column| (file, group, column)))
+        });
+        let texts = move |chunk: &Chunk| chunk_of(&weighed, *chunk).map_or(0, |chunk| row_group_texts(&chunk));
+        chunked(&schema, chunks, texts, move |chunks| {
+            row_group_columns(&chunks.iter().filter_map(|chunk| chunk_of(&shown, *chunk)).collect::<Vec<_>>(), baseline)
+        })
+    }))
+}
+
+/// The bytes of the texts of a row that have no bound of their own.
+fn row_group_texts((file, _, column): &(&SealedFile, &SealedRowGroup, &SealedColumn)) -> usize {
+    let bound = |value: Option<&serde_json::Value>| value.and_then(serde_json::Value::as_str).map_or(0, str::len);
+    file.live.key.path.len() + column.name.len() + bound(column.min.as_ref()) + bound(column.max.as_ref())
+}
+
+fn row_group_columns(chunks: &[(&SealedFile, &SealedRowGroup, &SealedColumn)], baseline: u64) -> Vec<ArrayRef> {
+    let all = || chunks.iter().copied();
     let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Ok(vec![
-        text(all().map(|(key, ..)| Some(&key.path))),
+    vec![
+        text(all().map(|(file, ..)| Some(&file.live.key.path))),
         number(all().map(|(_, group, _)| Some(u64::from(group.ordinal)))),
         number(all().map(|(_, group, _)| Some(group.rows))),
         number(all().map(|(_, group, _)| Some(group.bytes.end.saturating_sub(group.bytes.start)))),
@@ -266,6 +309,6 @@ fn row_group_columns(sealed: &SealedTable) -> Result<Vec<ArrayRef>> {
         number(all().map(|(_, _, column)| column.nulls)),
         text(all().map(|(_, _, column)| column.min.as_ref().map(shown))),
         text(all().map(|(_, _, column)| column.max.as_ref().map(shown))),
-        number(all().map(|_| Some(sealed.baseline.number))),
-    ])
+        number(all().map(|_| Some(baseline))),
+    ]
 }

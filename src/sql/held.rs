@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::replay::Scope;
 use crate::delta::Location;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,9 @@ pub(super) struct Held {
     /// Files that came between the version that the statement read and its commit: it knows nothing of their rows.
     pub(super) left_out: BTreeSet<FileKey>,
 }
+
+/// Where row tracking keeps how far row ids are given out: whoever appends rows moves it on.
+const ROW_TRACKING_DOMAIN: &str = "delta.rowTracking";
 
 impl Held {
     pub(super) fn differs(what: String) -> Self {
@@ -55,8 +59,62 @@ impl<'a> CommitFiles<'a> {
         Ok(Ok(Self { location, version, before, after, actions }))
     }
 
+    /// What it does that no statement does, or none of this kind, whatever its rows are.
+    pub(super) fn does_besides(&self, scope: Scope, commit: &CommitLineage) -> Option<String> {
+        let feed = || if scope == Scope::Table { None } else { self.states_changes() };
+        let table = self.changes_table().or_else(|| self.names_twice()).or_else(|| self.changes_domains());
+        table.or_else(feed).or_else(|| self.other_outputs(commit))
+    }
+
+    /// What of it is held against nothing, for people.
+    pub(super) fn unheld(&self, scope: Scope) -> Vec<String> {
+        let mut notes = Vec::new();
+        // An application's own counter tells it what it has written already: it is the application's to set, with any commit.
+        let known = |app: &String| self.before.as_ref().and_then(|before| before.transactions.get(app));
+        let moved: Vec<&str> =
+            self.after.transactions.iter().filter(|(app, version)| known(app) != Some(version)).map(|(app, _)| app.as_str()).collect();
+        if !moved.is_empty() {
+            notes.push(format!("the commit states how far an application is, which no statement says: {}", moved.join(", ")));
+        }
+        if scope == Scope::Table && self.states_changes().is_some() {
+            notes.push("what the commit says to readers of changes was not compared".to_owned());
+        }
+        notes
+    }
+
+    /// A file that is live twice from this commit on: stock readers may count its rows twice.
+    fn names_twice(&self) -> Option<String> {
+        let known = |key: &&FileKey| self.before.as_ref().is_some_and(|before| before.duplicates.contains(key));
+        let key = self.after.duplicates.iter().find(|key| !known(key))?;
+        Some(format!("the commit names {} twice, or in two spellings: readers differ in how often its rows are there", key.path))
+    }
+
+    fn changes_domains(&self) -> Option<String> {
+        let (before, after) = (&self.before.as_ref()?.domains, &self.after.domains);
+        let differs = |domain: &&String| *domain != ROW_TRACKING_DOMAIN && before.get(*domain) != after.get(*domain);
+        let domain = before.keys().chain(after.keys()).find(differs)?;
+        Some(format!("the commit changes the table's domain metadata {domain}, which the recorded statement does not"))
+    }
+
+    /// Files for readers of changes. Where rows are added, or all are replaced, such readers take the files of the table themselves.
+    fn states_changes(&self) -> Option<String> {
+        let (path, _) = self.after.changes.iter().find(|(_, file)| file.version == self.version)?;
+        Some(format!("the commit gives readers of changes {path}, which the recorded statement does not write"))
+    }
+
+    /// The files that are attested as written, against those that it adds: lineage follows the former, and rows come of the latter.
+    fn other_outputs(&self, commit: &CommitLineage) -> Option<String> {
+        let attested: BTreeSet<&str> = commit.lineage.outputs.iter().map(|output| output.path.as_str()).collect();
+        let added: BTreeSet<&str> = self.actions.adds.iter().map(|file| file.path.as_str()).collect();
+        if let Some(path) = added.difference(&attested).next() {
+            return Some(format!("the commit adds {path}, which is not attested as written by it"));
+        }
+        let path = attested.difference(&added).next()?;
+        Some(format!("{path} is attested as written by the commit, which does not add it"))
+    }
+
     /// What it changes of the table besides its files.
-    pub(super) fn changes_table(&self) -> Option<String> {
+    fn changes_table(&self) -> Option<String> {
         let before = self.before.as_ref().filter(|_| self.actions.states_table)?;
         let what = match (before.metadata == self.after.metadata, before.protocol == self.after.protocol) {
             (true, true) => return None,

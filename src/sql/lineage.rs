@@ -1,33 +1,28 @@
 //! Table functions of lineage: `lineage('t')`, `upstream('t', …)`, `blast_radius('t', …)`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 
 use super::answer::AnswerExec;
+use super::batches::{BatchIterator, Batches, TEXT_LIMIT_BYTES, chunked, shown_text, streamed};
 use super::catalog::Resolver;
 use super::external;
 use super::lineage_graph::load_graph;
 use crate::error::Result;
 use crate::lineage::{CommitLineage, Input, InputFile, InputKind, Output, Reached, Start};
 
-/// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+/// Characters of a number with its comma in a list.
+const NUMBER_BYTES: usize = 11;
 
 pub(super) fn register(context: &SessionContext, resolver: &Arc<Resolver>) {
     for kind in [Kind::Lineage, Kind::Upstream, Kind::BlastRadius] {
@@ -220,58 +215,8 @@ impl FunctionTable {
     }
 }
 
-type BatchIterator = Box<dyn Iterator<Item = DataFusionResult<RecordBatch>> + Send>;
-
-/// Batches that are made while they are read.
-#[derive(Clone)]
-pub(super) struct Batches {
-    schema: SchemaRef,
-    make: Arc<dyn Fn() -> BatchIterator + Send + Sync>,
-}
-
-impl Batches {
-    pub(super) fn new(schema: SchemaRef, make: impl Fn() -> BatchIterator + Send + Sync + 'static) -> Self {
-        Self { schema, make: Arc::new(make) }
-    }
-}
-
-impl fmt::Debug for Batches {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Batches")
-    }
-}
-
-impl PartitionStream for Batches {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter((self.make)())))
-    }
-}
-
-/// The batches as a table.
-pub(super) fn streamed(batches: Batches) -> DataFusionResult<StreamingTable> {
-    StreamingTable::try_new(batches.schema.clone(), vec![Arc::new(batches)])
-}
-
-/// Calls `columns` for [`BATCH_ROWS`] rows at a time.
-fn chunked<T: Send + 'static>(
-    schema: &SchemaRef,
-    rows: impl Iterator<Item = T> + Send + 'static,
-    columns: impl Fn(&[T]) -> Vec<ArrayRef> + Send + 'static,
-) -> BatchIterator {
-    let (schema, mut rows) = (schema.clone(), rows.peekable());
-    Box::new(std::iter::from_fn(move || {
-        rows.peek()?;
-        let chunk: Vec<T> = rows.by_ref().take(BATCH_ROWS).collect();
-        Some(RecordBatch::try_new(schema.clone(), columns(&chunk)).map_err(DataFusionError::from))
-    }))
-}
-
 fn text<S: ToString>(values: impl Iterator<Item = Option<S>>) -> ArrayRef {
-    Arc::new(values.map(|value| value.map(|value| value.to_string())).collect::<StringArray>())
+    Arc::new(values.map(|value| value.map(|value| shown_text(&value.to_string()).into_owned())).collect::<StringArray>())
 }
 
 fn number(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
@@ -346,8 +291,21 @@ fn lineage_batches(schema: &SchemaRef, commits: &Arc<Vec<CommitLineage>>, names:
             (0..inputs.len()).filter_map(move |i| inputs.get(i).map(|(input, file)| Row { input: *input, file: *file, ..row }))
         })
     });
-    let (commits, names) = (commits.clone(), names.clone());
-    chunked(schema, rows, move |rows| lineage_columns(rows, &commits, &names))
+    let (weighed, commits, names) = (commits.clone(), commits.clone(), names.clone());
+    let texts = move |row: &Row| weighed.get(row.commit).map_or(0, |of| texts_of(row, of));
+    chunked(schema, rows, texts, move |rows| lineage_columns(rows, &commits, &names))
+}
+
+/// The bytes of the texts of a row that have no bound of their own.
+fn texts_of(row: &Row, of: &CommitLineage) -> usize {
+    let how = &of.lineage.transformation;
+    let sql = how.sql.as_ref().map_or(0, |sql| sql.len().min(TEXT_LIMIT_BYTES));
+    let engine: usize = how.engine.iter().map(|(name, version)| name.len() + version.len()).sum();
+    let volatile: usize = how.volatile.iter().map(String::len).sum();
+    let file = row.file_of(of).map_or(0, |file| file.path.len() + file.row_groups.as_ref().map_or(0, |groups| groups.len() * NUMBER_BYTES));
+    let input = row.input_of(of).map_or(0, |input| input.uri.len());
+    let output = row.output_of(of).map_or(0, |output| output.path.len());
+    [sql, engine, volatile, file, input, output, of.lineage.operation.len(), of.lineage.actor.as_ref().map_or(0, String::len)].iter().sum()
 }
 
 fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<String, String>) -> Vec<ArrayRef> {
@@ -388,7 +346,9 @@ fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<Str
 
 fn reached_batches(schema: &SchemaRef, reached: &Arc<Vec<Reached>>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
     let (reached, names) = (reached.clone(), names.clone());
-    chunked(schema, 0..reached.len(), move |rows| {
+    let weighed = reached.clone();
+    let texts = move |row: &usize| weighed.get(*row).map_or(0, reached_texts);
+    chunked(schema, 0..reached.len(), texts, move |rows| {
         let all = || rows.iter().filter_map(|row| reached.get(*row));
         let named = |uri: &String| names.get(uri).unwrap_or(uri).clone();
         vec![
@@ -405,4 +365,10 @@ fn reached_batches(schema: &SchemaRef, reached: &Arc<Vec<Reached>>, names: &Arc<
             text(all().map(|r| r.attested_by)),
         ]
     })
+}
+
+fn reached_texts(reached: &Reached) -> usize {
+    let groups = reached.row_groups.as_ref().map_or(0, |groups| groups.len() * NUMBER_BYTES);
+    let file = reached.file.as_ref().map_or(0, |file| file.len());
+    reached.table.len() + reached.via_table.len() + reached.operation.len() + file + groups
 }

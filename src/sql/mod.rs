@@ -18,6 +18,7 @@
 //! DataFusion's own errors become Lakeseal's with [`to_error`].
 
 mod answer;
+mod batches;
 mod catalog;
 mod check;
 mod compared;
@@ -49,6 +50,8 @@ mod table;
 mod unsteered;
 mod write;
 
+#[cfg(test)]
+pub(crate) use drift::is_alert;
 pub use expectations::{check_expectations, hold_expectations, violations};
 pub use guard::VerifiedScansOnly;
 pub use session::{SealedSession, SessionOptions};

@@ -18,6 +18,7 @@ use datafusion::prelude::SessionContext;
 use tokio::sync::mpsc::Sender;
 
 use super::answer::AnswerExec;
+use super::batches::{BATCH_BYTES, cut};
 use super::compared::{Compared, Opened, SharedResolver};
 use super::external;
 use crate::diff::{Change, Differ, Row, Sink};
@@ -26,6 +27,8 @@ use crate::error::{Error, ErrorKind, Result};
 const NAME: &str = "poison_diff";
 /// Rows that are gathered before they are given out.
 const BATCH_ROWS: usize = 1024;
+/// Bytes of a value that are shown. Engines put 8192 rows together: a gigabyte of these, and not the two that are too many.
+const VALUE_LIMIT_BYTES: usize = 128 << 10;
 
 pub(super) fn register(context: &SessionContext, resolver: &SharedResolver) {
     context.register_udtf(NAME, Arc::new(Function { resolver: resolver.clone() }));
@@ -137,23 +140,64 @@ impl Rows<'_> {
         let batch = std::mem::take(&mut self.cells).finish(&self.schema)?;
         Ok(self.sender.send(Ok(batch)).await.is_ok())
     }
+
+    async fn line(&mut self, change: &Change, key: Option<Shown>, column: Option<&str>, values: [Option<Shown>; 2]) -> Result<bool> {
+        self.cells.line(change, self.opened.sealed.baseline.number, key, column, values);
+        if self.cells.is_full() {
+            return self.flush().await;
+        }
+        Ok(!self.sender.is_closed())
+    }
 }
 
 #[async_trait]
 impl Sink for Rows<'_> {
+    /// Gives out a row for each value that differs; for an added or removed row one, with all of its values.
     async fn take(&mut self, change: Change) -> Result<bool> {
-        self.cells.add(&change, self.opened);
-        if self.cells.count < BATCH_ROWS {
-            return Ok(!self.sender.is_closed());
+        let opened = self.opened;
+        let key = key(&change, opened);
+        if change.columns.is_empty() {
+            let values = [&change.sealed, &change.found].map(|row| row.as_ref().map(|row| whole(row, opened)));
+            return self.line(&change, key, None, values).await;
         }
-        self.flush().await
+        for column in &change.columns {
+            let values = [&change.sealed, &change.found].map(|row| Some(shown(row.as_ref()?.value(column)?, VALUE_LIMIT_BYTES)));
+            if !self.line(&change, key.clone(), Some(opened.shown(column)), values).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+/// A value as far as it is shown, and how many bytes are not.
+type Shown = (String, usize);
+
+fn shown(mut value: String, limit: usize) -> Shown {
+    let (start, left) = cut(&value, limit);
+    let end = start.len();
+    value.truncate(end);
+    (value, left)
+}
+
+/// All values of a row as JSON, which of many columns shows less of each.
+fn whole(row: &Row, opened: &Opened) -> Shown {
+    let mut left = 0_usize;
+    let limit = VALUE_LIMIT_BYTES / row.width().max(1);
+    let mut value = |text: String| {
+        let (text, more) = shown(text, limit);
+        left = left.saturating_add(more);
+        text
+    };
+    let json = row.to_json(|name| opened.shown(name).to_owned(), &mut value).to_string();
+    (json, left)
 }
 
 /// Columns under construction.
 #[derive(Default)]
 struct Cells {
     count: usize,
+    bytes: usize,
     kind: StringBuilder,
     file: StringBuilder,
     row_group: UInt64Builder,
@@ -171,38 +215,38 @@ struct Cells {
 }
 
 impl Cells {
-    /// A row for each value that differs; for an added or removed row one, with all of its values.
-    fn add(&mut self, change: &Change, opened: &Opened) {
-        if change.columns.is_empty() {
-            let all = |row: &Option<Row>| row.as_ref().map(|row| row.to_json(|name| opened.shown(name).to_owned()).to_string());
-            let (sealed, found) = (all(&change.sealed), all(&change.found));
-            self.line(change, opened, None, sealed, found);
-            return;
+    fn line(&mut self, change: &Change, baseline: u64, key: Option<Shown>, column: Option<&str>, [sealed, found]: [Option<Shown>; 2]) {
+        let before = change.sealed.as_ref().map(|row| &row.place);
+        let mut details: Vec<String> = change.detail.iter().cloned().collect();
+        for (side, value) in [("key", &key), ("sealed value", &sealed), ("found value", &found)] {
+            details.extend(
+                value.iter().filter(|(_, left)| *left > 0).map(|(_, left)| format!("{left} more bytes of the {side} are not shown")),
+            );
         }
-        for column in &change.columns {
-            let value = |row: &Option<Row>| row.as_ref().and_then(|row| row.value(column));
-            let (sealed, found) = (value(&change.sealed), value(&change.found));
-            self.line(change, opened, Some(opened.shown(column)), sealed, found);
-        }
-    }
-
-    fn line(&mut self, change: &Change, opened: &Opened, column: Option<&str>, sealed: Option<String>, found: Option<String>) {
+        let detail = (!details.is_empty()).then(|| details.join("; "));
+        let [key, sealed, found] = [key, sealed, found].map(|value| value.map(|(text, _)| text));
         self.count += 1;
+        let files = change.place.file.len() + before.map_or(0, |place| place.file.len());
+        self.bytes += files + [&key, &sealed, &found, &detail].into_iter().flatten().map(String::len).sum::<usize>();
         self.kind.append_value(change.kind.name());
         self.file.append_value(&change.place.file);
         self.row_group.append_option(change.place.row_group.map(u64::from));
         self.row.append_option(change.place.row);
-        self.key.append_option(key(change, opened));
+        self.key.append_option(key);
         self.column.append_option(column);
         self.sealed.append_option(sealed);
         self.found.append_option(found);
         self.commit.append_option(change.place.commit);
-        let before = change.sealed.as_ref().map(|row| &row.place);
         self.sealed_file.append_option(before.map(|place| &place.file));
         self.sealed_row_group.append_option(before.and_then(|place| place.row_group.map(u64::from)));
         self.sealed_row.append_option(before.and_then(|place| place.row));
-        self.detail.append_option(change.detail.as_deref());
-        self.baseline.append_value(opened.sealed.baseline.number);
+        self.detail.append_option(detail);
+        self.baseline.append_value(baseline);
+    }
+
+    /// Whether they are to be given out before more is added.
+    fn is_full(&self) -> bool {
+        self.count >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
     fn finish(mut self, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -228,11 +272,65 @@ impl Cells {
 }
 
 /// The declared key's values, as one JSON object.
-fn key(change: &Change, opened: &Opened) -> Option<String> {
+fn key(change: &Change, opened: &Opened) -> Option<Shown> {
     let row = change.sealed.as_ref().or(change.found.as_ref())?;
-    if opened.options.key.is_empty() {
+    let names = &opened.options.key;
+    if names.is_empty() {
         return None;
     }
-    let values = opened.options.key.iter().map(|name| (opened.shown(name).to_owned(), serde_json::Value::from(row.value(name))));
-    Some(serde_json::Value::Object(values.collect()).to_string())
+    let limit = VALUE_LIMIT_BYTES / names.len();
+    let mut left = 0_usize;
+    let mut values = serde_json::Map::new();
+    for name in names {
+        let value = row.value(name).map(|value| shown(value, limit));
+        left = left.saturating_add(value.as_ref().map_or(0, |(_, left)| *left));
+        values.insert(opened.shown(name).to_owned(), value.map(|(text, _)| text).into());
+    }
+    Some((serde_json::Value::Object(values).to_string(), left))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray as _;
+
+    use super::*;
+    use crate::diff::{ChangeKind, Place};
+
+    fn change() -> Change {
+        let place = Place { file: "part-0.parquet".into(), row_group: Some(0), row: Some(7), commit: None };
+        Change { kind: ChangeKind::Added, place, sealed: None, found: None, columns: Vec::new(), detail: None }
+    }
+
+    #[test]
+    fn cells_are_full_by_rows_or_by_bytes() {
+        let mut cells = Cells::default();
+        for _ in 0..BATCH_ROWS {
+            assert!(!cells.is_full());
+            cells.line(&change(), 1, None, None, [None, Some((String::new(), 0))]);
+        }
+        assert!(cells.is_full());
+        let mut cells = Cells::default();
+        for _ in 0..BATCH_BYTES / VALUE_LIMIT_BYTES {
+            assert!(!cells.is_full());
+            cells.line(&change(), 1, None, None, [None, Some(shown("x".repeat(3 * VALUE_LIMIT_BYTES), VALUE_LIMIT_BYTES))]);
+        }
+        assert!(cells.is_full());
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_the_rest_is_told() {
+        let mut cells = Cells::default();
+        let long = "é".repeat(VALUE_LIMIT_BYTES);
+        cells.line(
+            &change(),
+            1,
+            None,
+            Some("note"),
+            [Some(shown("short".to_owned(), VALUE_LIMIT_BYTES)), Some(shown(long, VALUE_LIMIT_BYTES))],
+        );
+        let batch = cells.finish(&schema()).unwrap();
+        let text = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().value(0).to_owned();
+        assert_eq!((text("sealed").as_str(), text("found").len()), ("short", VALUE_LIMIT_BYTES));
+        assert_eq!(text("detail"), format!("{VALUE_LIMIT_BYTES} more bytes of the found value are not shown"));
+    }
 }

@@ -16,9 +16,9 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::catalog::Resolver;
 use super::table::{Origin, VerifiedTable};
 use super::to_error;
-use crate::clock::SharedClock;
 use crate::delta::Records;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -38,7 +38,8 @@ static OWN_FUNCTIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let scalar = SessionStateDefaults::default_scalar_functions().into_iter().map(|f| f.name().to_owned());
     let aggregate = SessionStateDefaults::default_aggregate_functions().into_iter().map(|f| f.name().to_owned());
     let window = SessionStateDefaults::default_window_functions().into_iter().map(|f| f.name().to_owned());
-    scalar.chain(aggregate).chain(window).collect()
+    let higher_order = SessionStateDefaults::default_higher_order_functions().into_iter().map(|f| f.name().to_owned());
+    scalar.chain(aggregate).chain(window).chain(higher_order).collect()
 });
 
 /// A table that a statement reads.
@@ -109,6 +110,11 @@ impl PlanFacts {
         }
     }
 
+    /// The functions that it calls which are not the engine's own.
+    pub(super) fn user_defined(&self) -> &BTreeSet<String> {
+        &self.user_defined
+    }
+
     /// The functions that it calls whose results depend on more than their arguments.
     pub(super) fn volatile(&self) -> &BTreeSet<String> {
         &self.volatile
@@ -129,6 +135,7 @@ fn called(expression: &Expr) -> Option<(&str, Volatility)> {
             WindowFunctionDefinition::AggregateUDF(fun) => (fun.name(), fun.signature().volatility),
             WindowFunctionDefinition::WindowUDF(fun) => (fun.name(), fun.signature().volatility),
         }),
+        Expr::HigherOrderFunction(call) => Some((call.func.name(), call.func.signature().volatility)),
         _ => None,
     }
 }
@@ -148,7 +155,7 @@ impl Statement {
         query: &LogicalPlan,
         facts: PlanFacts,
         config: &SessionConfig,
-        clock: &SharedClock,
+        resolver: &Resolver,
     ) -> Result<Self> {
         let (mut scans, mut others): (Vec<Scan>, Vec<String>) = (Vec::new(), Vec::new());
         let walked = query.apply_with_subqueries(|node| {
@@ -174,17 +181,21 @@ impl Statement {
         });
         walked.map_err(to_error)?;
         let (plan, digest) = fingerprint(query);
+        let declared = resolver.functions.read();
+        let code = |name: &String| Some((name.clone(), *declared.get(name)?));
+        let function_digests = facts.user_defined.iter().filter_map(code).collect();
         let transformation = Transformation {
             sql: Some(sql.to_owned()),
             plan: Some(plan),
             fingerprint: Some(digest),
             functions: facts.functions.into_iter().collect(),
             user_defined: facts.user_defined.into_iter().collect(),
+            function_digests,
             volatile: facts.volatile.into_iter().collect(),
             settings: changed_settings(config),
             ..Transformation::default()
         };
-        Ok(Self { operation, scans, others, transformation, started_ms: clock.now_ms() })
+        Ok(Self { operation, scans, others, transformation, started_ms: resolver.options.clock.now_ms() })
     }
 }
 
@@ -331,9 +342,23 @@ async fn footer(store: &VerifiedStore, file: &ReadFile) -> Option<ParquetMetaDat
 
 #[cfg(test)]
 mod tests {
+    use datafusion::logical_expr::expr::HigherOrderFunction;
     use datafusion::prelude::SessionContext;
 
     use super::*;
+
+    #[test]
+    fn functions_that_take_functions_are_calls_as_others_are() {
+        let all = SessionStateDefaults::default_higher_order_functions();
+        assert!(!all.is_empty());
+        for function in all {
+            let name = function.name().to_owned();
+            let mut facts = PlanFacts::default();
+            facts.note(&Expr::HigherOrderFunction(HigherOrderFunction::new(function, Vec::new())));
+            assert_eq!(facts.functions.iter().collect::<Vec<_>>(), [&name]);
+            assert!(facts.user_defined.is_empty() && facts.volatile.is_empty(), "{facts:?}");
+        }
+    }
 
     #[tokio::test]
     async fn which_row_is_kept_of_those_that_are_alike_depends_on_their_order() {

@@ -142,10 +142,11 @@ impl Replay<'_> {
         };
         let facts = PlanFacts::of(&input)?;
         stage.check(&input, &facts)?;
+        let functions = self.check_functions(&facts)?;
         let files = CommitFiles::load(self.location, self.commit).await?;
-        let held = match &files {
-            Ok(files) => self.held(files, scope, &stage).await?,
-            Err(replaced) => Held::differs(replaced.clone()),
+        let (held, unheld) = match &files {
+            Ok(files) => (self.held(files, scope, &stage).await?, files.unheld(scope)),
+            Err(replaced) => (Held::differs(replaced.clone()), Vec::new()),
         };
         let (comparison, what) = match (held.differs, &files) {
             (None, Ok(files)) => {
@@ -164,14 +165,36 @@ impl Replay<'_> {
             (None, Some(_)) => Verdict::Inexact,
             (Some(_), _) => Verdict::Differs,
         };
-        outcome.detail = format!("{what}; {}", stage.told());
+        outcome.detail = [vec![what, stage.told()], functions, unheld].concat().join("; ");
         outcome.comparison = comparison;
         Ok(())
     }
 
+    /// Holds the functions that are not the engine's own against the code that ran then. Says of which ones that is not known.
+    fn check_functions(&self, facts: &PlanFacts) -> Result<Vec<String>> {
+        let (recorded, declared) = (&self.commit.lineage.transformation.function_digests, self.resolver.functions.read());
+        let mut unknown = Vec::new();
+        for name in facts.user_defined() {
+            match (recorded.get(name), declared.get(name)) {
+                (Some(then), Some(now)) if then == now => {}
+                (Some(then), Some(now)) => {
+                    return Err(Error::new(ErrorKind::Mismatch, "the function is not the code that ran then")
+                        .with("function", name)
+                        .with("then", then)
+                        .with("now", now));
+                }
+                (Some(then), None) => {
+                    unknown.push(format!("whether '{name}' is the code {then} that ran then is not known: it is not declared"))
+                }
+                (None, _) => unknown.push(format!("which code '{name}' was is not recorded")),
+            }
+        }
+        Ok(unknown)
+    }
+
     /// What the commit did to the files of the table, against what such a statement does.
     async fn held(&self, files: &CommitFiles<'_>, scope: Scope, stage: &Stage) -> Result<Held> {
-        if let Some(differs) = files.changes_table() {
+        if let Some(differs) = files.does_besides(scope, self.commit) {
             return Ok(Held::differs(differs));
         }
         match scope {

@@ -1,6 +1,6 @@
 //! The rows that a statement gives now against the rows that a commit added, or left, then, as multisets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -93,6 +93,8 @@ impl AsyncFileReader for StoredFile {
 pub(super) struct Found {
     location: Location,
     schema: SchemaRef,
+    /// Columns whose values the log states, whatever the files hold.
+    partition_columns: BTreeSet<String>,
     /// What became of these rows in the commit.
     pub(super) became: &'static str,
     files: Vec<FoundFile>,
@@ -130,7 +132,8 @@ impl Found {
                 digest: digests.get(file.key.path.as_str()).copied().flatten(),
             })
         });
-        Ok(Self { location: location.clone(), schema, became, files: files.collect::<Result<_>>()? })
+        let partition_columns = snapshot.schema.partition_columns.iter().cloned().collect();
+        Ok(Self { location: location.clone(), schema, partition_columns, became, files: files.collect::<Result<_>>()? })
     }
 
     /// The first file that is not what was written, if any. Cost: every file is read.
@@ -181,13 +184,16 @@ impl Found {
     fn with_partitions(&self, batch: &RecordBatch, file: &FoundFile) -> Result<RecordBatch> {
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for field in self.schema.fields() {
-            let column: ArrayRef = match (batch.column_by_name(field.name()), file.partition_values.get(field.name())) {
-                (Some(column), _) => column.clone(),
-                (None, Some(Some(value))) => {
-                    let text: ArrayRef = Arc::new(StringArray::from(vec![value.as_str(); batch.num_rows()]));
+            let is_stated = self.partition_columns.contains(field.name());
+            let stated = file.partition_values.get(field.name()).and_then(Option::as_deref);
+            let column: ArrayRef = match (stated, batch.column_by_name(field.name())) {
+                // The empty text is null, as it is for whoever reads the table.
+                (Some(value), _) if is_stated && !value.is_empty() => {
+                    let text: ArrayRef = Arc::new(StringArray::from(vec![value; batch.num_rows()]));
                     strict_cast(&text, field.data_type())?
                 }
-                (None, _) => new_null_array(field.data_type(), batch.num_rows()),
+                (_, Some(column)) if !is_stated => column.clone(),
+                _ => new_null_array(field.data_type(), batch.num_rows()),
             };
             fields.push(arrow::datatypes::Field::new(field.name(), column.data_type().clone(), true));
             columns.push(column);

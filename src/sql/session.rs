@@ -19,6 +19,7 @@ use super::{derivation, drift, functions, lineage, lineage_graph, poison_diff, r
 use super::{to_error, write};
 use crate::baseline::Trust;
 use crate::delta::{self, LakeStore, Location, StoreRegistry};
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::lineage::CommitLineage;
 use crate::verify::Reports;
@@ -71,6 +72,7 @@ impl SealedSession {
             trust: options.trust,
             options: options.tables,
             registered: RwLock::default(),
+            functions: RwLock::default(),
             notes: RwLock::default(),
             session: OnceLock::new(),
         });
@@ -118,6 +120,12 @@ impl SealedSession {
         self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
         self.resolver.registered.write().insert(name.to_owned(), location.clone());
         Ok(table)
+    }
+
+    /// Says what code the function `name` is, which is registered with [`Self::context`]: a digest of its source or its library, and the caller's to
+    /// choose. Statements that call it record the digest, and `verify_derivation` runs one again only where the code is the one that ran then.
+    pub fn declare_function(&self, name: &str, code: Digest) {
+        self.resolver.functions.write().insert(name.to_owned(), code);
     }
 
     /// Plans `query`. Names of tables are case-sensitive. What it writes gets lineage; `CREATE TABLE … AS` makes a table of the lake.

@@ -77,7 +77,7 @@ pub(super) fn statement(
         context = SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_config(config).build());
     }
     let config = context.state().config().clone();
-    let statement = Statement::new(operation, query, input, facts, &config, &resolver.options.clock)?;
+    let statement = Statement::new(operation, query, input, facts, &config, resolver)?;
     Ok((context, Arc::new(statement)))
 }
 

@@ -3,16 +3,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, Int64Array, RecordBatch};
+use arrow::array::{Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::array_value_to_string;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use deltalake::protocol::SaveMode;
-use lakeseal::delta::{self, Operation};
-use lakeseal::lineage::{CommitLineage, Lineage};
+use lakeseal::baseline::{Attestation, AttestationName, AttestedCommit, attestation_envelope};
+use lakeseal::delta::{self, Import, Operation};
+use lakeseal::digest::Digest;
+use lakeseal::lineage::{CommitLineage, Lineage, Output};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
-use super::lineage::World;
+use super::lineage::{World, writer};
 
 fn honest(id: i64) -> f64 {
     1.0 / (id as f64 + 3.0)
@@ -225,4 +230,139 @@ async fn a_commit_that_was_replaced_in_the_log_differs() {
     // The attestation above names the commit that it followed: of that one lineage speaks, and the log has another.
     assert_eq!(world.text("SELECT DISTINCT attested_by IS NOT NULL FROM lineage('clean') WHERE version = 1").await, "true");
     world.expect("clean", 1, "differs", &["commit 1 of the log is not the one that was attested"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_does_besides_its_rows_is_held() {
+    let world = World::with_clean().await;
+    let claim = world.commit("clean", 1).await.lineage;
+    let added = world.logged("clean", 1).await;
+    let besides = async |action: Value| {
+        world.recommit("clean", 1, claim.clone(), &[added.clone(), vec![action]].concat()).await;
+    };
+    // The same file under another spelling: stock readers have its rows twice.
+    let mut twice = added.iter().find(|action| action.get("add").is_some()).unwrap().clone();
+    let path = twice["add"]["path"].as_str().unwrap().to_owned();
+    twice["add"]["path"] = json!(path.replacen('-', "%2D", 1));
+    assert_ne!(twice["add"]["path"], json!(path));
+    besides(twice).await;
+    world.expect("clean", 1, "differs", &["names", &path, "twice"]).await;
+
+    besides(json!({"cdc": {"path": "_change_data/a.parquet", "partitionValues": {}, "size": 1, "dataChange": false}})).await;
+    world.expect("clean", 1, "differs", &["gives readers of changes _change_data/a.parquet"]).await;
+
+    let domain = |name: &str| json!({"domainMetadata": {"domain": name, "configuration": "{}", "removed": false}});
+    besides(domain("lake.rules")).await;
+    world.expect("clean", 1, "differs", &["domain metadata lake.rules"]).await;
+
+    // What honest writers say with any rows: how far row ids are given out, and how far an application is. The latter is told.
+    besides(domain("delta.rowTracking")).await;
+    world.expect("clean", 1, "reproduced", &[]).await;
+    besides(json!({"txn": {"appId": "stream", "version": 7, "lastUpdated": 1}})).await;
+    world.expect("clean", 1, "reproduced", &["how far an application is", "stream"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_attested_are_those_that_are_added() {
+    let world = World::with_clean().await;
+    let (first, second) = (world.commit("clean", 0).await, world.commit("clean", 1).await);
+    let location = world.location("clean");
+    let bytes = world.lake.store.get(&log_path("clean", 1)).await.unwrap().bytes().await.unwrap();
+    let (table_id, url) = (second.table_id.clone().unwrap(), location.url().to_string());
+    let commit = AttestedCommit::of(table_id, url, 1, &bytes, Some(first.commit));
+    let name = AttestationName { version: 1, commit: second.commit, key: writer().public().id() };
+    let attest = async |edit: &dyn Fn(&mut Lineage)| {
+        let mut lineage = second.lineage.clone();
+        edit(&mut lineage);
+        let attestation = Attestation { commit: commit.clone(), provenance: lineage.to_provenance("urn:x") };
+        let envelope = attestation_envelope(&writer(), attestation.statement(&[])).await.unwrap();
+        world.lake.store.put(&name.path(location.root()), envelope.into()).await.unwrap();
+    };
+    attest(&|_| ()).await;
+    world.expect("clean", 1, "reproduced", &[]).await;
+    // Whoever follows the rows by what is attested would end here.
+    attest(&|lineage| lineage.outputs.clear()).await;
+    world.expect("clean", 1, "differs", &["the commit adds", "not attested as written by it"]).await;
+    attest(&|lineage| lineage.outputs.push(Output { path: "none.parquet".to_owned(), size: 1, digest: None, row_groups: None })).await;
+    world.expect("clean", 1, "differs", &["none.parquet is attested as written", "does not add it"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_in_the_partition_that_the_log_states() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("parts.parquet");
+    let parted = |ids: std::ops::Range<i64>| {
+        let part = StringArray::from_iter_values(ids.clone().map(|id| format!("p{}", id % 7)));
+        let columns: [(&str, Arc<dyn Array>); 3] = [
+            ("id", Arc::new(Int64Array::from_iter_values(ids.clone()))),
+            ("part", Arc::new(part)),
+            ("x", Arc::new(Float64Array::from_iter_values(ids.map(honest)))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut out = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        out.write(&batch).unwrap();
+        out.into_inner().unwrap()
+    };
+    std::fs::write(&source, parted(10..20)).unwrap();
+    let import = Import { sources: vec![source], partition_by: vec!["part".to_owned()], ..Import::default() };
+    delta::import(&world.location("parts"), import).await.unwrap();
+    world.run("INSERT INTO parts (id, part, x) SELECT id, part, x FROM raw WHERE id < 3").await;
+    world.expect("parts", 1, "reproduced", &["3 row(s)"]).await;
+    let claim = world.commit("parts", 1).await.lineage;
+    let others: Vec<Value> = world.logged("parts", 1).await.into_iter().filter(|action| action.get("add").is_none()).collect();
+    // The same rows in files that have the partition column inside, under partitions that the log states.
+    for (stated, verdict) in [(["p0", "p1", "p2"], "reproduced"), (["p1", "p0", "p2"], "differs"), (["", "p1", "p2"], "differs")] {
+        let mut actions = others.clone();
+        for (id, part) in (0..).zip(stated) {
+            let (path, bytes) = (format!("{verdict}{part}/{id}.parquet"), parted(id..id + 1));
+            actions.push(json!({"add": {
+                "path": path, "partitionValues": {"part": part}, "size": bytes.len(), "modificationTime": 1, "dataChange": true
+            }}));
+            world.lake.store.put(&Path::from(format!("parts/{path}")), bytes.into()).await.unwrap();
+        }
+        world.recommit("parts", 1, claim.clone(), &actions).await;
+        world.expect("parts", 1, verdict, &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_megabytes_runs_again_and_is_shown_in_part() {
+    let world = World::with_clean().await;
+    let long = "x".repeat(3 << 20);
+    world.run(&format!("INSERT INTO clean SELECT id, x FROM raw WHERE id < 5 /* {long} */")).await;
+    world.expect("clean", 2, "reproduced", &["5 row(s)"]).await;
+    for function in ["lineage('clean')", "verify_derivation('clean', 2)"] {
+        let shown = format!("SELECT DISTINCT octet_length(sql) < 70000 AND sql LIKE '%more bytes)' FROM {function} WHERE version = 2");
+        assert_eq!(world.text(&shown).await, "true", "{function}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_other_code_proves_nothing() {
+    let world = World::new().await;
+    let session = async |code: Option<&str>| {
+        let session = world.session().await;
+        let run: Arc<dyn Fn(&[ColumnarValue]) -> _ + Send + Sync> = Arc::new(|arguments: &[ColumnarValue]| Ok(arguments[0].clone()));
+        session.context().register_udf(create_udf("unaltered", vec![DataType::Int64], DataType::Int64, Volatility::Immutable, run));
+        if let Some(code) = code {
+            session.declare_function("unaltered", Digest::of(code.as_bytes()));
+        }
+        session
+    };
+    for (table, code) in [("declared", Some("one")), ("silent", None)] {
+        session(code).await.run(&format!("CREATE TABLE {table} AS SELECT unaltered(id) AS id FROM raw")).await.unwrap();
+    }
+    for (table, code, verdict, part) in [
+        ("declared", Some("one"), "reproduced", "over raw"),
+        ("declared", Some("two"), "undetermined", "the function is not the code that ran then"),
+        ("declared", None, "reproduced", "it is not declared"),
+        ("silent", Some("one"), "reproduced", "which code 'unaltered' was is not recorded"),
+    ] {
+        let query = format!("SELECT verdict || ' ' || detail FROM verify_derivation('{table}')");
+        let rows = session(code).await.run(&query).await.unwrap();
+        let found = array_value_to_string(rows[0].column(0), 0).unwrap();
+        assert!(found.starts_with(verdict) && found.contains(part), "{table} {code:?}: {found}");
+        assert_eq!(found.contains("unaltered"), part != "over raw", "{found}");
+    }
 }

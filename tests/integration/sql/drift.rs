@@ -104,3 +104,36 @@ async fn rows_that_changed_are_held_against_signed_expectations() {
     session.run("INSERT INTO flights VALUES (9003, 900.0, 'AA')").await.unwrap();
     assert_eq!(fixture.rows(broken).await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_column_is_what_the_log_says_for_expectations_and_profiles() {
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("flights.parquet");
+    std::fs::write(&source, parquet_bytes(&[batch(0..100)])).unwrap();
+    let import = Import { sources: vec![source], partition_by: vec!["carrier".to_owned()], ..Import::default() };
+    delta::import(&location, import).await.unwrap();
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: directory };
+    let (store, root) = (fixture.location.store().clone(), fixture.location.root().clone());
+    let expectation = lakeseal::baseline::Expectation { name: "known".to_owned(), predicate: "carrier IN ('AA', 'UA')".to_owned() };
+    let options = SealOptions { expectations: Some(vec![expectation]), ..SealOptions::default() };
+    let sealer = Sealer::new(store, root, fixture.location.url().as_str(), fixture.key.clone(), Arc::new(SystemClock), options);
+    sealer.unwrap().seal(&()).await.unwrap();
+    // Files that have the partition column inside, as some writers make them: what it says there is nobody's to read.
+    let mut log = String::new();
+    for (name, ids, stated) in [("a", 100..103, "AA"), ("b", 200..202, "ZZ")] {
+        let bytes = parquet_bytes(&[batch(ids)]);
+        let path = format!("carrier={stated}/{name}.parquet");
+        let add = serde_json::json!({"add": {
+            "path": path, "partitionValues": {"carrier": stated}, "size": bytes.len(), "modificationTime": 1, "dataChange": true
+        }});
+        log.push_str(&format!("{add}\n"));
+        fixture.lake.store.put(&Path::from(format!("flights/{path}")), bytes.into()).await.unwrap();
+    }
+    fixture.lake.store.put(&Path::from("flights/_delta_log/00000000000000000001.json"), log.into()).await.unwrap();
+    let broken = "SELECT verdict, count(*) FROM audit('flights') WHERE verdict IN ('unexpected', 'undetermined') GROUP BY 1";
+    assert_eq!(fixture.rows(broken).await, ["unexpected|2"]);
+    let rows = "SELECT scope, found_rows FROM drift('flights') WHERE \"column\" = 'carrier' AND scope IN ('table', 'added') ORDER BY 1";
+    assert_eq!(fixture.rows(rows).await, ["added|5", "table|105"]);
+}

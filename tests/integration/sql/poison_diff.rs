@@ -541,3 +541,92 @@ async fn functions_look_at_the_table_that_a_query_of_the_name_reads() {
     assert_eq!((rows(files).await, rows(digest).await), of_the_lake);
     assert_eq!((rows(bad).await, rows(diff).await), (vec![], vec![]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_none_of_the_table_s_columns_is_a_file_of_nulls() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    let other = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from_iter_values(0..4000)) as Arc<dyn Array>)]).unwrap();
+    fixture.lake.store.put(&fixture.data_file().await, parquet_bytes(&[other]).into()).await.unwrap();
+    let query = "SELECT kind, count(DISTINCT concat(row_group, '-', row)), count(*), count(sealed), count(found) FROM poison_diff('flights') GROUP BY kind";
+    assert_eq!(fixture.rows(query).await, ["changed|4000|12000|12000|0"]);
+    let keyed = "SELECT kind, count(*) FROM poison_diff('flights', 'id') GROUP BY kind ORDER BY kind";
+    assert_eq!(fixture.rows(keyed).await, ["added|4000", "removed|4000"]);
+    let drift = "SELECT \"column\", null_shift, alert FROM drift('flights') WHERE scope = 'table' ORDER BY 1";
+    assert_eq!(fixture.rows(drift).await, ["carrier|1.0|true", "delay|1.0|true", "id|1.0|true"]);
+    let places = "SELECT scope, count(*), count(*) FILTER (WHERE alert) FROM drift('flights') WHERE scope IN ('changed', 'row_group') GROUP BY 1 ORDER BY 1";
+    assert_eq!(fixture.rows(places).await, ["changed|3|3", "row_group|12|12"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_later_files_have_is_no_drift_of_older_ones() {
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let extra: Arc<dyn Array> = Arc::new(Int64Array::from_iter_values(0..1000));
+    let older = batch(0..1000);
+    let schema = older.schema();
+    let columns = schema.fields().iter().map(|field| field.name().clone()).zip(older.columns().iter().cloned());
+    let later = RecordBatch::try_from_iter(columns.chain([("extra".to_owned(), extra)])).unwrap();
+    for (name, rows) in [("a", &older), ("b", &later)] {
+        lake.store.put(&Path::from(format!("flights/{name}.parquet")), parquet_bytes(std::slice::from_ref(rows)).into()).await.unwrap();
+    }
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: tempfile::tempdir().unwrap() };
+    fixture.seal().await;
+    let changed = with_delays(&older, &[(7, 8.0)]);
+    fixture.lake.store.put(&Path::from("flights/a.parquet"), parquet_bytes(&[changed]).into()).await.unwrap();
+    let query = "SELECT scope, \"column\", sealed_nulls, found_nulls FROM drift('flights') WHERE \"column\" = 'extra' OR (alert AND scope = 'table')";
+    assert_eq!(fixture.rows(query).await, ["table|extra|1000|1000"]);
+}
+
+impl Fixture {
+    /// Commits other metadata, as version 1.
+    async fn declare(&self, edit: impl FnOnce(&mut Value, &mut Value)) {
+        let log = |version: u64| Path::from(format!("flights/_delta_log/{version:020}.json"));
+        let text = String::from_utf8(self.get(&log(0)).await.to_vec()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut action = lines.into_iter().find(|action| action.get("metaData").is_some()).unwrap();
+        let metadata = &mut action["metaData"];
+        let mut schema: Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+        edit(metadata, &mut schema);
+        metadata["schemaString"] = json!(schema.to_string());
+        self.lake.store.put(&log(1), format!("{action}\n").into()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_mean_others_than_they_did_are_told_and_those_that_came_besides_are_not() {
+    let (lake, _) = erasure_lake();
+    let fixture = sealed_in(lake).await;
+    let query = "SELECT kind, file, row_group, detail FROM poison_diff('flights')";
+    fixture
+        .declare(|metadata, schema| {
+            metadata["configuration"] = json!({"delta.appendOnly": "true"});
+            let more = json!({"name": "more", "type": "string", "nullable": true, "metadata": {}});
+            schema["fields"].as_array_mut().unwrap().push(more);
+        })
+        .await;
+    assert_eq!(fixture.rows(query).await, [""; 0]);
+
+    let told = async |parts: &[&str]| {
+        let rows = fixture.rows(query).await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        assert!(row.starts_with("undetermined|_delta_log||the table's schema changed since it was sealed: "), "{row}");
+        assert!(row.ends_with("; rows are compared by physical columns"), "{row}");
+        parts.iter().for_each(|part| assert!(row.contains(part), "{part}: {row}"));
+    };
+    fixture
+        .declare(|metadata, schema| {
+            metadata["configuration"] = json!({"delta.columnMapping.mode": "name"});
+            for (at, physical) in [(0, "delay"), (1, "id"), (2, "carrier")] {
+                schema["fields"][at]["metadata"]["delta.columnMapping.physicalName"] = json!(physical);
+            }
+        })
+        .await;
+    told(&["column id is what was delay", "column delay is what was id", "column mapping was none, and is name"]).await;
+    fixture.declare(|_, schema| drop(schema["fields"].as_array_mut().unwrap().remove(1))).await;
+    told(&["column delay is gone"]).await;
+    fixture.declare(|_, schema| schema["fields"][1]["type"] = json!("string")).await;
+    told(&["column delay has another type"]).await;
+    fixture.declare(|metadata, _| metadata["partitionColumns"] = json!(["carrier"])).await;
+    told(&["partitioned by (), and is by (carrier)"]).await;
+}
