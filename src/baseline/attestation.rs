@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::dsse::Envelope;
 use crate::key::{KeyId, Signer, VerifyingKey};
-use crate::table::{parse_json, read_object};
+use crate::table::{parse_json, read_object_up_to};
 
 /// `predicateType` of an attestation: SLSA provenance.
 pub const PROVENANCE_TYPE: &str = "https://slsa.dev/provenance/v1";
@@ -254,8 +254,22 @@ pub async fn read_attestation(
 /// # Errors
 /// Those of the store.
 pub(crate) async fn attestation_bytes(store: &dyn ObjectStore, root: &Path, name: &AttestationName) -> Result<Option<Bytes>> {
-    match read_object(store, &name.path(root), ATTESTATION_LIMIT_BYTES).await {
-        Ok(bytes) => Ok(Some(bytes)),
+    let read = small_attestation_bytes(store, root, name, ATTESTATION_LIMIT_BYTES).await?;
+    Ok(read.and_then(std::result::Result::ok))
+}
+
+/// As [`attestation_bytes`]; what has more than `most_bytes` is not fetched, and its size is said.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn small_attestation_bytes(
+    store: &dyn ObjectStore,
+    root: &Path,
+    name: &AttestationName,
+    most_bytes: u64,
+) -> Result<Option<std::result::Result<Bytes, u64>>> {
+    match read_object_up_to(store, &name.path(root), most_bytes).await {
+        Ok(read) => Ok(Some(read)),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(None),
         Err(e) => Err(e),
     }

@@ -157,8 +157,7 @@ pub(super) fn compare_pin(newest: Option<u64>, pin: Option<(u64, Digest)>) -> Op
 
 /// Whether `location` is where the baseline seals the table, or one of its aliases.
 pub fn is_sealed_location(sealed: &SealedTable, location: &str) -> bool {
-    let same = |other: &String| other.trim_end_matches('/') == location.trim_end_matches('/');
-    same(&sealed.statement.location) || sealed.statement.aliases.iter().any(same)
+    sealed.statement.is_of(location)
 }
 
 /// Compares a table's state with the sealed one: what its log says of files, commits, schema. Pure; no data is read.

@@ -55,7 +55,7 @@ pub use attestation::{
     ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, PROVENANCE_TYPE, attestation_envelope, attestation_names,
     read_attestation,
 };
-pub(crate) use attestation::{attestation_bytes, open_attestation};
+pub(crate) use attestation::{attestation_bytes, open_attestation, small_attestation_bytes};
 pub use audit::{AuditOptions, Auditor};
 pub(crate) use compare::says_the_same;
 pub use compare::{

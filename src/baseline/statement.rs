@@ -233,6 +233,12 @@ fn kind_from_name(name: &str) -> Option<TableKind> {
 }
 
 impl Statement {
+    /// Whether it is about the table at `location`: its own URL, or one of the aliases.
+    pub fn is_of(&self, location: &str) -> bool {
+        let same = |other: &String| other.trim_end_matches('/') == location.trim_end_matches('/');
+        same(&self.location) || self.aliases.iter().any(same)
+    }
+
     /// The exact bytes that are stored and signed.
     pub fn to_bytes(&self) -> Vec<u8> {
         let state = self.state.to_json();

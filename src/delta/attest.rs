@@ -35,7 +35,7 @@ use crate::failpoint::failpoint;
 use crate::key::Signer;
 use crate::lineage::{CommitActions, Lineage};
 use crate::store::DigestWanted;
-use crate::table::{self, CanonicalPath, parse_commit_path, read_commit};
+use crate::table::{self, CanonicalPath, commit_path, parse_commit_path, read_commit};
 
 /// Files whose digests are remembered until a commit names them.
 const WRITTEN_FILES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
@@ -72,6 +72,8 @@ struct Known {
     table_id: String,
     version: u64,
     commit: Digest,
+    /// The commit's tag, by which it is known that it is still the one that is there.
+    e_tag: Option<String>,
 }
 
 impl AttestingStore {
@@ -109,7 +111,7 @@ impl AttestingStore {
         let bytes = Bytes::from(payload.clone());
         let actions = CommitActions::parse(&bytes).map_err(|e| e.with("commit", version))?;
         let previous = self.previous(&root, version).await?;
-        let table_id = self.table_id(&root, version, &actions).await?;
+        let table_id = self.table_id(&root, version, previous, &actions).await?;
         let uri = self.shared.naming.url(&root);
         let mut lineage = match options.extensions.get::<Operation>() {
             Some(operation) => operation.0.lineage().await,
@@ -123,17 +125,25 @@ impl AttestingStore {
         failpoint!("attest.before-create");
         let made = self.inner.put_opts(location, payload, options).await;
         failpoint!("attest.after-create");
-        if made.is_ok() {
-            self.shared.known.lock().put(root, Known { table_id, version, commit: name.commit });
+        if let Ok(made) = &made {
+            self.shared.known.lock().put(root, Known { table_id, version, commit: name.commit, e_tag: made.e_tag.clone() });
         }
         Ok(made)
     }
 
     /// The digest of the commit before; absent when there is none any more.
+    ///
+    /// Cost: one HEAD of that commit where it was made through this store, for the table may have been made anew since; else one GET.
     async fn previous(&self, root: &Path, version: u64) -> Result<Option<Digest>> {
         let Some(before) = version.checked_sub(1) else { return Ok(None) };
-        if let Some(known) = self.shared.known.lock().get(root).filter(|known| known.version == before) {
-            return Ok(Some(known.commit));
+        let known = self.shared.known.lock().get(root).filter(|known| known.version == before).cloned();
+        if let Some(Known { commit, e_tag: Some(e_tag), .. }) = known {
+            match self.inner.head(&commit_path(root, before)).await {
+                Ok(meta) if meta.e_tag.as_ref() == Some(&e_tag) => return Ok(Some(commit)),
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Ok(_) => {}
+                Err(e) => return Err(Error::from(e).with("commit", before)),
+            }
         }
         match read_commit(&*self.inner, root, before).await {
             Ok(bytes) => Ok(Some(Digest::of(&bytes))),
@@ -142,20 +152,24 @@ impl AttestingStore {
         }
     }
 
-    /// Delta's id of the table: from the commit, from what was committed before, from an own attestation, else from the log.
-    async fn table_id(&self, root: &Path, version: u64, actions: &CommitActions) -> Result<String> {
+    /// Delta's id of the table: from the commit, from the own one before it, from an own attestation of that, else from the log.
+    ///
+    /// `previous` is the commit before. What is known of any other one may be of another table, or of the time before the id was changed.
+    async fn table_id(&self, root: &Path, version: u64, previous: Option<Digest>, actions: &CommitActions) -> Result<String> {
         if let Some(id) = &actions.table_id {
             return Ok(id.clone());
-        }
-        let known = self.shared.known.lock().get(root).cloned();
-        if let Some(known) = known {
-            return Ok(known.table_id);
         }
         let Some(before) = version.checked_sub(1) else {
             return Err(Error::new(ErrorKind::InvalidInput, "the first commit of a table states no metaData").with("table", root));
         };
+        let is_before = |version: u64, commit: Digest| version == before && Some(commit) == previous;
+        let known = self.shared.known.lock().get(root).cloned();
+        if let Some(known) = known.filter(|known| is_before(known.version, known.commit)) {
+            return Ok(known.table_id);
+        }
         let own = self.shared.key.public();
-        for name in attestation_names(&*self.inner, root, before.checked_sub(1)).await?.iter().filter(|name| name.version == before) {
+        let names = attestation_names(&*self.inner, root, before.checked_sub(1)).await?;
+        for name in names.iter().filter(|name| is_before(name.version, name.commit)) {
             if let Some(found) = read_attestation(&*self.inner, root, name, std::slice::from_ref(&own)).await? {
                 return Ok(found.commit.table_id);
             }
@@ -163,9 +177,10 @@ impl AttestingStore {
         Ok(table::load(&*self.inner, root, Some(before)).await?.table_id)
     }
 
-    /// Adds what this store knows: which files were written, when, by which versions.
+    /// Adds what this store knows: which files were written and removed, when, by which versions.
     async fn complete(&self, lineage: &mut Lineage, root: &Path, actions: &CommitActions) {
         lineage.outputs = actions.outputs();
+        lineage.removed = Some(actions.removed());
         for output in &mut lineage.outputs {
             let place = CanonicalPath::Inside(output.path.clone()).location(root);
             let pending = place.and_then(|place| self.shared.written.lock().get(&place).cloned());
@@ -198,6 +213,7 @@ impl AttestingStore {
         for is_bare in [false, true] {
             if is_bare {
                 lineage.inputs.iter_mut().for_each(|input| input.files = None);
+                lineage.removed = None;
                 lineage.transformation.plan = None;
                 lineage.outputs.iter_mut().for_each(|output| output.row_groups = None);
             }
@@ -311,3 +327,6 @@ impl ObjectStore for AttestingStore {
         self.inner.rename_opts(from, to, options).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,15 @@
 //! What a commit's own actions say of where its files came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
 use super::record::{Input, InputFile, InputKind, Lineage, Output, Transformation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::canonical_path;
+
+/// The operation that makes files live again.
+pub(super) const RESTORE: &str = "RESTORE";
 
 /// A file that a commit adds or removes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,27 +88,13 @@ impl CommitActions {
     /// The lineage that follows from the actions: what was added comes of what was removed, in a table at `uri` whose commit before this
     /// is `version` - 1. Where nothing was removed the origin is not known.
     ///
-    /// A file that is removed and added again (a deletion vector was set) comes of itself.
+    /// A file that is removed and added again (a deletion vector was set) comes of itself, and so does one that a RESTORE adds: it was live before.
     pub fn lineage(&self, uri: &str, version: u64) -> Lineage {
-        let files: Vec<InputFile> =
-            self.removes.iter().map(|file| InputFile { path: file.path.clone(), digest: None, row_groups: None }).collect();
-        let inputs = match version.checked_sub(1) {
-            Some(before) if !files.is_empty() => vec![Input {
-                kind: InputKind::Table,
-                uri: uri.to_owned(),
-                name: None,
-                table_id: None,
-                version: Some(before),
-                digest: None,
-                baseline: None,
-                files: Some(files),
-            }],
-            _ => Vec::new(),
-        };
+        let inputs: Vec<Input> = version.checked_sub(1).and_then(|before| self.own_input(uri, before)).into_iter().collect();
         Lineage {
             operation: self.operation.clone().unwrap_or_else(|| "not stated".to_owned()),
             derived: true,
-            inputs_complete: self.adds.is_empty() || self.rewrites(),
+            inputs_complete: self.adds.is_empty() || (self.rewrites() && !inputs.is_empty()),
             inputs,
             transformation: Transformation {
                 engine: self.engine.iter().map(|engine| ("stated".to_owned(), engine.clone())).collect(),
@@ -113,6 +102,7 @@ impl CommitActions {
                 ..Transformation::default()
             },
             outputs: self.outputs(),
+            removed: Some(self.removed()),
             actor: self.user.clone(),
             started_ms: None,
             finished_ms: self.timestamp_ms,
@@ -120,10 +110,37 @@ impl CommitActions {
         }
     }
 
+    /// What was read of the table itself.
+    fn own_input(&self, uri: &str, before: u64) -> Option<Input> {
+        let named = |files: &[CommitFile]| -> Vec<InputFile> {
+            files.iter().map(|file| InputFile { path: file.path.clone(), digest: None, row_groups: None }).collect()
+        };
+        let (version, files) = match (self.operation.as_deref(), self.stated_version("sealedVersion", before)) {
+            // A restore of our own that nobody attested: new paths, of which only the sealed version is told that they hold.
+            (Some(RESTORE), sealed @ Some(_)) => (sealed, None),
+            (Some(RESTORE), None) => (self.stated_version("version", before), Some(named(&self.adds))),
+            _ => (Some(before), Some(named(&self.removes))),
+        };
+        let is_any = files.as_ref().is_none_or(|files| !files.is_empty());
+        let kind = InputKind::Table;
+        is_any.then(|| Input { kind, uri: uri.to_owned(), name: None, table_id: None, version, digest: None, baseline: None, files })
+    }
+
+    /// A version of the table that the operation's parameters name, if it is not newer than `before`.
+    fn stated_version(&self, name: &str, before: u64) -> Option<u64> {
+        self.parameters.get(name)?.parse().ok().filter(|version| *version <= before)
+    }
+
     /// Whether the operation makes rows of the table's own rows alone. MERGE reads a source besides, overwrites read something else.
     fn rewrites(&self) -> bool {
-        let own = ["OPTIMIZE", "DELETE", "UPDATE", "RESTORE", "REORG", "VACUUM START", "VACUUM END", "CLUSTER BY"];
-        !self.removes.is_empty() && self.operation.as_deref().is_some_and(|operation| own.contains(&operation))
+        let own = ["OPTIMIZE", "DELETE", "UPDATE", RESTORE, "REORG", "VACUUM START", "VACUUM END", "CLUSTER BY"];
+        self.operation.as_deref().is_some_and(|operation| own.contains(&operation))
+    }
+
+    /// The paths of the files that were removed and not added again.
+    pub fn removed(&self) -> Vec<String> {
+        let added: HashSet<&str> = self.adds.iter().map(|file| file.path.as_str()).collect();
+        self.removes.iter().filter(|file| !added.contains(file.path.as_str())).map(|file| file.path.clone()).collect()
     }
 
     /// The files that were added, without digests.
@@ -156,6 +173,27 @@ mod tests {
         assert_eq!(lineage.inputs[0].files.as_ref().unwrap()[0].path, "a b.parquet");
         assert_eq!(lineage.outputs[0].path, "c.parquet");
         assert_eq!(lineage.transformation.parameters["targetSize"], "104857600");
+    }
+
+    #[test]
+    fn what_a_restore_adds_was_there_before() {
+        let lineage = |parameters: &str, rest: &str| {
+            let text = format!(
+                "{{\"commitInfo\":{{\"operation\":\"RESTORE\",\"operationParameters\":{parameters}}}}}\n{{\"add\":{{\"path\":\"old\",\"size\":1}}}}{rest}"
+            );
+            CommitActions::parse(text.as_bytes()).unwrap().lineage("file:///t", 4)
+        };
+        let removes = "\n{\"remove\":{\"path\":\"poison\"}}\n{\"remove\":{\"path\":\"old\"}}";
+        for (parameters, version) in [(r#"{"version":"1"}"#, Some(1)), (r#"{"version":9}"#, None), (r#"{"datetime":"x"}"#, None)] {
+            for (rest, removed) in [(removes, vec!["poison".to_owned()]), ("", vec![])] {
+                let lineage = lineage(parameters, rest);
+                let of = &lineage.inputs[0];
+                assert_eq!((of.version, of.files.as_ref().unwrap()[0].path.as_str(), lineage.inputs_complete), (version, "old", true));
+                assert_eq!((of.files.as_ref().unwrap().len(), lineage.removed), (1, Some(removed)));
+            }
+        }
+        let own = lineage(r#"{"sealedVersion":"2","baseline":"1"}"#, removes);
+        assert_eq!((own.inputs[0].version, &own.inputs[0].files), (Some(2), &None));
     }
 
     #[test]

@@ -1,18 +1,40 @@
 //! Which files came of which, over the commits of many tables: upstream and blast radius.
 //!
-//! Memory: about 150 bytes per distinct file and 100 per commit; nothing is read while a question is answered. Both walks visit each commit and
-//! each file once, so that cycles (a table that is written from itself) end.
+//! Memory: about 150 bytes per distinct file, 60 per file that a commit reads or writes, and 100 per commit, all bounded; a step of an answer takes 20,
+//! and nothing is read while a question is answered. Both walks visit each commit and each file once, so that cycles (a table that is written from
+//! itself) end.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod walk;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::record::InputKind;
+use super::derive::RESTORE;
+use super::record::{Input, InputFile, InputKind, Lineage};
 use super::table::CommitLineage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyId;
 
-/// More distinct files than this are refused: some gigabytes of memory.
-const FILES_LIMIT: usize = 16_000_000;
+pub use walk::Step;
+
+/// More row groups of one file than this count as all of it.
+const ROW_GROUPS_LIMIT: usize = 4096;
+
+/// How much a graph holds: some gigabytes of memory.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Distinct files that are written: more are refused. Half as many again may be named by what reads them first; what a commit reads beyond
+    /// counts as a whole table, for what one writer says it read must not keep the lineage of all tables from being asked.
+    files: usize,
+    /// Files and row groups that all commits together read, likewise; and files that they wrote, which are refused beyond.
+    edges: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { files: 16_000_000, edges: 64_000_000 }
+    }
+}
 
 /// Where a walk begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +82,17 @@ struct Edge {
     table: TableIndex,
     version: Option<u64>,
     files: Option<Box<[ReadFile]>>,
+    /// It counts only while some file that the commit says it restored is not known from before.
+    of_unknown: bool,
+}
+
+/// A commit that read a table without it being known which files.
+#[derive(Clone, Copy)]
+struct WholeReader {
+    commit: CommitIndex,
+    version: Option<u64>,
+    /// It restored what may have been removed long before; as [`Edge::of_unknown`].
+    restores: bool,
 }
 
 struct ReadFile {
@@ -91,20 +124,30 @@ struct Node {
 pub struct Graph {
     tables: Vec<(String, InputKind)>,
     table_index: HashMap<String, TableIndex>,
+    /// Other URLs of tables.
+    aliases: HashMap<String, String>,
     files: Vec<(TableIndex, Arc<str>)>,
     /// By table, then by path.
     file_index: Vec<HashMap<Arc<str>, FileIndex>>,
-    operations: Vec<String>,
+    operations: Vec<Arc<str>>,
+    operation_index: HashMap<Arc<str>, u32>,
+    limits: Limits,
+    /// Files and row groups that commits read.
+    read: usize,
+    /// Files that commits wrote.
+    written: usize,
+    /// Distinct files that were named first by what reads or removes them.
+    only_read: usize,
     commits: Vec<Node>,
     by_table: HashMap<TableIndex, Vec<CommitIndex>>,
     producers: HashMap<FileIndex, Vec<CommitIndex>>,
     /// Commits that read a file, with the positions of input and file.
     readers: HashMap<FileIndex, Vec<(CommitIndex, u32, u32)>>,
-    /// Commits that read a table without it being known which files.
-    whole_readers: HashMap<TableIndex, Vec<(CommitIndex, Option<u64>)>>,
-    /// By derived commits: the newest version that removed a file.
+    whole_readers: HashMap<TableIndex, Vec<WholeReader>>,
+    /// The newest version that removed a file.
     removed: HashMap<FileIndex, u64>,
     incomplete: usize,
+    coarse: usize,
 }
 
 impl std::fmt::Debug for Graph {
@@ -125,6 +168,16 @@ fn slot(index: u32) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
+/// What a file that is read takes.
+fn edges(file: &InputFile) -> usize {
+    row_groups(file).map_or(1, |groups| groups.len().saturating_add(1))
+}
+
+/// The row groups of a file that are kept.
+fn row_groups(file: &InputFile) -> Option<&Vec<u32>> {
+    file.row_groups.as_ref().filter(|groups| groups.len() <= ROW_GROUPS_LIMIT)
+}
+
 impl Graph {
     /// A graph of nothing.
     pub fn new() -> Self {
@@ -133,7 +186,12 @@ impl Graph {
 
     /// How many commits of it wrote files whose origin is not known, or not wholly: no walk can cross what is missing there.
     pub fn incomplete(&self) -> usize {
-        self.incomplete
+        self.incomplete.saturating_add(self.unknown_restores().len())
+    }
+
+    /// How many inputs of commits named more files than it holds: they count as having read every file that was live.
+    pub fn coarse(&self) -> usize {
+        self.coarse
     }
 
     /// The tables that commits of it read and of which it has no commit: no walk can cross them.
@@ -154,43 +212,33 @@ impl Graph {
     /// Adds a commit of the table at `table`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when there are more files than memory is meant for.
+    /// [`ErrorKind::Unsupported`] when more files were written than memory is meant for.
     pub fn add(&mut self, table: &str, commit: &CommitLineage) -> Result<()> {
-        if self.files.len() > FILES_LIMIT {
-            return Err(
-                Error::new(ErrorKind::Unsupported, "the lineage names more files than one walk is made for").with("limit", FILES_LIMIT)
-            );
-        }
         let lineage = &commit.lineage;
+        self.written = self.written.saturating_add(lineage.outputs.len());
+        let files = self.files.len().saturating_sub(self.only_read).saturating_add(lineage.outputs.len());
+        if self.written > self.limits.edges || files > self.limits.files {
+            return Err(Error::new(ErrorKind::Unsupported, "more files were written than one walk is made for")
+                .with("limit", self.limits.files)
+                .with("table", table));
+        }
         let own = self.table(table, InputKind::Table);
         let at = self.commits.len();
         let outputs: Box<[FileIndex]> = lineage.outputs.iter().map(|output| self.file(own, &output.path)).collect();
         for file in &outputs {
             self.producers.entry(*file).or_default().push(at);
         }
+        self.remove(own, commit.version, lineage);
         let mut inputs = Vec::with_capacity(lineage.inputs.len());
-        for (i, input) in lineage.inputs.iter().enumerate() {
+        for input in &lineage.inputs {
             let read = self.table(&input.uri, input.kind);
-            let files = input.files.as_ref().map(|files| {
-                files.iter().map(|file| ReadFile {
-                    file: self.file(read, &file.path),
-                    row_groups: file.row_groups.as_ref().map(|groups| groups.clone().into_boxed_slice()),
-                })
-            });
-            let files: Option<Box<[ReadFile]>> = files.map(Iterator::collect);
-            match &files {
-                Some(files) => {
-                    for (j, file) in files.iter().enumerate() {
-                        self.readers.entry(file.file).or_default().push((at, index(i), index(j)));
-                        if lineage.derived && read == own {
-                            let removed = self.removed.entry(file.file).or_default();
-                            *removed = commit.version.max(*removed);
-                        }
-                    }
-                }
-                None => self.whole_readers.entry(read).or_default().push((at, input.version)),
-            }
-            inputs.push(Edge { table: read, version: input.version, files });
+            let files = self.read_files(read, input);
+            inputs.push(self.edge(at, index(inputs.len()), Edge { table: read, version: input.version, files, of_unknown: false }));
+        }
+        // Nobody but its label says that it restored.
+        if lineage.derived && lineage.operation == RESTORE && !outputs.is_empty() {
+            let before = commit.version.checked_sub(1);
+            inputs.push(self.edge(at, index(inputs.len()), Edge { table: own, version: before, files: None, of_unknown: true }));
         }
         self.incomplete += usize::from(!lineage.inputs_complete && !outputs.is_empty());
         let operation = self.operation(&lineage.operation);
@@ -207,7 +255,81 @@ impl Graph {
         Ok(())
     }
 
+    /// Notes what a commit removed. What is not noted counts as live.
+    fn remove(&mut self, own: TableIndex, version: u64, lineage: &Lineage) {
+        let Some(removed) = lineage.removed.as_ref().filter(|removed| self.has_room(removed.len(), removed.len())) else { return };
+        self.read = self.read.saturating_add(removed.len());
+        let known = self.files.len();
+        for path in removed {
+            let file = self.file(own, path);
+            let newest = self.removed.entry(file).or_default();
+            *newest = version.max(*newest);
+        }
+        self.only_read += self.files.len() - known;
+    }
+
+    /// The files of an input as far as there is room; `None` when any that was live may be meant.
+    fn read_files(&mut self, table: TableIndex, input: &Input) -> Option<Box<[ReadFile]>> {
+        let files = input.files.as_ref()?;
+        let wanted = files.iter().map(edges).fold(0, usize::saturating_add);
+        if !self.has_room(files.len(), wanted) {
+            self.coarse += 1;
+            return None;
+        }
+        self.read = self.read.saturating_add(wanted);
+        let known = self.files.len();
+        let read = files.iter().map(|file| ReadFile {
+            file: self.file(table, &file.path),
+            row_groups: row_groups(file).map(|groups| groups.clone().into_boxed_slice()),
+        });
+        let read = read.collect();
+        self.only_read += self.files.len() - known;
+        Some(read)
+    }
+
+    fn has_room(&self, files: usize, edges: usize) -> bool {
+        self.read.saturating_add(edges) <= self.limits.edges && self.only_read.saturating_add(files) <= self.limits.files / 2
+    }
+
+    /// Lets an edge be found from what it reads. `commit` is its commit, `position` its place there.
+    fn edge(&mut self, commit: CommitIndex, position: u32, edge: Edge) -> Edge {
+        match &edge.files {
+            Some(files) => {
+                for (j, file) in files.iter().enumerate() {
+                    self.readers.entry(file.file).or_default().push((commit, position, index(j)));
+                }
+            }
+            None => {
+                let reader = WholeReader { commit, version: edge.version, restores: edge.of_unknown };
+                self.whole_readers.entry(edge.table).or_default().push(reader);
+            }
+        }
+        edge
+    }
+
+    /// Commits that say they restored files of which some are not known from before: these may be made from anything.
+    fn unknown_restores(&self) -> HashSet<CommitIndex> {
+        let says_so = |commit: &Node| commit.inputs.iter().any(|edge| edge.of_unknown);
+        let restores = self.commits.iter().enumerate().filter(|(_, commit)| says_so(commit));
+        restores.filter(|(_, commit)| !self.was_known_before(commit)).map(|(at, _)| at).collect()
+    }
+
+    fn was_known_before(&self, commit: &Node) -> bool {
+        let version_of = |at: &CommitIndex| self.commits.get(*at).map(|commit| commit.version);
+        commit.outputs.iter().all(|file| {
+            let producers = self.producers.get(file).into_iter().flatten();
+            producers.filter_map(version_of).any(|version| version < commit.version)
+        })
+    }
+
+    /// Says that `alias` is another URL of the table at `uri`, before commits are added that may name it.
+    pub fn alias(&mut self, alias: &str, uri: &str) {
+        self.aliases.insert(alias.trim_end_matches('/').to_owned(), uri.to_owned());
+    }
+
     fn table(&mut self, uri: &str, kind: InputKind) -> TableIndex {
+        let alias = self.aliases.get(uri.trim_end_matches('/')).filter(|_| kind == InputKind::Table).cloned();
+        let uri = alias.as_deref().unwrap_or(uri);
         if let Some(known) = self.table_index.get(uri) {
             return *known;
         }
@@ -234,194 +356,13 @@ impl Graph {
     }
 
     fn operation(&mut self, name: &str) -> u32 {
-        match self.operations.iter().position(|known| known == name) {
-            Some(known) => index(known),
-            None => {
-                self.operations.push(name.to_owned());
-                index(self.operations.len() - 1)
-            }
+        if let Some(known) = self.operation_index.get(name) {
+            return *known;
         }
-    }
-
-    fn start(&self, start: &Start) -> Result<(TableIndex, Option<FileIndex>)> {
-        let missing = |what: &str| Error::new(ErrorKind::NotFound, what).with("table", &start.table);
-        let table = *self.table_index.get(&start.table).ok_or_else(|| missing("no lineage speaks of the table"))?;
-        let Some(path) = &start.file else { return Ok((table, None)) };
-        let file = self.file_index.get(slot(table)).and_then(|files| files.get(path.as_str()));
-        let file =
-            *file.ok_or_else(|| missing("no lineage speaks of the file: see `lineage` for the files that it knows").with("file", path))?;
-        Ok((table, Some(file)))
-    }
-
-    /// Everything that came of the start, over any number of steps and tables, nearest first.
-    ///
-    /// A commit that read the file, or any row group in question of it, is taken to have carried it into all that it wrote.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] for a table or file that no lineage speaks of.
-    pub fn blast_radius(&self, start: &Start) -> Result<Vec<Reached>> {
-        let (table, file) = self.start(start)?;
-        let mut walk =
-            Downstream { graph: self, seen_commits: HashSet::new(), seen_files: HashSet::new(), queue: VecDeque::new(), out: Vec::new() };
-        match file {
-            Some(file) => walk.follow(file, start.row_group, 0),
-            None => {
-                let all = self.files.iter().enumerate().filter(|(_, (of, _))| *of == table);
-                let all: Vec<FileIndex> = all.map(|(i, _)| index(i)).collect();
-                walk.seen_files.extend(all.iter().copied());
-                for file in all {
-                    walk.follow(file, None, 0);
-                }
-                for (commit, _) in self.whole_readers.get(&table).into_iter().flatten() {
-                    walk.reach(*commit, 0);
-                }
-            }
-        }
-        while let Some((file, depth)) = walk.queue.pop_front() {
-            walk.follow(file, None, depth);
-        }
-        Ok(walk.out)
-    }
-
-    /// Everything that the start was made from, nearest first.
-    ///
-    /// # Errors
-    /// As [`Self::blast_radius`].
-    pub fn upstream(&self, start: &Start) -> Result<Vec<Reached>> {
-        let (table, file) = self.start(start)?;
-        let mut walk = Upstream { graph: self, seen: HashSet::new(), queue: VecDeque::new(), out: Vec::new() };
-        match file {
-            Some(file) => walk.produced(file, 0),
-            None => walk.whole(table, None, 0),
-        }
-        while let Some((commit, depth)) = walk.queue.pop_front() {
-            walk.follow(commit, depth);
-        }
-        Ok(walk.out)
-    }
-
-    fn reached(&self, depth: u32, table: TableIndex, commit: &Node) -> Reached {
-        let (uri, kind) = self.tables.get(slot(table)).cloned().unwrap_or((String::new(), InputKind::Table));
-        let via = self.tables.get(slot(commit.table)).map(|(uri, _)| uri.clone()).unwrap_or_default();
-        Reached {
-            depth,
-            table: uri,
-            kind,
-            version: None,
-            file: None,
-            row_groups: None,
-            via_table: via,
-            via_version: commit.version,
-            operation: self.operations.get(slot(commit.operation)).cloned().unwrap_or_default(),
-            derived: commit.derived,
-            attested_by: commit.attested_by,
-        }
-    }
-
-    fn path(&self, file: FileIndex) -> Option<String> {
-        self.files.get(slot(file)).map(|(_, path)| path.to_string())
-    }
-
-    /// Whether a file may have been live at `version`. What is not known counts as live.
-    fn may_be_live(&self, file: FileIndex, version: Option<u64>) -> bool {
-        let Some(version) = version else { return true };
-        let added = || self.producers.get(&file).into_iter().flatten().filter_map(|commit| self.commits.get(*commit)).map(|c| c.version);
-        // Removed and added again by the same commit or a later one: a new deletion vector, or a RESTORE. It is live.
-        let is_gone = |removed: &u64| added().max().is_none_or(|added| added < *removed);
-        let removed = self.removed.get(&file).copied().filter(is_gone);
-        added().min().is_none_or(|added| added <= version) && removed.is_none_or(|removed| removed > version)
-    }
-}
-
-struct Downstream<'a> {
-    graph: &'a Graph,
-    seen_commits: HashSet<CommitIndex>,
-    seen_files: HashSet<FileIndex>,
-    queue: VecDeque<(FileIndex, u32)>,
-    out: Vec<Reached>,
-}
-
-impl Downstream<'_> {
-    fn follow(&mut self, file: FileIndex, row_group: Option<u32>, depth: u32) {
-        for (commit, input, position) in self.graph.readers.get(&file).into_iter().flatten() {
-            let edge = self.graph.commits.get(*commit).and_then(|node| node.inputs.get(slot(*input)));
-            let read = edge.and_then(|edge| edge.files.as_ref()).and_then(|files| files.get(slot(*position)));
-            if read.is_some_and(|read| read.has(row_group)) {
-                self.reach(*commit, depth);
-            }
-        }
-        let table = self.graph.files.get(slot(file)).map(|(table, _)| *table);
-        for (commit, version) in table.and_then(|table| self.graph.whole_readers.get(&table)).into_iter().flatten() {
-            if self.graph.may_be_live(file, *version) {
-                self.reach(*commit, depth);
-            }
-        }
-    }
-
-    fn reach(&mut self, at: CommitIndex, depth: u32) {
-        let Some(commit) = self.graph.commits.get(at).filter(|_| self.seen_commits.insert(at)) else { return };
-        let depth = depth.saturating_add(1);
-        for file in &commit.outputs {
-            // A file may be written by several commits (its deletion vector changes): each is told, but followed once.
-            let mut reached = self.graph.reached(depth, commit.table, commit);
-            reached.version = Some(commit.version);
-            reached.file = self.graph.path(*file);
-            self.out.push(reached);
-            if self.seen_files.insert(*file) {
-                self.queue.push_back((*file, depth));
-            }
-        }
-    }
-}
-
-struct Upstream<'a> {
-    graph: &'a Graph,
-    seen: HashSet<CommitIndex>,
-    queue: VecDeque<(CommitIndex, u32)>,
-    out: Vec<Reached>,
-}
-
-impl Upstream<'_> {
-    fn produced(&mut self, file: FileIndex, depth: u32) {
-        for commit in self.graph.producers.get(&file).into_iter().flatten() {
-            self.push(*commit, depth);
-        }
-    }
-
-    fn whole(&mut self, table: TableIndex, until: Option<u64>, depth: u32) {
-        for commit in self.graph.by_table.get(&table).into_iter().flatten() {
-            let version = self.graph.commits.get(*commit).map(|node| node.version);
-            if until.is_none_or(|until| version.is_some_and(|version| version <= until)) {
-                self.push(*commit, depth);
-            }
-        }
-    }
-
-    fn push(&mut self, commit: CommitIndex, depth: u32) {
-        if self.seen.insert(commit) {
-            self.queue.push_back((commit, depth));
-        }
-    }
-
-    fn follow(&mut self, at: CommitIndex, depth: u32) {
-        let Some(commit) = self.graph.commits.get(at) else { return };
-        let depth = depth.saturating_add(1);
-        for edge in &commit.inputs {
-            let reached = Reached { version: edge.version, ..self.graph.reached(depth, edge.table, commit) };
-            match &edge.files {
-                Some(files) => {
-                    for read in files {
-                        let row_groups = read.row_groups.as_ref().map(|groups| groups.to_vec());
-                        self.out.push(Reached { file: self.graph.path(read.file), row_groups, ..reached.clone() });
-                        self.produced(read.file, depth);
-                    }
-                }
-                None => {
-                    self.out.push(reached);
-                    self.whole(edge.table, edge.version, depth);
-                }
-            }
-        }
+        let (new, name) = (index(self.operations.len()), Arc::<str>::from(name));
+        self.operations.push(name.clone());
+        self.operation_index.insert(name, new);
+        new
     }
 }
 

@@ -15,7 +15,7 @@ mod record;
 mod table;
 
 pub use derive::{CommitActions, CommitFile};
-pub use graph::{Graph, Reached, Start};
+pub use graph::{Graph, Reached, Start, Step};
 pub use openlineage::{PRODUCER, events};
 pub use record::{Input, InputFile, InputKind, Lineage, Output, Transformation};
 pub use table::{CommitLineage, Gaps, LineageSource, TableLineage, read_commit_lineage, read_table_lineage};

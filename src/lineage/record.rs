@@ -25,6 +25,8 @@ pub struct Lineage {
     pub transformation: Transformation,
     /// The files that were written.
     pub outputs: Vec<Output>,
+    /// The paths of the files that the commit removed and did not add again; absent when that is not known.
+    pub removed: Option<Vec<String>>,
     /// Who says that they did it: the user's name, as the operating system or the commit states it.
     pub actor: Option<String>,
     /// When it began, in milliseconds since 1970-01-01T00:00:00Z.
@@ -179,6 +181,7 @@ impl Lineage {
                 "row_groups": output.row_groups,
                 "size": output.size,
             })).collect::<Vec<_>>(),
+            "lakeseal_removed": self.removed,
         }))
     }
 
@@ -260,6 +263,7 @@ fn parse(value: &Value) -> Option<Lineage> {
             parameters: map(external.get("parameters"))?,
         },
         outputs: outputs.iter().map(parse_output).collect::<Option<_>>()?,
+        removed: optional(value.get("lakeseal_removed"), |removed| texts(Some(removed)))?,
         actor: text(value.get("lakeseal_actor")),
         started_ms: ms(metadata.and_then(|m| m.get("startedOn"))),
         finished_ms: ms(metadata.and_then(|m| m.get("finishedOn"))),
@@ -383,6 +387,7 @@ pub(super) mod tests {
                 parameters: BTreeMap::from([("mode".to_owned(), "Append".to_owned())]),
             },
             outputs: vec![Output { path: "c.parquet".to_owned(), size: 10, digest: Some(Digest([5; 32])), row_groups: Some(vec![100, 7]) }],
+            removed: Some(vec!["old.parquet".to_owned()]),
             actor: Some("ann".to_owned()),
             started_ms: Some(1_790_000_000_000),
             finished_ms: Some(1_790_000_000_123),
@@ -393,7 +398,8 @@ pub(super) mod tests {
     #[test]
     fn provenance_reads_back() {
         let bare = Lineage { operation: "WRITE".to_owned(), derived: true, ..Lineage::default() };
-        for lineage in [sample(), bare] {
+        let nothing_removed = Lineage { removed: Some(Vec::new()), ..bare.clone() };
+        for lineage in [sample(), bare, nothing_removed] {
             assert_eq!(Lineage::from_provenance(&lineage.to_provenance("urn:x")).unwrap(), lineage);
         }
     }
@@ -425,7 +431,11 @@ pub(super) mod tests {
     #[test]
     fn malformed_members_are_refused_not_guessed() {
         let good = sample().to_provenance("urn:x");
-        for pointer in ["/buildDefinition/internalParameters/derived", "/buildDefinition/resolvedDependencies/1/annotations/kind"] {
+        for pointer in [
+            "/buildDefinition/internalParameters/derived",
+            "/buildDefinition/resolvedDependencies/1/annotations/kind",
+            "/lakeseal_removed/0",
+        ] {
             let mut bad = good.clone();
             *bad.pointer_mut(pointer).unwrap() = json!(7);
             assert_eq!(Lineage::from_provenance(&bad).unwrap_err().kind(), ErrorKind::Corrupt, "{pointer}");

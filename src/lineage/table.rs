@@ -10,7 +10,7 @@ use object_store::path::Path;
 
 use super::derive::CommitActions;
 use super::record::Lineage;
-use crate::baseline::{AttestationName, AttestedCommit, attestation_bytes, attestation_names, open_attestation};
+use crate::baseline::{AttestationName, AttestedCommit, attestation_bytes, attestation_names, open_attestation, small_attestation_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, VerifyingKey};
@@ -21,6 +21,10 @@ const CONCURRENCY: usize = 16;
 /// Commits whose attestations are opened by one thread at a time, and the bytes of attestations with which there are fewer.
 const BATCH_COMMITS: usize = 64;
 const BATCH_BYTES: usize = 4 << 20;
+/// More attestations of one version than this are not read ahead, nor those that have more bytes: anyone may have put them there, and only those of
+/// the commit that is there are read, one after the other, once its digest is known.
+const AHEAD_LIMIT: usize = 8;
+const AHEAD_BYTES: u64 = 256 << 10;
 
 /// Where to look, and whom to believe.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,21 @@ pub struct LineageSource<'a> {
     pub root: &'a Path,
     /// The table's canonical URL.
     pub location: &'a str,
+    /// Other URLs that attestations may know it by.
+    pub aliases: &'a [String],
     /// The writers whose attestations count.
     pub writers: &'a [VerifyingKey],
+}
+
+impl LineageSource<'_> {
+    fn is_of(&self, location: &str) -> bool {
+        let same = |own: &str| own.trim_end_matches('/') == location.trim_end_matches('/');
+        same(self.location) || self.aliases.iter().any(|alias| same(alias))
+    }
+
+    fn key(&self, id: KeyId) -> Option<VerifyingKey> {
+        self.writers.iter().find(|key| key.id() == id).copied()
+    }
 }
 
 /// The lineage of one commit, and who vouches for it.
@@ -84,23 +101,24 @@ pub async fn read_commit_lineage(source: LineageSource<'_>, mut sink: impl FnMut
     };
     let mut names: BTreeMap<u64, Vec<AttestationName>> = BTreeMap::new();
     for name in attestation_names(source.store, source.root, None).await? {
-        if source.writers.iter().any(|key| key.id() == name.key) {
+        if name.version <= newest && source.key(name.key).is_some() {
             names.entry(name.version).or_default().push(name);
         }
     }
-    let mut versions: Vec<u64> = commits.iter().chain(names.keys()).copied().filter(|version| *version <= newest).collect();
+    let mut versions: Vec<u64> = commits.iter().chain(names.keys()).copied().collect();
     versions.sort_unstable();
     versions.dedup();
-    let mut opened = opened(source, &names, versions);
+    let mut opened = opened(source, names, versions);
     let (mut expected, mut above) = (None, newest.saturating_add(1));
     let (mut forgotten, mut unreadable) = (Vec::new(), Vec::new());
-    while let Some((version, candidates)) = opened.try_next().await? {
+    while let Some(ahead) = opened.try_next().await? {
+        let version = ahead.version;
         if version.saturating_add(1) != above {
             expected = None;
             forgotten.push((version.saturating_add(1), above.saturating_sub(1)));
         }
         above = version;
-        let found = one(source, version, candidates, expected, commits.binary_search(&version).is_ok()).await?;
+        let found = one(source, ahead, expected, commits.binary_search(&version).is_ok()).await?;
         expected = found.previous;
         unreadable.extend(found.unreadable.map(|why| (version, why)));
         match found.commit {
@@ -122,41 +140,31 @@ struct Candidate {
     opened: Result<(AttestedCommit, Result<Lineage>)>,
 }
 
-/// What is stored of one version's attestations: key, name and bytes.
-type Fetched = (u64, Vec<(VerifyingKey, AttestationName, Bytes)>);
+/// The attestations of one version: those that were read ahead, and the names of those that were not.
+struct Ahead<T> {
+    version: u64,
+    read: Vec<T>,
+    late: Vec<AttestationName>,
+}
+
+/// What is stored: key, name and bytes.
+type Stored = (VerifyingKey, AttestationName, Bytes);
 
 /// The attestations of `versions`, newest first: fetched ahead, and opened by many on all processors.
 ///
 /// Verifying and parsing take longer than reading. So that handing them over does not, some are opened at a time.
 fn opened<'a>(
     source: LineageSource<'a>,
-    names: &'a BTreeMap<u64, Vec<AttestationName>>,
+    mut names: BTreeMap<u64, Vec<AttestationName>>,
     versions: Vec<u64>,
-) -> BoxStream<'a, Result<(u64, Vec<Candidate>)>> {
-    let keys: Vec<(KeyId, VerifyingKey)> = source.writers.iter().map(|key| (key.id(), *key)).collect();
-    let fetches = stream::iter(versions.into_iter().rev()).map(move |version| {
-        let named: Vec<(VerifyingKey, AttestationName)> = names
-            .get(&version)
-            .into_iter()
-            .flatten()
-            .filter_map(|name| Some((keys.iter().find(|(id, _)| *id == name.key)?.1, *name)))
-            .collect();
-        async move {
-            let mut found = Vec::with_capacity(named.len());
-            for (key, name) in named {
-                if let Some(bytes) = attestation_bytes(source.store, source.root, &name).await? {
-                    found.push((key, name, bytes));
-                }
-            }
-            Ok::<Fetched, Error>((version, found))
-        }
-    });
+) -> BoxStream<'a, Result<Ahead<Candidate>>> {
+    let names = versions.into_iter().rev().map(move |version| (version, names.remove(&version).unwrap_or_default()));
+    let fetches = stream::iter(names).map(move |(version, names)| fetched(source, version, names));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     batches(fetches.buffered(CONCURRENCY).boxed())
         .map(|batch| async move {
             let batch = batch?;
-            let opened = tokio::task::spawn_blocking(move || open_all(batch)).await;
-            opened.map_err(|e| Error::new(ErrorKind::Internal, "verifying attestations was cut short").caused_by(e))?
+            on_a_thread(move || batch.into_iter().map(open_version).collect::<Vec<_>>()).await
         })
         .buffered(threads.saturating_add(1))
         .map_ok(|opened| stream::iter(opened.into_iter().map(Ok)))
@@ -164,15 +172,36 @@ fn opened<'a>(
         .boxed()
 }
 
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::new(ErrorKind::Internal, "verifying attestations was cut short").caused_by(e))
+}
+
+async fn fetched(source: LineageSource<'_>, version: u64, names: Vec<AttestationName>) -> Result<Ahead<Stored>> {
+    let mut ahead = Ahead { version, read: Vec::new(), late: Vec::new() };
+    if names.len() > AHEAD_LIMIT {
+        return Ok(Ahead { late: names, ..ahead });
+    }
+    for name in names {
+        let Some(key) = source.key(name.key) else { continue };
+        match small_attestation_bytes(source.store, source.root, &name, AHEAD_BYTES).await? {
+            Some(Ok(bytes)) => ahead.read.push((key, name, bytes)),
+            Some(Err(_)) => ahead.late.push(name),
+            None => {}
+        }
+    }
+    Ok(ahead)
+}
+
 /// Gathers what is fetched until there is enough to be opened together.
-fn batches<'a>(fetched: BoxStream<'a, Result<Fetched>>) -> impl Stream<Item = Result<Vec<Fetched>>> + Send + 'a {
+fn batches<'a>(fetched: BoxStream<'a, Result<Ahead<Stored>>>) -> impl Stream<Item = Result<Vec<Ahead<Stored>>>> + Send + 'a {
     stream::unfold(Some(fetched), |fetched| async move {
         let mut fetched = fetched?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         loop {
             match fetched.next().await {
                 Some(Ok(one)) => {
-                    bytes += one.1.iter().map(|(.., bytes)| bytes.len()).sum::<usize>();
+                    bytes += one.read.iter().map(|(.., bytes)| bytes.len()).sum::<usize>();
                     batch.push(one);
                     if batch.len() >= BATCH_COMMITS || bytes >= BATCH_BYTES {
                         return Some((Ok(batch), Some(fetched)));
@@ -185,13 +214,22 @@ fn batches<'a>(fetched: BoxStream<'a, Result<Fetched>>) -> impl Stream<Item = Re
     })
 }
 
-fn open_all(batch: Vec<Fetched>) -> Result<Vec<(u64, Vec<Candidate>)>> {
-    let open = |(key, name, bytes): (VerifyingKey, AttestationName, Bytes)| {
-        let found = open_attestation(&key, &bytes, &name).transpose()?;
-        Some(Candidate { name, opened: found.map(|found| (found.commit, Lineage::from_provenance(&found.provenance))) })
-    };
-    let open_version = |(version, found): Fetched| (version, found.into_iter().filter_map(open).collect());
-    Ok(batch.into_iter().map(open_version).collect())
+fn open_version(ahead: Ahead<Stored>) -> Ahead<Candidate> {
+    Ahead { version: ahead.version, read: ahead.read.into_iter().filter_map(candidate).collect(), late: ahead.late }
+}
+
+fn candidate((key, name, bytes): Stored) -> Option<Candidate> {
+    let found = open_attestation(&key, &bytes, &name).transpose()?;
+    Some(Candidate { name, opened: found.map(|found| (found.commit, Lineage::from_provenance(&found.provenance))) })
+}
+
+/// What was not read ahead.
+async fn read_late(source: LineageSource<'_>, name: AttestationName) -> Result<Option<Candidate>> {
+    let Some(key) = source.key(name.key) else { return Ok(None) };
+    match attestation_bytes(source.store, source.root, &name).await? {
+        Some(bytes) => on_a_thread(move || candidate((key, name, bytes))).await,
+        None => Ok(None),
+    }
 }
 
 fn joined(runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
@@ -215,15 +253,28 @@ struct Found {
     unreadable: Option<String>,
 }
 
-/// The lineage of one version.
-async fn one(
-    source: LineageSource<'_>,
-    version: u64,
-    candidates: Vec<Candidate>,
-    expected: Option<Digest>,
-    is_there: bool,
-) -> Result<Found> {
-    let mut bytes = None;
+impl Found {
+    /// Whether `candidate` says what is to be known of the commit. One that is not understood must not hide the others.
+    fn take(&mut self, source: LineageSource<'_>, candidate: Candidate) -> bool {
+        match candidate.opened {
+            Ok((commit, _)) if !source.is_of(&commit.location) => false,
+            Ok((commit, Ok(lineage))) => {
+                let (version, attested_by, table_id) = (commit.version, Some(candidate.name.key), Some(commit.table_id));
+                let known = CommitLineage { version, commit: commit.commit, attested_by, table_id, lineage };
+                *self = Self { commit: Some(known), previous: commit.previous, unreadable: None };
+                true
+            }
+            Ok((_, Err(error))) | Err(error) => {
+                self.unreadable = Some(error.to_string());
+                false
+            }
+        }
+    }
+}
+
+/// The lineage of one version, by the attestations that were opened, or are still to be read: the first that is good.
+async fn one(source: LineageSource<'_>, ahead: Ahead<Candidate>, expected: Option<Digest>, is_there: bool) -> Result<Found> {
+    let (version, mut bytes) = (ahead.version, None);
     let digest = match expected {
         Some(expected) => expected,
         None if !is_there => return Ok(Found::default()),
@@ -235,16 +286,16 @@ async fn one(
         }
     };
     let mut found = Found::default();
-    for candidate in candidates.into_iter().filter(|candidate| candidate.name.commit == digest) {
-        match candidate.opened {
-            Ok((commit, _)) if commit.location != source.location => {}
-            Ok((commit, Ok(lineage))) => {
-                let (attested_by, table_id) = (Some(candidate.name.key), Some(commit.table_id));
-                let known = CommitLineage { version, commit: digest, attested_by, table_id, lineage };
-                return Ok(Found { commit: Some(known), previous: commit.previous, unreadable: None });
-            }
-            // One that is not understood must not hide the others.
-            Ok((_, Err(error))) | Err(error) => found.unreadable = Some(error.to_string()),
+    for candidate in ahead.read.into_iter().filter(|candidate| candidate.name.commit == digest) {
+        if found.take(source, candidate) {
+            return Ok(found);
+        }
+    }
+    for name in ahead.late.into_iter().filter(|name| name.commit == digest) {
+        if let Some(candidate) = read_late(source, name).await?
+            && found.take(source, candidate)
+        {
+            return Ok(found);
         }
     }
     if !is_there {
@@ -272,3 +323,6 @@ pub async fn read_table_lineage(source: LineageSource<'_>) -> Result<TableLineag
     commits.reverse();
     Ok(TableLineage { commits, gaps })
 }
+
+#[cfg(test)]
+mod tests;

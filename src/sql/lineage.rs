@@ -19,7 +19,7 @@ use super::catalog::Resolver;
 use super::external;
 use super::lineage_graph::load_graph;
 use crate::error::Result;
-use crate::lineage::{CommitLineage, Input, InputFile, InputKind, Output, Reached, Start};
+use crate::lineage::{CommitLineage, Graph, Input, InputFile, InputKind, Output, Reached, Start, Step};
 
 /// Characters of a number with its comma in a list.
 const NUMBER_BYTES: usize = 11;
@@ -206,12 +206,12 @@ impl FunctionTable {
         }
         let (graph, names) = load_graph(&self.resolver, &location).await?;
         let start = Start { table: location.url().to_string(), file: self.file.clone(), row_group: self.row_group };
-        let reached = match self.kind {
+        let steps = match self.kind {
             Kind::Upstream => graph.upstream(&start)?,
             _ => graph.blast_radius(&start)?,
         };
-        let (reached, names) = (Arc::new(reached), Arc::new(names));
-        Ok(Batches::new(schema.clone(), move || reached_batches(&schema, &reached, &names)))
+        let (walked, names) = (Arc::new((graph, steps)), Arc::new(names));
+        Ok(Batches::new(schema.clone(), move || reached_batches(&schema, &walked, &names)))
     }
 }
 
@@ -344,12 +344,14 @@ fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<Str
     ]
 }
 
-fn reached_batches(schema: &SchemaRef, reached: &Arc<Vec<Reached>>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
-    let (reached, names) = (reached.clone(), names.clone());
-    let weighed = reached.clone();
-    let texts = move |row: &usize| weighed.get(*row).map_or(0, reached_texts);
-    chunked(schema, 0..reached.len(), texts, move |rows| {
-        let all = || rows.iter().filter_map(|row| reached.get(*row));
+fn reached_batches(schema: &SchemaRef, walked: &Arc<(Graph, Vec<Step>)>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
+    let (walked, names) = (walked.clone(), names.clone());
+    let weighed = walked.clone();
+    let texts = move |row: &usize| weighed.1.get(*row).map_or(0, |step| reached_texts(&weighed.0.reached(*step)));
+    chunked(schema, 0..walked.1.len(), texts, move |rows| {
+        let (graph, steps) = walked.as_ref();
+        let reached: Vec<Reached> = rows.iter().filter_map(|row| graph.reached(*steps.get(*row)?)).collect();
+        let all = || reached.iter();
         let named = |uri: &String| names.get(uri).unwrap_or(uri).clone();
         vec![
             number(all().map(|r| Some(u64::from(r.depth)))),

@@ -4,22 +4,43 @@ use std::collections::BTreeMap;
 
 use super::catalog::Resolver;
 use super::open::{newest_trust, under_newest_root};
-use crate::baseline::Writers;
+use crate::baseline::{Trust, Writers};
 use crate::delta::{self, Location};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{CommitLineage, Gaps, Graph, LineageSource, TableLineage, read_commit_lineage, read_table_lineage};
 
 impl Resolver {
-    /// The writers whose attestations count for the table at `location`: those that the newest trust root beside it lists.
-    async fn writers_of(&self, location: &Location) -> Result<Writers> {
+    /// Whom to believe of the table at `location`: the writers that the newest trust root beside it lists, and the other URLs that the newest
+    /// baseline signs for it.
+    async fn source_of(&self, location: &Location) -> Result<Known> {
         let trust = newest_trust(location, self.trust.as_ref()).await?;
-        Ok(under_newest_root(trust.as_ref(), &self.options).writers)
+        let writers = under_newest_root(trust.as_ref(), &self.options).writers;
+        Ok(Known { aliases: self.aliases_of(location, trust.as_ref()).await?, writers })
+    }
+
+    async fn aliases_of(&self, location: &Location, trust: Option<&Trust>) -> Result<Vec<String>> {
+        let Some(trust) = trust else { return Ok(Vec::new()) };
+        match location.repository().newest_statement(trust).await {
+            // A baseline of another place, of which this is a copy, lends it nothing.
+            Ok(newest) => Ok(newest.filter(|newest| newest.statement.is_of(location.url().as_str())).map_or_else(Vec::new, |newest| {
+                let statement = newest.statement;
+                std::iter::once(statement.location).chain(statement.aliases).collect()
+            })),
+            Err(error) if error.is_retryable() => Err(error.with("table", location.name())),
+            Err(error) => {
+                let name = location.name();
+                self.note(format!(
+                    "{name}: its newest baseline cannot be read, so attestations under other URLs of it do not count: {error}"
+                ));
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// The lineage of the table at `location`.
     pub(super) async fn lineage(&self, location: &Location) -> Result<TableLineage> {
-        let writers = self.writers_of(location).await?;
-        read_table_lineage(lineage_source(location, &writers)).await
+        let known = self.source_of(location).await?;
+        read_table_lineage(known.source(location)).await
     }
 
     /// Keeps what is not known of a table's lineage.
@@ -53,51 +74,84 @@ impl Resolver {
     }
 }
 
-/// Where to look for a table's lineage.
-fn lineage_source<'a>(location: &'a Location, writers: &'a Writers) -> LineageSource<'a> {
-    LineageSource { store: location.store().as_ref(), root: location.root(), location: location.url().as_str(), writers: writers.keys() }
+/// What is known of a table before its lineage is read.
+struct Known {
+    writers: Writers,
+    aliases: Vec<String>,
+}
+
+impl Known {
+    /// Where to look for the table's lineage.
+    fn source<'a>(&'a self, location: &'a Location) -> LineageSource<'a> {
+        let (store, root, url) = (location.store().as_ref(), location.root(), location.url().as_str());
+        LineageSource { store, root, location: url, aliases: &self.aliases, writers: self.writers.keys() }
+    }
 }
 
 /// The lineage of all tables that the session knows, and of `start`'s.
 pub(crate) async fn load_graph(resolver: &Resolver, start: &Location) -> Result<(Graph, BTreeMap<String, String>)> {
     let mut graph = Graph::new();
-    let mut names = BTreeMap::new();
-    let mut known = resolver.known_locations().await?;
-    if !known.iter().any(|(_, location)| location.url() == start.url()) {
-        known.push((start.name().to_owned(), start.clone()));
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut tables = Vec::new();
+    for (name, location) in resolver.known_locations().await?.into_iter().chain([(start.name().to_owned(), start.clone())]) {
+        if !names.contains_key(location.url().as_str()) {
+            names.insert(location.url().to_string(), name.clone());
+            let known = resolver.source_of(&location).await;
+            tables.push((name, location, known));
+        }
     }
-    for (name, location) in known {
-        let url = location.url().to_string();
-        if names.contains_key(&url) {
-            continue;
-        }
-        let mut failed = None;
-        let read = match resolver.writers_of(&location).await {
-            Ok(writers) => {
-                let sink = |commit| {
-                    if failed.is_none() {
-                        failed = graph.add(&url, &commit).err();
-                    }
-                };
-                read_commit_lineage(lineage_source(&location, &writers), sink).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        match read {
-            Ok(gaps) => resolver.note_gaps(&name, &gaps),
-            Err(error) if location.url() == start.url() => return Err(error.with("table", &name)),
-            // One table that cannot be read must not hide what the others say; nor be hidden itself.
-            Err(error) => resolver.note(format!("{name}: its lineage could not be read, so what went through it is not followed: {error}")),
-        }
-        names.insert(url, name);
+    // Other tables' commits may name a table by any of its URLs.
+    for (_, location, known) in &tables {
+        let aliases = known.iter().flat_map(|known| &known.aliases);
+        aliases.filter(|alias| !names.contains_key(*alias)).for_each(|alias| graph.alias(alias, location.url().as_str()));
     }
-    if graph.incomplete() > 0 {
+    for (name, location, known) in tables {
+        add_table(resolver, &mut graph, &name, &location, known, location.url() == start.url()).await?;
+    }
+    note_unknown(resolver, &graph, &names);
+    Ok((graph, names))
+}
+
+/// Adds the commits of a table. One that cannot be read must not hide what the others say, nor be hidden itself.
+async fn add_table(
+    resolver: &Resolver,
+    graph: &mut Graph,
+    name: &str,
+    location: &Location,
+    known: Result<Known>,
+    is_start: bool,
+) -> Result<()> {
+    let mut failed = None;
+    let read = match known {
+        Ok(known) => {
+            let sink = |commit| {
+                if failed.is_none() {
+                    failed = graph.add(location.url().as_str(), &commit).err();
+                }
+            };
+            read_commit_lineage(known.source(location), sink).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    match read {
+        Ok(gaps) => resolver.note_gaps(name, &gaps),
+        Err(error) if is_start => return Err(error.with("table", name)),
+        Err(error) => resolver.note(format!("{name}: its lineage could not be read, so what went through it is not followed: {error}")),
+    }
+    Ok(())
+}
+
+/// Keeps what no walk over `graph` can follow, or not exactly.
+fn note_unknown(resolver: &Resolver, graph: &Graph, names: &BTreeMap<String, String>) {
+    if let incomplete @ 1.. = graph.incomplete() {
+        resolver.note(format!("{incomplete} commit(s) wrote files whose origin nobody recorded: what they carried on is not followed"));
+    }
+    if let coarse @ 1.. = graph.coarse() {
         resolver.note(format!(
-            "{} commit(s) wrote files whose origin nobody recorded: what they carried on is not followed",
-            graph.incomplete()
+            "{coarse} time(s) more files were read than one answer has room for: the commits count as having read every file of the table that was live"
         ));
     }
     for uri in graph.unknown_tables() {
@@ -107,11 +161,9 @@ pub(crate) async fn load_graph(resolver: &Resolver, start: &Location) -> Result<
              NAME=TABLE): what went through it is not followed"
         ));
     }
-    if graph.unknown_files() > 0 {
-        resolver
-            .note(format!("{} file(s) were read that no known commit wrote: where they came from is not followed", graph.unknown_files()));
+    if let unknown @ 1.. = graph.unknown_files() {
+        resolver.note(format!("{unknown} file(s) were read that no known commit wrote: where they came from is not followed"));
     }
-    Ok((graph, names))
 }
 
 /// For those who ask without a session.

@@ -178,13 +178,28 @@ pub(crate) fn parse_commit_path(location: &Path) -> Option<(Path, u64)> {
 /// # Errors
 /// [`ErrorKind::Corrupt`] when it is larger, or its length is not the one that the store stated.
 pub(crate) async fn read_object(store: &dyn ObjectStore, location: &Path, limit_bytes: u64) -> Result<Bytes> {
+    let read = read_object_up_to(store, location, limit_bytes).await?;
+    read.map_err(|size| {
+        Error::new(ErrorKind::Corrupt, "an object is larger than anything honest of its kind")
+            .with("object", location)
+            .with("bytes", size)
+            .with("limit", limit_bytes)
+    })
+}
+
+/// Reads a whole object, or says how many bytes it has when these are more than `limit_bytes`: none of them are fetched then.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when its length is not the one that the store stated.
+pub(crate) async fn read_object_up_to(
+    store: &dyn ObjectStore,
+    location: &Path,
+    limit_bytes: u64,
+) -> Result<std::result::Result<Bytes, u64>> {
     let result = store.get(location).await?;
     let size = result.meta.size;
     if size > limit_bytes {
-        return Err(Error::new(ErrorKind::Corrupt, "an object is larger than anything honest of its kind")
-            .with("object", location)
-            .with("bytes", size)
-            .with("limit", limit_bytes));
+        return Ok(Err(size));
     }
     let bytes = result.bytes().await?;
     if u64::try_from(bytes.len()).ok() != Some(size) {
@@ -193,7 +208,7 @@ pub(crate) async fn read_object(store: &dyn ObjectStore, location: &Path, limit_
             .with("stated", size)
             .with("found", bytes.len()));
     }
-    Ok(bytes)
+    Ok(Ok(bytes))
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ pub(crate) use folder::{NULL_PARTITION, misplaced, partition_columns_of};
 pub(crate) use json::parse as parse_json;
 pub use load::load;
 pub(crate) use load::{load_again, load_checked};
-pub(crate) use log::{BEGUN, commit_path, commit_versions, parse_commit_path, read_commit, read_object};
+pub(crate) use log::{BEGUN, commit_path, commit_versions, parse_commit_path, read_commit, read_object, read_object_up_to};
 pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
 pub(crate) use read_log::{ReadCommits, ReadLog, read as read_log};

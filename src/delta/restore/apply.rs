@@ -1,5 +1,7 @@
 //! Carrying a plan out: copies first, then what stands in place, and the commit last.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
@@ -8,9 +10,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPay
 use super::{RestorePlan, commit};
 use crate::baseline::Progress;
 use crate::clock::SharedClock;
-use crate::delta::Location;
+use crate::delta::{Location, Operation};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::Lineage;
 use crate::table::{self, commit_path};
 use crate::verify::CopyAt;
 
@@ -44,6 +47,7 @@ impl RestorePlan {
                 .with("file", file)
                 .with("lost", self.lost.len()));
         }
+        let started_ms = clock.now_ms();
         let store = location.store().as_ref();
         let bytes = self.replaced.iter().map(|file| file.live.size).chain(self.put_back.iter().map(|object| object.size)).sum();
         progress.begin("restoring", (self.replaced.len() + self.put_back.len()) as u64, bytes);
@@ -65,21 +69,25 @@ impl RestorePlan {
             }
         }
         progress.end();
-        let version = if self.needs_no_commit() { None } else { Some(self.commit(location, clock).await?) };
+        let version = if self.needs_no_commit() { None } else { Some(self.commit(location, clock, started_ms).await?) };
         Ok(Restored { version, bytes })
     }
 
-    async fn commit(&self, location: &Location, clock: &SharedClock) -> Result<u64> {
+    async fn commit(&self, location: &Location, clock: &SharedClock, started_ms: i64) -> Result<u64> {
         // What was put back may have made a log readable that was not.
         let now = table::load(location.store().as_ref(), location.root(), None).await.map_err(|e| e.with("table", location.name()))?;
         if self.newest_version.is_some_and(|planned| planned != now.version) {
             return Err(overtaken(location));
         }
-        let last_ms = now.commits.iter().filter_map(|commit| commit.timestamp_ms).max().unwrap_or(i64::MIN);
-        let text = commit::text(self, clock.now_ms().max(last_ms.saturating_add(1)));
+        let now_ms = clock.now_ms();
+        let stated = now.commits.iter().filter_map(|commit| commit.timestamp_ms).filter(|time| commit::is_believable(*time, now_ms));
+        let last_ms = stated.max().unwrap_or(i64::MIN);
+        let text = commit::text(self, now_ms.max(last_ms.saturating_add(1)), now_ms);
         let version = now.version + 1;
         let path = commit_path(location.root(), version);
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let lineage = Lineage { started_ms: Some(started_ms), ..self.lineage.clone() };
+        let location = &location.doing(Operation(Arc::new(lineage)))?;
         match location.store().put_opts(&path, PutPayload::from(text), create).await {
             Ok(_) => Ok(version),
             Err(object_store::Error::AlreadyExists { .. }) => Err(overtaken(location)),

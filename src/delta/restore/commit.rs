@@ -13,10 +13,17 @@ use crate::delta::Location;
 use crate::error::Result;
 use crate::table::{FileKey, LiveFile, add_action, canonical_path, read_object};
 
+/// A commit that states a time further ahead than this, in milliseconds, is not followed: clocks do not go so wrong.
+const AHEAD_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
 const COMMIT_LIMIT_BYTES: u64 = 256 << 20;
 
-/// The lines of the commit that carries out `plan`.
-pub(super) fn text(plan: &RestorePlan, timestamp_ms: i64) -> Vec<u8> {
+/// Whether the time that a commit states is one that the next commit should follow. Any writer states what it likes.
+pub(super) fn is_believable(stated_ms: i64, now_ms: i64) -> bool {
+    stated_ms <= now_ms.saturating_add(AHEAD_LIMIT_MS)
+}
+
+/// The lines of the commit that carries out `plan`, which states `timestamp_ms`. What it does to files is done at `now_ms`: they expire by that.
+pub(super) fn text(plan: &RestorePlan, timestamp_ms: i64, now_ms: i64) -> Vec<u8> {
     let info = json!({
         "timestamp": timestamp_ms,
         "inCommitTimestamp": timestamp_ms,
@@ -35,21 +42,21 @@ pub(super) fn text(plan: &RestorePlan, timestamp_ms: i64) -> Vec<u8> {
         line(&mut out, name, body.clone());
     }
     for file in &plan.removed {
-        line(&mut out, "remove", remove_action(file, timestamp_ms));
+        line(&mut out, "remove", remove_action(file, now_ms));
     }
     for file in &plan.described {
         line(&mut out, "add", add_action(file));
     }
     for replacement in &plan.replaced {
-        line(&mut out, "add", add_action(&LiveFile { modification_time_ms: timestamp_ms, ..replacement.live.clone() }));
+        line(&mut out, "add", add_action(&LiveFile { modification_time_ms: now_ms, ..replacement.live.clone() }));
     }
     out
 }
 
-fn remove_action(file: &LiveFile, timestamp_ms: i64) -> Value {
+fn remove_action(file: &LiveFile, now_ms: i64) -> Value {
     let mut remove = json!({
         "path": file.raw_path,
-        "deletionTimestamp": timestamp_ms,
+        "deletionTimestamp": now_ms,
         "dataChange": true,
         "extendedFileMetadata": true,
         "partitionValues": file.partition_values,

@@ -7,10 +7,11 @@
 //!
 //! Files whose bytes differ are copied to *new* paths from where their sealed bytes are retained, so that no cache that knows the old
 //! path serves the old bytes, and so that all changes show at once, with the commit. Objects of the log have one name only: they are put back in
-//! place. What cannot be brought back is said before anything is written.
+//! place. What cannot be brought back is said before anything is written. Lineage of the commit is that its files come of the sealed ones.
 
 mod apply;
 mod commit;
+mod lineage;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::logical::stored_below;
 use crate::id::random_bytes;
+use crate::lineage::Lineage;
 use crate::table::{self, CanonicalPath, FileKey, LiveFile, TableKind, TableSnapshot, canonical_path, commit_path};
 use crate::verify::{CopyAt, find_exact, sealed_state};
 
@@ -105,6 +107,8 @@ pub struct RestorePlan {
     pub lost: Vec<(String, String)>,
     /// For people.
     pub notes: Vec<String>,
+    /// What the commit's files come of.
+    pub lineage: Lineage,
 }
 
 impl RestorePlan {
@@ -156,7 +160,24 @@ pub async fn plan(location: &Location, sealed: &SealedTable, options: &RestoreOp
     planner.compare(&wanted, found.as_ref(), &mut plan, progress).await?;
     planner.compare_head(&wanted, found.as_ref(), &mut plan);
     planner.hints(found.as_ref(), &mut plan).await?;
+    plan.lineage = lineage::lineage(location, sealed, &wanted, &plan);
+    note_late_time(found.as_ref(), options.clock.now_ms(), &mut plan);
     Ok(plan)
+}
+
+/// Says where the restoring commit will state an earlier time than one before it, though the table's versions are told by such times.
+fn note_late_time(found: Option<&TableSnapshot>, now_ms: i64, plan: &mut RestorePlan) {
+    let Some(found) = found.filter(|_| !plan.needs_no_commit()) else { return };
+    let configured = |table: &Value| table.pointer("/configuration/delta.enableInCommitTimestamps").and_then(Value::as_str) == Some("true");
+    let head = plan.head.iter().find(|(name, _)| *name == "metaData").map_or(&found.metadata, |(_, metadata)| metadata);
+    let late = found.commits.iter().find(|commit| commit.timestamp_ms.is_some_and(|time| !commit::is_believable(time, now_ms)));
+    if let (Some(commit), true) = (late, configured(head)) {
+        plan.notes.push(format!(
+            "commit {} states a time that is far in the future; the restoring commit states the time that it is, so that the table can be written on: \
+             reading the table as of a time (in-commit timestamps) is not reliable across commit {}",
+            commit.version, commit.version
+        ));
+    }
 }
 
 fn check_baseline(location: &Location, sealed: &SealedTable, options: &RestoreOptions) -> Result<()> {

@@ -327,6 +327,7 @@ async fn recorded_digests_are_those_of_the_files() {
             store: location.store().as_ref(),
             root: location.root(),
             location: location.url().as_str(),
+            aliases: &[],
             writers: &[writer().public().into()],
         };
         let commits = lakeseal::lineage::read_table_lineage(source).await.unwrap().commits;

@@ -2,18 +2,26 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use deltalake::operations::write::SchemaMode;
+use deltalake::protocol::SaveMode;
 use futures::TryStreamExt;
-use lakeseal::baseline::{Attestation, AttestationName, AttestedCommit, attestation_envelope};
-use lakeseal::delta;
-use lakeseal::sql::SealedSession;
+use lakeseal::baseline::{
+    Attestation, AttestationName, AttestedCommit, SealOptions, Sealer, Trust, TrustLevel, Writers, attestation_envelope,
+};
+use lakeseal::clock::{SharedClock, SystemClock};
+use lakeseal::delta::{self, LakeStore, Location, RestoreOptions, plan_restore};
+use lakeseal::sql::{SealedSession, SessionOptions, TableOptions};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
 
-use super::lineage::{World, writer};
+use super::lineage::{World, sealer, writer};
+
+fn trust() -> Trust {
+    Trust::new([sealer().public()], TrustLevel::Given).unwrap()
+}
 
 impl World {
     /// The one file that a commit of `raw` wrote.
@@ -113,4 +121,105 @@ async fn one_attestation_that_is_not_understood_hides_no_other() {
     let parts = ["clean: the attestation of version 1 cannot be read"];
     assert!(noted(&world.session().await, "SELECT * FROM lineage('clean')", &parts).await > 0);
     assert_eq!(world.text("SELECT DISTINCT via_version FROM blast_radius('raw') ORDER BY 1").await, "0|2");
+}
+
+/// `raw` is sealed, then overwritten with poison, from which `fooled` is made.
+async fn poisoned() -> (World, String, String) {
+    let world = World::new().await;
+    world.seal("raw").await;
+    let truth = world.file_of(0).await;
+    let columns = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("part", DataType::Utf8, true),
+        Field::new("x", DataType::Float64, true),
+    ]);
+    let batch = RecordBatch::try_new(
+        Arc::new(columns),
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..10)),
+            Arc::new(StringArray::from_iter_values((0..10).map(|_| "poison"))),
+            Arc::new(Float64Array::from_iter_values((0..10).map(f64::from))),
+        ],
+    );
+    let table = delta::open(&world.location("raw"), None).await.unwrap();
+    table.write(vec![batch.unwrap()]).with_save_mode(SaveMode::Overwrite).await.unwrap();
+    let poison = world.file_of(1).await;
+    world.run("CREATE TABLE fooled AS SELECT id FROM raw").await;
+    assert_eq!(world.reached(&poison).await, "fooled");
+    (world, truth, poison)
+}
+
+/// What is asked after either restore.
+async fn is_healed(world: &World, truth: &str, poison: &str, restored: &str, derived: bool) {
+    assert_eq!(world.count("SELECT count(*) FROM raw").await, 4000);
+    let row = "operation || ' ' || derived || ' ' || inputs_complete || ' ' || input_file || ' ' || input_version";
+    let told = world.text(&format!("SELECT DISTINCT {row} FROM lineage('raw') WHERE version = 2")).await;
+    assert_eq!(told, format!("RESTORE {derived} true {truth} 0"));
+    let above = format!("SELECT file || ' ' || version FROM upstream('raw', '{restored}') WHERE depth = 1 AND operation = 'RESTORE'");
+    assert_eq!(world.text(&above).await, format!("{truth} 0"));
+    // A count that the log answers is made from every file that was live: the poison was not, any more.
+    world.run("CREATE TABLE counted AS SELECT count(*) AS n FROM raw").await;
+    assert_eq!(world.reached(poison).await, "fooled");
+    // The overwrite says that it came of what it removed: nobody recorded better.
+    assert_eq!(world.reached(restored).await, if derived { "counted|fooled|raw" } else { "counted" });
+    assert_eq!(world.reached(truth).await, "counted|fooled|raw");
+    let notes = ["origin nobody recorded"];
+    assert_eq!(noted(&world.session().await, &format!("SELECT * FROM blast_radius('raw', '{poison}')"), &notes).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_brings_back_does_not_come_of_the_poison_that_it_undoes() {
+    let (world, truth, poison) = poisoned().await;
+    let (location, clock): (_, SharedClock) = (world.location("raw"), Arc::new(SystemClock));
+    let sealed = location.repository().newest_baseline(&trust()).await.unwrap().unwrap();
+    let options = RestoreOptions { attested: [].into(), keep: [].into(), erased: [].into(), clock: clock.clone() };
+    let plan = plan_restore(&location, &sealed, &options, &()).await.unwrap();
+    assert_eq!(plan.apply(&location, &clock, false, &()).await.unwrap().version, Some(2));
+    let commit = &world.session().await.lineage("raw").await.unwrap().1[2];
+    let input = &commit.lineage.inputs[0];
+    assert_eq!((input.baseline, input.digest), (Some(1), Some(sealed.commits[&0].digest)));
+    assert_eq!(input.files.as_ref().unwrap()[0].digest, Some(sealed.file_at(&truth).unwrap().digest));
+    assert_eq!(commit.lineage.removed, Some(vec![poison.clone()]));
+    assert_eq!(commit.lineage.transformation.parameters["undoneCommits"], "[1]");
+    let restored = world.file_of(2).await;
+    assert!(restored.starts_with("part-restored-"), "{restored}");
+    is_healed(&world, &truth, &poison, &restored, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_engine_restores_does_not_come_of_the_poison_either() {
+    let (world, truth, poison) = poisoned().await;
+    let table = delta::open(&world.location("raw"), None).await.unwrap();
+    table.restore().with_version_to_restore(0).await.unwrap();
+    assert_eq!(world.file_of(2).await, truth);
+    is_healed(&world, &truth, &poison, &truth, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_moved_keeps_the_lineage_of_its_signed_aliases() {
+    let world = World::new().await;
+    world.run("CREATE TABLE clean AS SELECT id, x FROM raw WHERE id < 10").await;
+    let moved = LakeStore { name: "moved".to_owned(), store: world.lake.store.clone() };
+    let session = async || {
+        let tables = TableOptions { writers: Writers::known(vec![writer().public()]), ..TableOptions::default() };
+        SealedSession::new(SessionOptions { lake: Some(moved.clone()), trust: Some(trust()), tables }).await.unwrap()
+    };
+    let attested = async |table: &str| {
+        let commits = session().await.lineage(table).await.unwrap().1;
+        commits.iter().all(|commit| commit.attested_by.is_some())
+    };
+    let rows =
+        async || session().await.run("SELECT * FROM blast_radius('raw')").await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>();
+    for table in ["raw", "clean"] {
+        assert!(!attested(table).await, "{table}");
+    }
+    for (table, aliases) in [("raw", vec!["lakeseal://lineage/raw/"]), ("clean", vec!["lakeseal://lineage/clean"])] {
+        let location = Location::in_lake(&moved, table).unwrap();
+        let options = SealOptions { aliases: aliases.into_iter().map(str::to_owned).collect(), ..SealOptions::default() };
+        let (store, root) = (location.store().clone(), location.root().clone());
+        let sealer = Sealer::new(store, root, location.url().as_str(), sealer(), Arc::new(SystemClock), options).unwrap();
+        sealer.seal(&()).await.unwrap();
+        assert!(attested(table).await, "{table}");
+    }
+    assert_eq!(rows().await, 1);
 }

@@ -27,7 +27,7 @@ pub(super) fn writer() -> PrivateKey {
     PrivateKey::from_seed(&[2; 32])
 }
 
-fn sealer() -> PrivateKey {
+pub(super) fn sealer() -> PrivateKey {
     PrivateKey::from_seed(&[1; 32])
 }
 

@@ -292,3 +292,49 @@ async fn what_stays_of_later_commits_is_what_they_say() {
     assert_eq!(fixture.number("SELECT COUNT(carrier) FROM flights").await.unwrap(), 4200);
     assert!(fixture.lake.store.head(&beginning).await.is_ok());
 }
+
+/// A writer states any time it likes. What a restore does must not last, or stop others, because of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_from_the_end_of_time_does_not_set_the_time_of_a_restore() {
+    for in_commit in [false, true] {
+        let fixture = Fixture::unsealed().await;
+        if in_commit {
+            fixture
+                .edit_log(|log| log.replace("\"configuration\":{", "\"configuration\":{\"delta.enableInCommitTimestamps\":\"true\""))
+                .await;
+        }
+        fixture.seal().await;
+        let own = fixture.add_action().await;
+        let info = json!({"commitInfo": {"timestamp": i64::MAX, "inCommitTimestamp": i64::MAX, "operation": "DELETE"}});
+        let remove = json!({"remove": {"path": own["add"]["path"], "deletionTimestamp": 1, "dataChange": true, "partitionValues": {}}});
+        // A clock that is a little ahead is followed, as before.
+        let now = clock().now_ms();
+        let soon = json!({"commitInfo": {"timestamp": now + 3_600_000, "inCommitTimestamp": now + 3_600_000, "operation": "DELETE"}});
+        fixture.commit(1, &[soon]).await;
+        fixture.commit(2, &[info, remove]).await;
+        let plan = fixture.restore(&[]).await;
+        let told = plan.notes.iter().any(|note| note.contains("commit 2 states a time that is far in the future"));
+        assert_eq!(told, in_commit, "{:?}", plan.notes);
+        let text = String::from_utf8(fixture.get(&Path::from("flights/_delta_log/00000000000000000003.json")).await.to_vec()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let stated = |name: &str, member: &str| lines.iter().find_map(|line| line.pointer(&format!("/{name}/{member}"))?.as_i64());
+        for member in ["timestamp", "inCommitTimestamp"] {
+            assert_eq!(stated("commitInfo", member), Some(now + 3_600_001), "{text}");
+        }
+        let modified = stated("add", "modificationTime").unwrap();
+        assert!((now..now + 3_600_000).contains(&modified), "{text}");
+        // The property was slipped in without the protocol's feature: engines may refuse it.
+        assert!(in_commit || fixture.stock(COUNT).await == 4000);
+    }
+    // What is removed expires by when it was removed.
+    let fixture = Fixture::sealed().await;
+    let mut add = fixture.add_action().await;
+    add["add"]["path"] = json!("other.parquet");
+    let info = json!({"commitInfo": {"timestamp": i64::MAX, "operation": "WRITE"}});
+    fixture.commit(1, &[info, add]).await;
+    fixture.restore(&[]).await;
+    let text = String::from_utf8(fixture.get(&Path::from("flights/_delta_log/00000000000000000002.json")).await.to_vec()).unwrap();
+    let removes = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.pointer("/remove/deletionTimestamp")?.as_i64());
+    let times: Vec<i64> = removes.collect();
+    assert!(times.len() == 1 && times[0] <= clock().now_ms(), "{text}");
+}
