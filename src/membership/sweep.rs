@@ -44,7 +44,7 @@ pub struct SweepReport {
 impl SweepReport {
     fn add(&mut self, handed: HandedOver) {
         match handed {
-            HandedOver::Already => self.known += 1,
+            HandedOver::Already | HandedOver::NotBegun => self.known += 1,
             HandedOver::Told { shards, bytes, lost } => {
                 self.told += 1;
                 self.shards += shards;

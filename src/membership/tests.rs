@@ -1,6 +1,7 @@
 mod broken_off;
 mod collected;
 mod fewer;
+mod invented;
 mod leases;
 mod many;
 mod more;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::down::DownStore;
+use super::layout;
 use super::metrics::{Health, Metrics, Operation, OperationStatistics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RegionName;
@@ -305,10 +306,7 @@ impl Region {
         delivered: impl FnOnce(&T) -> u64,
     ) -> Result<T> {
         self.metrics.requested(operation, bytes_in);
-        let turns = match operation {
-            Operation::Put | Operation::GetRanges => &self.shards,
-            _ => &self.names,
-        };
+        let turns = if layout::is_below_shards(key) { &self.shards } else { &self.names };
         // It is never closed.
         let _turn = turns.acquire().await;
         let begun = Instant::now();

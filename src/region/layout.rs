@@ -222,6 +222,11 @@ pub fn shards_prefix() -> Path {
     Path::from(SHARDS)
 }
 
+/// Whether a key is one of those that bulk data has, and not one that names take.
+pub fn is_below_shards(key: &Path) -> bool {
+    key.as_ref().split('/').next() == Some(SHARDS)
+}
+
 /// The folder of one attempt's shards.
 pub fn shard_folder(write_id: &WriteId) -> Path {
     let text = write_id.to_string();

@@ -86,7 +86,7 @@ impl Proposer {
         }
         match self.classic().await? {
             Closed::Decided(decided) => Ok(decided),
-            Closed::Undecided(_) => Err(Error::new(ErrorKind::Internal, "a proposer found nothing to propose")),
+            Closed::Undecided(_) | Closed::NotBegun => Err(Error::new(ErrorKind::Internal, "a proposer found nothing to propose")),
         }
     }
 

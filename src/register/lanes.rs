@@ -100,9 +100,9 @@ impl<G: Gather> Lanes<G> {
     }
 
     /// The register of `path` alone; with `older`, from behind the entries of that slot on.
-    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path, older: Option<Slot>) -> Result<Self> {
+    pub(super) fn one(regions: Arc<RegionSet>, rules: Rules, path: &Path, older: Option<Slot>, lag: Lag) -> Result<Self> {
         let after = older.map(|slot| layout::entry_key(path, slot, u32::MAX)).transpose()?;
-        Ok(Self::below(regions, rules, &layout::register_folder(path)?, after, Lag::ONE))
+        Ok(Self::below(regions, rules, &layout::register_folder(path)?, after, lag))
     }
 
     fn below(regions: Arc<RegionSet>, rules: Rules, prefix: &Path, after: Option<Path>, lag: Lag) -> Self {

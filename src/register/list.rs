@@ -16,7 +16,7 @@ use crate::region::RegionSet;
 use crate::region::layout::{RegisterItem, RegisterName};
 
 /// Markers of one slot in one region that are kept; correct writers make one.
-pub(super) const MARKER_LIMIT: usize = 16;
+const MARKER_LIMIT: usize = 16;
 
 /// A name with its newest slot.
 #[derive(Debug, Clone, PartialEq, Eq)]

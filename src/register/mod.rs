@@ -39,6 +39,7 @@ pub use walk::{SLOT_LIMIT, SlotInRegion, WalkedRegister, WalkedSlot};
 use self::acceptor::SlotName;
 use self::core::{Ballot, Rules};
 use self::driver::Proposer;
+use self::lanes::Lag;
 use self::tasks::Tasks;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -68,6 +69,8 @@ pub enum Closed {
     Decided(Decided),
     /// Nothing was decided, and nothing can be at a ballot below this one, which a quorum has promised.
     Undecided(Ballot),
+    /// A quorum shows nothing of it, and nobody anything authentic: there is nothing to close, and nothing was written.
+    NotBegun,
 }
 
 /// How a proposal ended.
@@ -135,7 +138,10 @@ impl Registers {
     /// whomever and however late its votes arrive, is decided without being seen by every quorum that answered here. Regions that
     /// came later than an entry of the slot are told, so that they count in it from then on.
     ///
-    /// Cost: as [`Registers::at`], and a classic ballot where nothing is decided.
+    /// *A slot that nobody began is left as it is*, whoever lists it: a promise would make real what a region made up, and a name has only so
+    /// many slots without a decision before it cannot be read. It is as a slot that no list shows (`docs/decisions/0011-membership.md`).
+    ///
+    /// Cost: as [`Registers::at`], and a classic ballot where something was begun and nothing is decided.
     ///
     /// # Errors
     /// As [`Registers::at`]; [`ErrorKind::Unavailable`] without a writer's key where nothing is decided.
@@ -315,7 +321,15 @@ impl Registers {
     /// # Errors
     /// As [`Registers::walk`]; [`ErrorKind::Unsupported`] when it has more slots than a walk shows.
     pub async fn walk_one(&self, path: &Path) -> Result<Option<WalkedRegister>> {
-        walk::walk_one(Arc::clone(&self.regions), self.rules, path).await
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path, Lag::ONE).await
+    }
+
+    /// As [`Registers::walk_one`], but waits for slow regions as long as [`Registers::walk`] does: for who has to hear every region that answers.
+    ///
+    /// # Errors
+    /// As [`Registers::walk_one`].
+    pub async fn walk_one_patiently(&self, path: &Path) -> Result<Option<WalkedRegister>> {
+        walk::walk_one(Arc::clone(&self.regions), self.rules, path, Lag::LONG).await
     }
 
     /// Waits until every request that outlived its answer has ended.

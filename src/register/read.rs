@@ -80,9 +80,40 @@ impl Registers {
     pub(super) async fn find_closed(&self, path: &Path, slot: Slot) -> Result<Closed> {
         layout::register_folder(path)?;
         let mut reading = Reading::of_any(self.slot_name(path, slot));
-        match self.read_on(&mut reading).await? {
-            Outcome::Decided(decided) => Ok(Closed::Decided(decided)),
-            Outcome::Undecided | Outcome::Open => self.resolve(reading).await,
+        if let Outcome::Decided(decided) = self.read_on(&mut reading).await? {
+            return Ok(Closed::Decided(decided));
+        }
+        if !reading.is_begun() {
+            self.hear_out(&mut reading).await;
+            if let Some(Outcome::Decided(decided)) = reading.judge(self, false)? {
+                return Ok(Closed::Decided(decided));
+            }
+            if reading.is_not_begun(self.rules.classic) {
+                return Ok(Closed::NotBegun);
+            }
+        }
+        self.resolve(reading).await
+    }
+
+    /// Reads the logs that were not read to their ends yet, those that failed once more, and looks for a marker: so that a slot which one region
+    /// alone knows of is not taken for one that nobody began, if that one answers hardly later than the others.
+    async fn hear_out(&self, reading: &mut Reading) {
+        let unread = reading.acceptors.iter().cloned().enumerate().filter(|(_, acceptor)| !acceptor.is_complete());
+        let reads = unread.map(|(index, mut acceptor)| async move {
+            let failure = acceptor.read(1).await.err();
+            (index, acceptor, failure)
+        });
+        let mut answers: FuturesUnordered<_> = reads.collect();
+        let mut patience = Patience::begin();
+        if reading.silent() >= self.rules.classic {
+            patience.end_soon();
+        }
+        while let Some((index, acceptor, failure)) = patience.wait(answers.next()).await {
+            reading.note(index, acceptor, failure);
+        }
+        drop(answers);
+        if !reading.is_begun() {
+            reading.find_marker(&self.regions).await;
         }
     }
 
@@ -120,7 +151,7 @@ impl Registers {
             Outcome::Undecided => Ok(None),
             Outcome::Open => match self.resolve(reading).await? {
                 Closed::Decided(decided) => Ok(Some(decided)),
-                Closed::Undecided(_) => Ok(None),
+                Closed::Undecided(_) | Closed::NotBegun => Ok(None),
             },
         }
     }
@@ -204,8 +235,26 @@ impl Reading {
 
     /// Which of the voters list the slot, when nobody shows anything authentic of it.
     pub(super) fn unfounded(&self) -> BTreeSet<usize> {
-        let is_begun = self.marked.is_some() || self.acceptors.iter().any(|acceptor| !acceptor.log().is_empty());
-        if is_begun { BTreeSet::new() } else { self.listed.clone() }
+        if self.is_begun() { BTreeSet::new() } else { self.listed.clone() }
+    }
+
+    /// Whether anybody shows an authentic entry or marker.
+    fn is_begun(&self) -> bool {
+        self.marked.is_some() || self.acceptors.iter().any(|acceptor| !acceptor.log().is_empty())
+    }
+
+    /// How many regions say that they have no entry.
+    fn silent(&self) -> usize {
+        let healthy = self.acceptors.iter().zip(&self.errors).filter(|(acceptor, error)| acceptor.is_complete() && error.is_none());
+        healthy.filter(|(acceptor, _)| acceptor.log().is_empty()).count()
+    }
+
+    /// Whether a quorum says that it has no entry, and nobody shows anything else.
+    ///
+    /// No ballot of before can be completed then with a vote that nobody sees any more, as in a slot that a quorum does not list: of a
+    /// classic one this quorum would have met a promise, and of a fast one every quorum meets a vote.
+    fn is_not_begun(&self, classic: usize) -> bool {
+        !self.is_begun() && self.silent() >= classic
     }
 
     pub(super) fn note(&mut self, index: usize, acceptor: Acceptor, failure: Option<Error>) {

@@ -9,7 +9,6 @@ use object_store::path::Path;
 use super::Slot;
 use super::core::Rules;
 use super::lanes::{Gather, KeyMeta, Lag, Lanes};
-use super::list::MARKER_LIMIT;
 use super::read::authentic_marker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Marker, stub_len};
@@ -18,6 +17,12 @@ use crate::region::layout::{RegisterItem, RegisterName};
 
 /// Most slots of one register that a walk shows at one time: it holds so many of each region in memory. Writers stop before.
 pub const SLOT_LIMIT: usize = if cfg!(test) { 200 } else { 1 << 20 };
+
+/// Markers of one slot that are looked at in one region; correct writers make one for each configuration under which they tell it, and a liar
+/// hides its own by others.
+const MARKER_LIMIT: usize = 3;
+/// Slots whose markers are verified before other tasks have a turn.
+const SLOTS_AT_ONCE: usize = 64;
 
 /// A register, as the lists of the regions show it. Lists are hints: what is decided is learned from entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,14 +158,14 @@ pub(super) fn walk(
 }
 
 /// One register, all of it.
-pub(super) async fn walk_one(regions: Arc<RegionSet>, rules: Rules, path: &Path) -> Result<Option<WalkedRegister>> {
-    let register = next(&mut Lanes::one(regions, rules, path, None)?).await?;
+pub(super) async fn walk_one(regions: Arc<RegionSet>, rules: Rules, path: &Path, lag: Lag) -> Result<Option<WalkedRegister>> {
+    let register = next(&mut Lanes::one(regions, rules, path, None, lag)?).await?;
     register.map(|register| register.check_whole().map(|()| register)).transpose()
 }
 
 /// The slots of one register that are older than one.
 pub(super) async fn walk_older(regions: Arc<RegionSet>, rules: Rules, path: &Path, than: Slot) -> Result<Option<WalkedRegister>> {
-    let register = next(&mut Lanes::one(regions, rules, path, Some(than))?).await?;
+    let register = next(&mut Lanes::one(regions, rules, path, Some(than), Lag::ONE)?).await?;
     Ok(register.map(|register| {
         // Markers of the slot itself are listed behind its entries.
         let slots = register.slots.into_iter().filter(|slot| slot.slot < than).collect();
@@ -180,15 +185,15 @@ async fn next(lanes: &mut Lanes<AllSlots>) -> Result<Option<WalkedRegister>> {
     // Below this slot, what a list lacks was left out.
     let last = |group: &AllSlots| group.seen.last().map(|seen| seen.slot);
     let cut_at = groups.iter().filter(|(_, group)| group.is_cut).filter_map(|(_, group)| last(group)).max();
-    let mut slots = merge(lanes.regions(), &path, &groups);
+    let mut slots = merge(lanes.regions(), &path, &groups).await;
     slots.retain(|slot| cut_at.is_none_or(|cut_at| slot.slot >= cut_at));
     Ok(Some(WalkedRegister { path, slots, unreachable, cut_at, older_than: None }))
 }
 
 /// Merges the regions' slots, which all descend.
-fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<WalkedSlot> {
+async fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<WalkedSlot> {
     let mut rest: Vec<(u8, &[Seen])> = groups.iter().map(|(region, group)| (*region, group.seen.as_slice())).collect();
-    let mut slots = Vec::new();
+    let mut slots: Vec<WalkedSlot> = Vec::new();
     while let Some(slot) = rest.iter().filter_map(|(_, seen)| seen.first()).map(|seen| seen.slot).max() {
         let mut here: Vec<(u8, &Seen)> = Vec::new();
         for (region, seen) in &mut rest {
@@ -198,10 +203,12 @@ fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<Wal
             }
         }
         let signed = authentic_marker(regions, path, slot, here.iter().flat_map(|(_, seen)| &seen.markers));
-        // Markers of one version differ when they were made under different configurations.
+        let text = signed.map(|signed| signed.to_text());
+        // Markers of one version differ when they were made under different configurations; where they do not, one look is enough.
         let says_so = |seen: &Seen| {
-            let own = authentic_marker(regions, path, slot, seen.markers.iter());
-            own.is_some_and(|own| signed.is_some_and(|signed| signed.marker == own.marker))
+            let own = || authentic_marker(regions, path, slot, seen.markers.iter());
+            let is_same = || own().is_some_and(|own| signed.is_some_and(|signed| signed.marker == own.marker));
+            text.as_ref().is_some_and(|text| seen.markers.contains(text) || is_same())
         };
         let in_region = |(region, seen): &(u8, &Seen)| SlotInRegion {
             region: *region,
@@ -211,6 +218,9 @@ fn merge(regions: &RegionSet, path: &Path, groups: &[(u8, AllSlots)]) -> Vec<Wal
             marked: says_so(seen),
             entries_modified_ms: seen.modified_ms,
         };
+        if slots.len() % SLOTS_AT_ONCE == SLOTS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
         slots.push(WalkedSlot { slot, marker: signed.map(|signed| signed.marker), regions: here.iter().map(in_region).collect() });
     }
     slots

@@ -13,7 +13,7 @@
 //! at the next step it finds that the write was given up.
 
 use futures::TryStreamExt as _;
-use object_store::ObjectMeta;
+use object_store::path::Path;
 
 use super::clocks::is_past;
 use super::collect::Collector;
@@ -24,8 +24,8 @@ use crate::failpoint::failpoint;
 use crate::format::binding::Binding;
 use crate::format::logical::stored_path;
 use crate::id::WriteId;
-use crate::region::layout;
-use crate::register::{Slot, WalkedRegister, WalkedSlot, is_unreadable};
+use crate::region::{Region, layout};
+use crate::register::{Slot, WalkedRegister, WalkedSlot, check_junk, is_unreadable};
 
 /// Slots of a write's register, from the newest on, among which one that is decided is looked for; a correct writer leaves at most one open.
 const OPEN_LIMIT: usize = 4;
@@ -63,19 +63,8 @@ impl Collector<'_> {
         }
         let folder = layout::register_folder(&walked.path)?;
         for region in self.inner.regions.regions() {
-            let keys: Result<Vec<ObjectMeta>> = region.list(&folder, None).try_collect().await;
-            let keys = match keys {
-                Ok(keys) => keys,
-                Err(error) => {
-                    self.report.problem(walked.path.as_ref(), error);
-                    continue;
-                }
-            };
-            let is_needless = |key: &ObjectMeta| layout::parse_register_key(&key.location).is_none_or(|name| name.slot < end);
-            for meta in keys.into_iter().filter(is_needless) {
-                failpoint!("collect.before-binding");
-                region.delete(&meta.location).await?;
-                failpoint!("collect.after-binding");
+            if let Err(error) = delete_needless(region, &folder, end).await {
+                self.report.problem(walked.path.as_ref(), error);
             }
         }
         Ok(())
@@ -174,4 +163,20 @@ impl Collector<'_> {
         }
         true
     }
+}
+
+/// Deletes what one region lists of a register below step `end`; of a list without end, only so much as a register can have.
+async fn delete_needless(region: &Region, folder: &Path, end: Slot) -> Result<()> {
+    let mut keys = region.list(folder, None);
+    let mut listed = 0;
+    while let Some(meta) = keys.try_next().await? {
+        listed += 1;
+        check_junk(region, listed)?;
+        if layout::parse_register_key(&meta.location).is_none_or(|name| name.slot < end) {
+            failpoint!("collect.before-binding");
+            region.delete(&meta.location).await?;
+            failpoint!("collect.after-binding");
+        }
+    }
+    Ok(())
 }

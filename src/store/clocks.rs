@@ -38,6 +38,11 @@ impl Clocks {
         Ok(Self { regions, own_ms: inner.clock.now_ms(), quorum: usize::from(inner.regions.quorums().classic()) })
     }
 
+    /// Whether a region told the time.
+    pub(super) fn tell(&self, region: u8) -> bool {
+        self.regions.contains_key(&region)
+    }
+
     /// How long ago all of `stamps` (region and time there) were made, in milliseconds; `None` when too few regions can tell.
     pub(super) fn age_ms(&self, stamps: impl Iterator<Item = (u8, i64)>) -> Option<i64> {
         let (mut known, mut least) = (0, i64::MAX);

@@ -8,20 +8,21 @@
 //! It takes the collector's key, and region credentials that may overwrite and delete; ordinary writers need neither. It may stop anywhere
 //! and begin again; two collectors at once do the same work twice and no harm.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 
 use super::clocks::{Clocks, is_past};
 use super::collect_version::Shards;
+use super::resolve::Version;
 use super::versions::Found;
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::WriteId;
 use crate::key::PrivateKey;
 use crate::register::core::{Rules, telling};
-use crate::register::{WalkedRegister, WalkedSlot};
+use crate::register::{Slot, WalkedRegister, WalkedSlot};
 
 /// Problems that a report names; the others are counted.
 const PROBLEM_LIMIT: usize = 1000;
@@ -116,6 +117,35 @@ impl CollectReport {
             self.problems.push(CollectProblem { path: path.into(), what: what.to_string() });
         }
     }
+}
+
+/// A slot, and the write that made its version; none where it was collected.
+type Kept<'w> = (&'w WalkedSlot, Option<WriteId>);
+
+/// How many retained versions of a name each write made, as far as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Named(HashMap<WriteId, usize>);
+
+impl Named {
+    fn add(&mut self, id: WriteId) {
+        *self.0.entry(id).or_default() += 1;
+    }
+
+    fn remove(&mut self, id: WriteId) {
+        if let Some(versions) = self.0.get_mut(&id) {
+            *versions = versions.saturating_sub(1);
+        }
+    }
+
+    /// Whether a retained version was made by `id`.
+    pub(super) fn contains(&self, id: WriteId) -> bool {
+        self.0.get(&id).is_some_and(|versions| *versions > 0)
+    }
+}
+
+/// Whether an older version is the deletion that the newest is: it was republished.
+fn is_same_deletion(version: &Version, newest: &Version) -> bool {
+    !version.is_live() && !newest.is_live() && version.manifest.write_id == newest.manifest.write_id
 }
 
 /// Is told of a run's totals after every name and every orphan.
@@ -244,21 +274,12 @@ impl Collector<'_> {
         }
         let Some(newest) = self.inner.newest(path).await? else { return Ok(()) };
         // Ages are told by what is listed *after* that: a slot may have been decided since it was listed, by a writer or just now by ourselves. Any
-        // quorum that lists it now has a vote of that decision, with its time.
-        let Some(walked) = &self.inner.registers.walk_one(path).await? else { return Ok(()) };
-        let mut decided: Vec<(&WalkedSlot, Option<WriteId>)> = Vec::new();
-        for slot in walked.slots.iter().filter(|slot| slot.slot <= newest.decided.slot) {
-            let write_id = if self.is_finished(path, slot) {
-                None
-            } else {
-                match self.inner.version_in(path, slot.slot).await? {
-                    Found::Version(version) => Some(version.manifest.write_id),
-                    Found::Collected => None,
-                    Found::Undecided => continue,
-                }
-            };
-            decided.push((slot, write_id));
-        }
+        // quorum that lists it now has a vote of that decision, with its time. Not every quorum has the last of its votes: see `is_heard`.
+        let Some(walked) = &self.inner.registers.walk_one_patiently(path).await? else { return Ok(()) };
+        let is_heard = self.is_heard(walked);
+        let (mut decided, same_deletions) = self.read_slots(walked, &newest).await?;
+        let mut named = Named::default();
+        decided.iter().filter_map(|(_, id)| *id).for_each(|id| named.add(id));
         let all = self.inner.regions.staying().count();
         // Under a tombstone nothing else says that there was an object: a region that is not told may not be left behind.
         let confirmations = if newest.is_live() { self.intersecting() } else { all };
@@ -267,18 +288,21 @@ impl Collector<'_> {
             if slot.slot == newest.decided.slot || self.is_finished(path, slot) {
                 continue;
             }
-            if !self.is_superseded(&decided, at) {
-                self.report.kept += 1;
+            let is_known_old = self.is_superseded(&decided, at) && (is_heard || write_id.is_none());
+            if !is_known_old {
+                // A purge is complete without it: it says once more that the object was deleted, and holds nothing.
+                self.report.kept += u64::from(self.clocks.is_some() || !same_deletions.contains(&slot.slot));
                 continue;
             }
-            let named_elsewhere =
-                |id: WriteId| decided.iter().enumerate().any(|(other, (_, other_id))| other != at && *other_id == Some(id));
+            if let Some(id) = write_id {
+                named.remove(id);
+            }
             let shards = match write_id {
                 None => Shards::Left,
-                Some(id) if named_elsewhere(id) => Shards::Shared,
+                Some(id) if named.contains(id) => Shards::Shared,
                 Some(_) => Shards::Own,
             };
-            match self.version(path, slot, confirmations, shards).await {
+            match self.version(path, slot, confirmations, shards, &named).await {
                 Ok(()) => {
                     // Without a manifest it was collected before, but not to the end everywhere.
                     let counter = if write_id.is_some() { &mut self.report.collected } else { &mut self.report.collected_before };
@@ -288,12 +312,39 @@ impl Collector<'_> {
                     }
                 }
                 Err(error) => {
+                    if let Some(id) = write_id {
+                        named.add(id);
+                    }
                     self.report.postponed += 1;
                     self.report.problem(path.as_ref(), error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The decided slots of a name up to its newest version, each with its write unless it was collected, and those of them that are the newest
+    /// version once more where that is a deletion.
+    async fn read_slots<'w>(&self, walked: &'w WalkedRegister, newest: &Version) -> Result<(Vec<Kept<'w>>, HashSet<Slot>)> {
+        let (mut decided, mut same_deletions) = (Vec::new(), HashSet::new());
+        for slot in walked.slots.iter().filter(|slot| slot.slot <= newest.decided.slot) {
+            let write_id = if self.is_finished(&walked.path, slot) {
+                None
+            } else {
+                match self.inner.version_in(&walked.path, slot.slot).await? {
+                    Found::Version(version) => {
+                        if is_same_deletion(&version, newest) {
+                            same_deletions.insert(slot.slot);
+                        }
+                        Some(version.manifest.write_id)
+                    }
+                    Found::Collected => None,
+                    Found::Undecided => continue,
+                }
+            };
+            decided.push((slot, write_id));
+        }
+        Ok((decided, same_deletions))
     }
 
     /// So many regions that every classic quorum has an honest one of them. While one leaves: as many of the others as their own quorums take.
@@ -309,6 +360,14 @@ impl Collector<'_> {
             && slot.regions.iter().all(|region| region.lists_stub(path) && region.entries == 1 && region.listed == 1 && !region.marked)
     }
 
+    /// Whether every region was heard that votes and told the time in this run. One that was not may have the last vote of a decision, and its
+    /// time: a decision of the fast ballot is as old as that, and a quorum without it shows older ones alone.
+    fn is_heard(&self, walked: &WalkedRegister) -> bool {
+        let Some(clocks) = &self.clocks else { return true };
+        let mut voters = self.inner.regions.voters().iter().filter(|voter| voter.down_reason().is_none()).map(|voter| voter.index());
+        voters.all(|voter| !walked.unreachable.contains(&voter) || !clocks.tell(voter))
+    }
+
     fn is_old(&self, successor: &WalkedSlot) -> bool {
         let Some(clocks) = &self.clocks else { return true };
         let stamps = successor.regions.iter().filter_map(|region| Some((region.region, region.entries_modified_ms?)));
@@ -317,7 +376,7 @@ impl Collector<'_> {
 
     /// Whether the version at `at` was superseded long enough ago. A version that was republished is the same version: what supersedes it has
     /// another write id. (Of a collected one that is not known any more; it was superseded itself, long ago.)
-    fn is_superseded(&self, decided: &[(&WalkedSlot, Option<WriteId>)], at: usize) -> bool {
+    fn is_superseded(&self, decided: &[Kept<'_>], at: usize) -> bool {
         let Some((_, own)) = decided.get(at) else { return false };
         if own.is_none() {
             // There is a stub that is not in every region yet: it was old enough once.

@@ -5,7 +5,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::Inner;
-use super::collect::Collector;
+use super::collect::{Collector, Named};
 use super::segment::shard_key;
 use crate::digest::{BLOCK_BYTES, Digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,32 +58,31 @@ impl Collector<'_> {
         none_left
     }
 
-    /// Deletes what a run that was stopped left of a version's shards: all that any region lists of its write. Whether none is left.
-    ///
-    /// # Errors
-    /// When it cannot be learned whether another version names the write.
+    /// Deletes what a run that was stopped left of a version's shards, and copies that no manifest names: all that any region lists of its
+    /// write, unless another retained version (`others`) has it. Whether none is left.
     pub(super) async fn left_shards(
         &mut self,
         path: &Path,
         walked: &WalkedSlot,
         decided: Digest,
         manifest: Option<&ObjectManifest>,
-    ) -> Result<bool> {
+        others: &Named,
+    ) -> bool {
         let marker = walked.marker.filter(|marker| marker.value == decided);
         let (write_id, has_shards) = match (manifest, marker) {
             (Some(manifest), _) => (manifest.write_id, matches!(manifest.content, Content::Shards(_))),
             (None, Some(marker)) => (marker.write_id, marker.kind == ObjectKind::Object),
             // With ages there is a look for orphans, which asks each shard whose it is.
-            (None, None) if self.clocks.is_some() => return Ok(true),
+            (None, None) if self.clocks.is_some() => return true,
             (None, None) => {
                 let what = "a version was collected in part, and nothing names its shards any more: \
                             run `lakeseal collect`, which finds shards that no version names";
                 self.report.problem(path.as_ref(), Error::new(ErrorKind::Unavailable, what).with("slot", walked.slot));
-                return Ok(false);
+                return false;
             }
         };
-        if !has_shards || self.inner.is_named(path, write_id).await? {
-            return Ok(true);
+        if !has_shards || others.contains(write_id) {
+            return true;
         }
         let inner = self.inner;
         let mut none_left = true;
@@ -105,7 +104,7 @@ impl Collector<'_> {
                 }
             }
         }
-        Ok(none_left)
+        none_left
     }
 
     /// Whether the version has this shard no more.

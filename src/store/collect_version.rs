@@ -8,7 +8,7 @@ use futures::future::join_all;
 use object_store::path::Path;
 
 use super::Inner;
-use super::collect::Collector;
+use super::collect::{Collector, Named};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
@@ -63,8 +63,16 @@ impl Collector<'_> {
     /// keeps them; then what else regions hold of the slot.
     ///
     /// The markers go last, and only once no shard is left: they name the write when the manifest is gone, so that a run that was stopped, or to which a
-    /// region did not answer, is finished by the next. A slot with nothing but stubs has no shards.
-    pub(super) async fn version(&mut self, path: &Path, walked: &WalkedSlot, confirmations: usize, shards: Shards) -> Result<()> {
+    /// region did not answer, is finished by the next. A slot with nothing but stubs has no shards. `others` are the writes of the name's other
+    /// retained versions.
+    pub(super) async fn version(
+        &mut self,
+        path: &Path,
+        walked: &WalkedSlot,
+        confirmations: usize,
+        shards: Shards,
+        others: &Named,
+    ) -> Result<()> {
         let slot = walked.slot;
         // By the regions that count now.
         self.inner.regions.confirm().await?;
@@ -84,8 +92,11 @@ impl Collector<'_> {
         let confirmed = self.stub(path, slot, digest, &firsts, confirmations).await?;
         let no_shard_left = match (shards, &manifest) {
             (Shards::Shared, _) => true,
-            (Shards::Own, Some(manifest)) if !is_begun => self.shards(path, manifest).await,
-            (Shards::Own | Shards::Left, _) => self.left_shards(path, walked, digest, manifest.as_ref()).await?,
+            (Shards::Own, Some(manifest)) if !is_begun => {
+                let named = self.shards(path, manifest).await;
+                named && (!self.may_have_copies() || self.left_shards(path, walked, digest, Some(manifest), others).await)
+            }
+            (Shards::Own | Shards::Left, _) => self.left_shards(path, walked, digest, manifest.as_ref(), others).await,
         };
         if !no_shard_left {
             return Ok(());
@@ -96,6 +107,12 @@ impl Collector<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether shards may lie where no manifest names them: while a region leaves, whoever will have its shards is given copies. A purge, which says
+    /// that nothing is left, looks in any case.
+    fn may_have_copies(&self) -> bool {
+        self.clocks.is_none() || self.inner.regions.departing().is_some()
     }
 
     /// Sees to it that markers stand where stubs will: best effort of writers, here they are what names the write until its shards are gone.

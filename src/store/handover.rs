@@ -35,6 +35,8 @@ pub enum HandedOver {
     },
     /// Nothing was decided there, and nothing that was begun can be; the region knows.
     Undecided,
+    /// It was listed, and nobody has begun there: there is nothing to tell.
+    NotBegun,
     /// The version was collected: the region has the collector's stub.
     Collected,
 }
@@ -82,6 +84,7 @@ impl ErasureStore {
                 inner.registers.teach_undecided(path, slot, ballot, index).await?;
                 return Ok(HandedOver::Undecided);
             }
+            Ok(Closed::NotBegun) => return Ok(HandedOver::NotBegun),
             Err(error) if is_collected(&error) => {
                 // Else the slot is empty again as soon as all are replaced that hold a stub.
                 return match inner.registers.teach_collected(path, slot, index).await? {
@@ -130,6 +133,7 @@ impl ErasureStore {
         let decided = match inner.registers.close(path, slot).await {
             Ok(Closed::Decided(decided)) => Some(decided),
             Ok(Closed::Undecided(_)) => return Ok(HandedOver::Undecided),
+            Ok(Closed::NotBegun) => return Ok(HandedOver::NotBegun),
             Err(error) if is_collected(&error) => None,
             Err(error) => return Err(error),
         };

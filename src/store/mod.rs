@@ -47,6 +47,8 @@ mod segment;
 mod simulation;
 mod streamed;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod unchanged;
 mod upload;
 mod versions;

@@ -23,12 +23,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::format::binding::Binding;
 use crate::format::logical::stored_path;
-use crate::format::manifest::{Content, ObjectManifest, STREAMED_SLOT};
+use crate::format::manifest::{Content, MAX_SEGMENTS, ObjectManifest, STREAMED_SLOT};
 use crate::format::trailer::Trailer;
 use crate::id::WriteId;
 use crate::region::Region;
 use crate::region::layout::{self, ShardName};
 use crate::register::{Proposed, Slot, check_junk, is_collected};
+
+/// Shards of one write in one region that are looked at: a shard of each segment for each slot that a writer tries is more than any has.
+const SHARDS_LIMIT: u64 = if cfg!(test) { 50 } else { 2 * MAX_SEGMENTS };
 
 /// Whether shards may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,20 +86,36 @@ impl Collector<'_> {
         while let Some(write_id) = lanes.iter().filter_map(|lane| lane.next.as_ref()).map(|(name, _)| name.write_id).min() {
             let is_named = named.contains(&write_id);
             let mut stored: Vec<Stored> = Vec::new();
+            let mut too_many = None;
             for lane in &mut lanes {
+                let mut listed = 0_u64;
                 while let Some((name, meta)) = lane.next.take_if(|(name, _)| name.write_id == write_id) {
-                    if !is_named {
+                    listed += 1;
+                    if listed > SHARDS_LIMIT {
+                        too_many.get_or_insert_with(|| Arc::clone(&lane.region));
+                    } else if !is_named {
                         stored.push(Stored { region: Arc::clone(&lane.region), name, meta });
                     }
                     self.advance(lane).await;
                 }
             }
-            if !is_named {
-                self.write(write_id, &stored).await;
-                self.tell();
+            match too_many.filter(|_| !is_named) {
+                Some(region) => self.refuse(write_id, &region),
+                None if !is_named => self.write(write_id, &stored).await,
+                None => continue,
             }
+            self.tell();
         }
         Ok(())
+    }
+
+    /// Reports a write of which a region lists more shards than any write has.
+    fn refuse(&mut self, write_id: WriteId, region: &Region) {
+        self.report.orphans_found += 1;
+        self.report.orphans_unexplained += 1;
+        let what = "a region lists more shards of one write than a write can have: they are left alone; look at what wrote them";
+        let error = Error::new(ErrorKind::Corrupt, what).with("region", region.name()).with("limit", SHARDS_LIMIT);
+        self.report.problem(layout::shard_folder(&write_id), error);
     }
 
     /// A region whose list fails is left out from there on: what it holds is found by a later run.

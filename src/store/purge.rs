@@ -14,8 +14,10 @@ impl ErasureStore {
     /// Deletes `path` and lets go of all its versions at once, however young they are.
     ///
     /// It can be interrupted and done again. A region that is down, or does not delete a shard, keeps it until it is done again with the region there: the
-    /// report then says that versions were postponed or kept, or has problems, and the purge is not complete. What writers that were stopped left, so that no
-    /// version ever named it, is found by [`ErasureStore::collect`] alone. Cost: as for collecting each version.
+    /// report then says that versions were postponed or kept, or has problems, and the purge is not complete. Copies that regions were given because
+    /// another leaves are looked for in all regions. What writers that were stopped left, so that no version ever named it, is found by
+    /// [`ErasureStore::collect`] alone, and so is a shard that a repair or a sweep, begun before, writes after that look: purge while neither is under
+    /// way. Cost: as for collecting each version, and a LIST a region.
     ///
     /// # Errors
     /// [`ErrorKind::Permission`] when the key may not collect; [`ErrorKind::Unavailable`] when too few regions answer.

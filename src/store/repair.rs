@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::repair_shards::repair_segment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Content;
-use crate::register::{Taught, WalkedSlot};
+use crate::register::{Taught, WalkedRegister, WalkedSlot};
 
 /// What became of something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +73,12 @@ const ERRORS_LIMIT: usize = 16;
 impl Inner {
     /// Takes the census of one version again and repairs what it finds. `None` when the version is not kept any more.
     ///
+    /// What is in regions that are not heard now is not repaired: [`VersionRepair::census`] says which those are.
+    ///
     /// Cost: one LIST a region, the census, and for each bad segment k shards read, the bad ones written and read back.
     ///
     /// # Errors
-    /// When it cannot be learned what was decided.
+    /// When it cannot be learned what was decided, or no region that answers lists the version.
     pub(super) async fn repair_version(
         self: &Arc<Self>,
         path: &Path,
@@ -84,26 +86,21 @@ impl Inner {
         depth: &Depth,
         pace: &Pace,
     ) -> Result<Option<VersionRepair>> {
-        let Some((walked, unreachable)) = self.walk_slot(path, slot).await? else { return Ok(None) };
+        // As patient as the walk that found the damage: what a region holds that is left out now is not mended.
+        let (walked, unreachable) = walked_slot(self.registers.walk_one_patiently(path).await?, path, slot)?;
         let Found::Retained(census) = self.census(path, &walked, &unreachable, depth, pace).await? else { return Ok(None) };
         let mut census = *census;
         let mut mended = Vec::new();
-        self.mend_register(path, &mut census, &mut mended).await;
+        // Shards first: whoever sweeps takes a region that was told for one that has the rest.
         self.mend_shards(&mut census, &mut mended, pace).await?;
+        self.mend_register(path, &mut census, &mut mended).await;
         let margin_after = self.margin_after(path, slot, &mended, depth, pace).await.unwrap_or(census.margin);
         Ok(Some(VersionRepair { census, mended, margin_after }))
     }
 
-    /// One slot, as the regions list it now, and the regions that do not list.
-    async fn walk_slot(&self, path: &Path, slot: u64) -> Result<Option<(WalkedSlot, Vec<u8>)>> {
-        let Some(register) = self.registers.walk_one(path).await? else { return Ok(None) };
-        let found = register.slots.into_iter().find(|walked| walked.slot == slot);
-        Ok(found.map(|walked| (walked, register.unreachable)))
-    }
-
     /// The census afterwards: by lists, and by reading what was written.
     async fn margin_after(self: &Arc<Self>, path: &Path, slot: u64, mended: &[Mended], depth: &Depth, pace: &Pace) -> Result<i64> {
-        let Some((walked, unreachable)) = self.walk_slot(path, slot).await? else { return Ok(0) };
+        let (walked, unreachable) = walked_slot(self.registers.walk_one(path).await?, path, slot)?;
         let also = mended.iter().filter_map(|mended| match (&mended.outcome, mended.flaw.piece) {
             // What was repaired was read back already; what was not has to be found again.
             (Outcome::NotRepaired(_) | Outcome::Lost(_), Piece::Shard { segment, shard }) => Some((segment, shard)),
@@ -125,6 +122,9 @@ impl Inner {
                 (_, Fault::Unreadable) => Outcome::NotRepaired(
                     "nothing may be written behind an entry that cannot be read; replace the region to have it whole".to_owned(),
                 ),
+                (Piece::Entry, _) if lacks_shards(census, mended, flaw.region) => {
+                    Outcome::NotRepaired("the region is told what is decided when it has its shards again".to_owned())
+                }
                 (Piece::Entry, _) => match self.registers.teach(path, decided, flaw.region).await {
                     Ok(Taught::Written | Taught::Already) => self.read_entry_back(path, census, &flaw).await,
                     Ok(Taught::CannotRead(why)) => Outcome::NotRepaired(why),
@@ -285,6 +285,27 @@ impl Inner {
             }
         }
     }
+}
+
+/// One slot, as the regions list it, and the regions that do not list.
+///
+/// What was decided is listed for ever, by a stub at least: a slot that nobody lists is one whose regions are not heard.
+fn walked_slot(register: Option<WalkedRegister>, path: &Path, slot: u64) -> Result<(WalkedSlot, Vec<u8>)> {
+    let found = register.and_then(|register| {
+        let unreachable = register.unreachable;
+        register.slots.into_iter().find(|walked| walked.slot == slot).map(|walked| (walked, unreachable))
+    });
+    found.ok_or_else(|| {
+        let what = "no region that answers lists this version any more: repair it when the others answer, too";
+        Error::new(ErrorKind::Unavailable, what).with("path", path).with("slot", slot)
+    })
+}
+
+/// Whether a region lacks a shard that can still be made, or may: what is lost for good nobody waits for.
+fn lacks_shards(census: &Census, mended: &[Mended], region: u8) -> bool {
+    let is_here = |flaw: &Flaw| flaw.region == region && matches!(flaw.piece, Piece::Shard { .. });
+    let is_left = |mended: &Mended| is_here(&mended.flaw) && matches!(mended.outcome, Outcome::NotRepaired(_) | Outcome::Found);
+    mended.iter().any(is_left) || census.flaws.iter().any(|flaw| is_here(flaw) && flaw.fault == Fault::Unreachable)
 }
 
 fn note_error(report: &mut RepairReport, why: &str) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 
-use super::census::{Census, Depth, Fault, Flaw, Found, fault_of};
+use super::census::{Census, Depth, Fault, Flaw, Found, Piece, fault_of};
 use super::pace::Pace;
 use super::repair::{Mended, Outcome, VersionRepair};
 use super::scrub_report::{Defect, RegionReport, ScrubReport};
@@ -102,7 +102,8 @@ impl ErasureStore {
     /// Regions that cannot be asked are reported, and neither repaired nor written to; what they hold is *unreachable*, not *absent*. A piece
     /// counts as repaired once it was read back from its region. Writers may go on meanwhile.
     ///
-    /// With repair, slots in which a writer stopped are completed, or closed to all but the last to whom a quorum promised a ballot.
+    /// With repair, slots in which a writer stopped are completed, or closed to all but the last to whom a quorum promised a ballot. Slots of which
+    /// nobody shows anything authentic stay as they are, whatever regions list.
     ///
     /// Behind the last name come the lake's own registers (its configurations, and what uploads were bound to), unless a prefix is given.
     ///
@@ -156,6 +157,13 @@ struct Damaged {
     margin: i64,
     path: String,
     slot: u64,
+    /// The regions in which something is wrong: with a shard, or with what the register has.
+    harmed: BTreeSet<(u8, bool)>,
+}
+
+/// Which of a region's pieces a flaw is about: a shard, or one of the register's.
+fn part(flaw: &Flaw) -> (u8, bool) {
+    (flaw.region, matches!(flaw.piece, Piece::Shard { .. }))
 }
 
 /// What was found in one slot.
@@ -210,8 +218,10 @@ impl Scrub<'_> {
             .try_buffered(self.options.concurrency);
         let mut looks = std::pin::pin!(looks);
         let (mut names, mut last) = (0_u64, None);
+        // Later rounds go no further than the first: names have come and gone since, and those behind it are left to whoever resumes.
+        let end = self.report.resume_after.clone();
         loop {
-            if self.options.names_limit.is_some_and(|limit| names >= limit) {
+            if first && self.options.names_limit.is_some_and(|limit| names >= limit) {
                 self.report.resume_after = last.as_ref().map(Path::to_string);
                 break;
             }
@@ -228,6 +238,9 @@ impl Scrub<'_> {
                     break;
                 }
             };
+            if end.as_ref().is_some_and(|end| path.as_ref() > end.as_str()) {
+                break;
+            }
             names += 1;
             self.take(&mut plan, &path, found, first);
             if first {
@@ -276,7 +289,8 @@ impl Scrub<'_> {
                 if self.given_up.contains(&(path.to_string(), slot)) {
                     continue;
                 }
-                let damaged = Damaged { margin: census.margin, path: path.to_string(), slot };
+                let harmed = census.damage().map(part).collect();
+                let damaged = Damaged { margin: census.margin, path: path.to_string(), slot, harmed };
                 plan.worst.push(damaged);
                 if plan.worst.len() > self.options.repairs_limit {
                     plan.worst.pop();
@@ -322,7 +336,7 @@ impl Scrub<'_> {
     }
 
     /// Completes what a writer began in a slot, or closes the slot to it: regions that came since have no say in it before. Once that is
-    /// done it is left alone: each ballot makes the logs of the slot longer, for ever.
+    /// done it is left alone: each ballot makes the logs of the slot longer, for ever. So is a slot that is listed and that nobody began.
     pub(super) async fn close(&mut self, path: &Path, slot: u64) {
         let registers = &self.inner.registers;
         let closed = match registers.is_promised(path, slot).await {
@@ -359,8 +373,8 @@ impl Scrub<'_> {
         while let Some((path, damaged, repair)) = repairs.next().await {
             done += 1;
             match repair {
-                Ok(Some(repair)) => self.settle(&path, damaged.slot, repair),
-                // Collected meanwhile, or healthy: nothing is left to be done.
+                Ok(Some(repair)) => self.settle(&path, &damaged, repair),
+                // Collected meanwhile: nothing is left to be done.
                 Ok(None) => self.report.repaired_versions += 1,
                 Err(error) => {
                     self.report.unrepaired_versions += 1;
@@ -373,8 +387,9 @@ impl Scrub<'_> {
         }
     }
 
-    /// Reports one version's repair.
-    fn settle(&mut self, path: &Path, slot: u64, repair: VersionRepair) {
+    /// Reports one version's repair. What was wrong in a region that is not heard any more is not repaired.
+    fn settle(&mut self, path: &Path, damaged: &Damaged, repair: VersionRepair) {
+        let slot = damaged.slot;
         let VersionRepair { census, mended, margin_after } = repair;
         *self.report.margins_after.entry(margin_after).or_default() += 1;
         for (region, tally) in &census.tallies {
@@ -384,9 +399,15 @@ impl Scrub<'_> {
                 report.tally.markers_repaired += tally.markers_repaired;
             }
         }
+        let mut unheard: Vec<&Flaw> = Vec::new();
+        for flaw in census.flaws.iter().filter(|flaw| flaw.fault == Fault::Unreachable) {
+            if damaged.harmed.contains(&part(flaw)) && unheard.iter().all(|other| part(other) != part(flaw)) {
+                unheard.push(flaw);
+            }
+        }
         let is = |which: fn(&Outcome) -> bool| mended.iter().any(|mended| which(&mended.outcome));
         let lost = is(|outcome| matches!(outcome, Outcome::Lost(_)));
-        let left = is(|outcome| matches!(outcome, Outcome::NotRepaired(_) | Outcome::Found));
+        let left = !unheard.is_empty() || is(|outcome| matches!(outcome, Outcome::NotRepaired(_) | Outcome::Found));
         if left || lost {
             self.given_up.insert((path.to_string(), slot));
         }
@@ -394,6 +415,13 @@ impl Scrub<'_> {
         self.report.unrepaired_versions += u64::from(left && !lost);
         self.report.repaired_versions += u64::from(!left && !lost);
         let version = census.version.manifest.version();
+        for flaw in unheard {
+            if let Some(report) = self.region_report(flaw.region) {
+                report.unreachable.get_or_insert_with(|| flaw.detail.clone());
+            }
+            let why = "the region was not heard when what is wrong there was to be repaired: scrub again when it answers";
+            self.flaw(path, slot, &version, flaw, Outcome::NotRepaired(why.to_owned()));
+        }
         for Mended { flaw, outcome, .. } in mended {
             self.flaw(path, slot, &version, &flaw, outcome);
         }

@@ -115,3 +115,29 @@ async fn a_silent_region_times_out() {
     let error = timed(Duration::from_millis(5), pending).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_are_created_or_read_whole_hold_up_no_entry() {
+    let fault = FaultyRegion::default();
+    let store = FaultStore::new(Arc::new(InMemory::new()), fault.clone());
+    let region = Arc::new(Region::new("a".parse().unwrap(), 0, Arc::new(store), RegionOptions::default()).limited_to(2));
+    let shard = |number| layout::shard_key(&crate::id::WriteId([7; 16]), 0, 0, number);
+    fault.hold(|key| key.as_ref().starts_with("d/"));
+    let writes: Vec<_> = (0..4)
+        .map(|number| {
+            let region = Arc::clone(&region);
+            tokio::spawn(async move { region.create(&shard(number), "shard".into()).await })
+        })
+        .collect();
+    while fault.held() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let entry = layout::entry_key(&Path::from("t/a"), 0, 0).unwrap();
+    let vote = tokio::time::timeout(Duration::from_secs(1), region.create(&entry, "vote".into())).await;
+    assert_eq!(vote.expect("a vote waits for shards").unwrap(), Created::Made);
+    assert_eq!(fault.held(), 2, "and so many shards at a time as it is limited to");
+    fault.release();
+    for write in writes {
+        assert_eq!(write.await.unwrap().unwrap(), Created::Made);
+    }
+}

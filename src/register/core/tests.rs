@@ -234,6 +234,31 @@ mod replaced {
         assert!(caught.count() >= 5);
     }
 
+    /// Whether a classic ballot may have begun to be voted for with the hidden one, when so many of the others were silent after that: all
+    /// that promised it showed their promises, but for liars.
+    fn can_be_hidden_behind(rules: &Rules, silent: usize) -> bool {
+        subsets(rules.regions - 1).any(|promised| {
+            let forgotten = bits(promised & silent);
+            bits(promised) + 1 >= rules.classic && forgotten <= rules.liars
+        })
+    }
+
+    #[test]
+    fn a_slot_of_which_a_quorum_of_the_others_is_silent_hides_no_classic_ballot() {
+        // What the fast ballot hides is met by every quorum with the new one, whatever the sweep did: the test of that has silent others.
+        for rules in all_rules() {
+            for silent in subsets(rules.regions - 1).filter(|silent| bits(*silent) >= rules.classic) {
+                assert!(!can_be_hidden_behind(&rules, silent), "{rules:?} {silent:b}");
+            }
+        }
+        // A mutant: one silent region fewer is enough.
+        let caught = all_rules().filter(|rules| {
+            let fewer = subsets(rules.regions - 1).filter(|silent| bits(*silent) + 1 == rules.classic);
+            fewer.into_iter().any(|silent| can_be_hidden_behind(rules, silent))
+        });
+        assert!(caught.count() >= 5);
+    }
+
     #[test]
     fn a_region_that_is_told_a_ballot_of_somebody_else_hides_what_is_decided_in_it() {
         let rules = Rules::new(3, 0, 2, 3);

@@ -83,3 +83,78 @@ async fn a_rotten_entry_in_the_only_region_that_knows_hides_no_version() {
         assert_eq!(newest(&writer).await, Some((1, value("new"))), "n {n}");
     }
 }
+
+#[tokio::test]
+async fn a_slot_that_nobody_began_is_not_begun_by_closing_it() {
+    for (n, liars) in [(3_u8, 0_u8), (4, 1), (5, 0), (5, 1), (7, 2)] {
+        for is_there in [true, false] {
+            let context = format!("n {n} liars {liars} unreadable {is_there}");
+            let lake = lake(n, liars);
+            let writer = lake.writer();
+            writer.propose(&path(), 0, value("a")).await.unwrap();
+            writer.quiesce().await;
+            invent(&lake, 0, 1..100, is_there).await;
+            let before = requests(&lake);
+            for slot in 1..100 {
+                assert_eq!(writer.close(&path(), slot).await.unwrap(), Closed::NotBegun, "{context}");
+            }
+            writer.quiesce().await;
+            for (now, before) in requests(&lake).iter().zip(before) {
+                assert_eq!(now.0, before.0, "{context}: something was written");
+            }
+            assert_eq!(newest(&lake.reader()).await, Some((0, value("a"))), "{context}");
+            assert_eq!(writer.propose(&path(), 1, value("b")).await.unwrap(), Proposed::Won, "{context}");
+            writer.quiesce().await;
+            assert_eq!(newest(&lake.reader()).await, Some((1, value("b"))), "{context}");
+        }
+    }
+}
+
+/// Closed at once where it is decided or begun, be it in one region that answers later than a quorum that knows nothing.
+#[tokio::test]
+async fn a_slot_that_one_region_knows_of_is_closed() {
+    for (n, liars) in [(4_u8, 0_u8), (5, 0), (5, 1)] {
+        for late_ms in [0, 60] {
+            let lake = lake(n, liars);
+            let writer = lake.writer();
+            lake.plant(1, &path(), 0, 0, &fast("vote")).await;
+            lake.plant(1, &path(), 1, 0, &EntryBody::Promise(ballot(1))).await;
+            lake.stores[1].faults.delay_ms.store(late_ms, Ordering::Relaxed);
+            let decided = Decided { slot: 0, value: value("vote"), digest: digest("vote") };
+            match writer.close(&path(), 0).await.unwrap() {
+                Closed::Decided(found) => assert_eq!(found, decided, "n {n} {late_ms}"),
+                // A quorum promised before the vote was seen: it can be decided no more.
+                Closed::Undecided(_) if late_ms > 0 => {}
+                other => panic!("n {n} {late_ms}: {other:?}"),
+            }
+            assert!(matches!(writer.close(&path(), 1).await.unwrap(), Closed::Undecided(_)), "n {n} {late_ms}");
+            writer.quiesce().await;
+            for slot in [0, 1] {
+                let key = layout::entry_key(&path(), slot, 0).unwrap().to_string();
+                let mut holding = 0;
+                for region in 0..usize::from(n) {
+                    holding += usize::from(lake.keys(region).await.contains(&key));
+                }
+                assert!(holding >= usize::from(lake.regions.quorums().classic()), "n {n} slot {slot}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slot_with_a_marker_alone_is_not_taken_for_one_that_nobody_began() {
+    let lake = lake(5, 0);
+    let signed = marker("a").sign(support::LAKE, 0, path().as_ref(), 3, &lake.key);
+    lake.overwrite(2, &layout::marker_key(&path(), 3, &signed.to_text()).unwrap(), Bytes::new()).await;
+    assert!(matches!(lake.writer().close(&path(), 3).await.unwrap(), Closed::Undecided(_)));
+}
+
+#[tokio::test]
+async fn a_slot_that_no_quorum_is_silent_about_is_not_taken_for_one_that_nobody_began() {
+    let lake = lake(5, 0);
+    invent(&lake, 0, 0..1, true).await;
+    for region in [1, 2] {
+        lake.set_down(region, true);
+    }
+    assert_eq!(lake.writer().close(&path(), 0).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
