@@ -1,9 +1,12 @@
 mod broken_off;
 mod collected;
 mod fewer;
+mod gone;
+mod late;
 mod leases;
 mod many;
 mod more;
+mod published;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
