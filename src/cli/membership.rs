@@ -118,6 +118,7 @@ pub(super) async fn retire(args: RetireArgs, context: &Context, out: &mut Output
     let keys = keys(&args.change, context, &config)?;
     let mut plan = RetirePlan::new(name.clone());
     plan.is_lost = args.lost;
+    plan.gone = args.gone.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     plan.config_path = Some(context.existing_config_path()?);
     if args.change.no_wait {
         plan.wait = Duration::ZERO;
@@ -127,7 +128,13 @@ pub(super) async fn retire(args: RetireArgs, context: &Context, out: &mut Output
     });
     let outcome = outcome.await?;
     let what = format!("{} regions are left, and nothing is read there any more", outcome.config.regions.len());
-    tell(&outcome, args.change.json, &name, "retired", &what, out)
+    let ending = tell(&outcome, args.change.json, &name, "retired", &what, out)?;
+    if !args.change.json {
+        for gone in &args.gone {
+            out.line(format_args!("  replace {gone} next (lakeseal region replace): what it was to be given is missing until then"))?;
+        }
+    }
+    Ok(ending)
 }
 
 pub(super) async fn replace(args: ReplaceArgs, context: &Context, out: &mut Output) -> Result<Ending> {

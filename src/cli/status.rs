@@ -9,7 +9,9 @@ use super::context::{Context, OpenLake};
 use super::output::{self, BAD, NOTE, Output, bytes, count, styled};
 use super::progress;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::RegionState;
+use crate::id::RegionName;
+use crate::lake::{Budgets, Lake, RegionState};
+use crate::membership;
 use crate::store::{RegionStatistics, ScrubOptions, ScrubProgress, ScrubReport, Survey, SurveyProgress};
 
 struct Bar(ProgressBar);
@@ -42,10 +44,11 @@ pub(super) async fn run(args: StatusArgs, context: &Context, out: &mut Output) -
         bar.0.finish_and_clear();
         Some(counted?)
     };
+    let unfinished = unfinished(&open.lake).await;
     if args.json {
-        out.line(to_json(&open, counted.as_ref())?)?;
+        out.line(to_json(&open, &unfinished, counted.as_ref())?)?;
     } else {
-        tell(&open, out)?;
+        tell(&open, &unfinished, out)?;
         if let Some((survey, census)) = &counted {
             tell_counts(survey, census, out)?;
         }
@@ -53,16 +56,43 @@ pub(super) async fn run(args: StatusArgs, context: &Context, out: &mut Output) -
     Ok(Ending::Done)
 }
 
-fn to_json(open: &OpenLake, counted: Option<&(Survey, ScrubReport)>) -> Result<String> {
+/// A replacement that was not ended, and what it is for the region.
+struct Unfinished {
+    region: RegionName,
+    change: &'static str,
+}
+
+/// What was begun and looks complete. Where too few regions answer to know, nothing is said: they are named themselves.
+async fn unfinished(lake: &Lake) -> Option<Unfinished> {
+    let change =
+        "took another's place, and it is not known to have been told what was written meanwhile: end it by the same region replace";
+    match membership::unfinished(lake).await {
+        Ok(region) => region.map(|region| Unfinished { region, change }),
+        Err(error) => {
+            tracing::warn!(%error, "it could not be learned whether the last replacement of a region was ended");
+            None
+        }
+    }
+}
+
+/// How much may fail now: one fewer while a replacement was not ended.
+fn budgets(lake: &Lake, unfinished: &Option<Unfinished>) -> Budgets {
+    let mut budgets = lake.budgets();
+    budgets.unreachable_for_writes = budgets.unreachable_for_writes.saturating_sub(u8::from(unfinished.is_some()));
+    budgets
+}
+
+fn to_json(open: &OpenLake, unfinished: &Option<Unfinished>, counted: Option<&(Survey, ScrubReport)>) -> Result<String> {
     let lake = &open.lake;
-    let (quorums, budgets) = (lake.region_set.quorums(), lake.budgets());
+    let (quorums, budgets) = (lake.region_set.quorums(), budgets(lake, unfinished));
     let regions: Vec<_> = lake
         .config
         .regions
         .iter()
         .map(|region| {
             let down = lake.down.iter().find(|(name, _)| *name == region.name).map(|(_, why)| why);
-            let state = lake.state(&region.name).and_then(RegionState::under_way);
+            let owed = unfinished.as_ref().filter(|unfinished| unfinished.region == region.name).map(|unfinished| unfinished.change);
+            let state = lake.state(&region.name).and_then(RegionState::under_way).or(owed);
             json!({ "name": region.name.to_string(), "location": region.url, "down": down, "change": state })
         })
         .collect();
@@ -110,9 +140,9 @@ fn requests(open: &OpenLake) -> Vec<serde_json::Value> {
     open.store.region_statistics().iter().map(of).collect()
 }
 
-fn tell(open: &OpenLake, out: &mut Output) -> Result<()> {
+fn tell(open: &OpenLake, unfinished: &Option<Unfinished>, out: &mut Output) -> Result<()> {
     let lake = &open.lake;
-    let (quorums, budgets) = (lake.region_set.quorums(), lake.budgets());
+    let (quorums, budgets) = (lake.region_set.quorums(), budgets(lake, unfinished));
     let n = quorums.n();
     out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
     let profile = &lake.record.profile;
@@ -127,6 +157,9 @@ fn tell(open: &OpenLake, out: &mut Output) -> Result<()> {
         if let Some(change) = place.state.under_way() {
             out.line(format_args!("            {} {}: it {change}", styled(NOTE, "change"), place.name))?;
         }
+    }
+    if let Some(Unfinished { region, change }) = unfinished {
+        out.line(format_args!("            {} {region}: it {change}", styled(NOTE, "change")))?;
     }
     for note in &lake.notes {
         out.line(format_args!("            {} {note}", styled(NOTE, "note:")))?;

@@ -1,6 +1,7 @@
 //! A lake: its configuration, initialisation and opening.
 
 mod config;
+mod decided;
 mod file;
 mod init;
 mod open;

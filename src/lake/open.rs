@@ -7,6 +7,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use super::config::{LakeConfig, ProfileConfig, RegionConfig};
+use super::decided::{Proven, next_decided};
 use super::record::{CONFIGURATION_LIMIT_BYTES, ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -157,8 +158,8 @@ pub(crate) fn region_over(config: &RegionConfig, index: u8, store: Arc<dyn Objec
 
 /// Opens a lake: a list and up to three small gets per region, all at once.
 ///
-/// The newest configuration counts that more regions show than may lie: it was decided before it was published. Whoever may write
-/// completes a publication that was broken off.
+/// The newest configuration counts that more regions show than may lie: it was decided before it was published. Where fewer show one, its
+/// register is asked, which takes another round of asking all. Whoever may write completes a publication that was broken off.
 ///
 /// # Errors
 /// [`ErrorKind::Unavailable`] when fewer than a quorum of regions are usable, with each one's reason; [`ErrorKind::Config`] when the
@@ -175,15 +176,47 @@ pub(super) async fn open_over(
     store: impl Fn(&RegionConfig) -> Result<Arc<dyn ObjectStore>>,
 ) -> Result<Lake> {
     config.check()?;
+    let writer = options.writer.map(Arc::new);
+    let mut proven = None;
+    let lake = loop {
+        let (lake, is_later_shown) = open_as(config, (&writer, &options.clock), &store, proven.as_ref()).await?;
+        // As many as may lie are no proof that it was decided; the register is, and there may be nothing else left of its publication.
+        match if is_later_shown { next_decided(&lake).await } else { None } {
+            Some(next) => proven = Some(next),
+            None => break lake,
+        }
+    };
+    // Only now: fewer regions may all have missed a configuration that lists what the file lists.
+    compare_regions(config, &lake.record)?;
+    if let Some(writer) = &lake.writer
+        && !lake.record.writers.contains(&writer.public())
+    {
+        let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
+        return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
+    }
+    Ok(lake)
+}
+
+/// The lake as its regions show it, or as a configuration has it that is `proven` to be decided; and whether any shows a later one.
+async fn open_as(
+    config: &LakeConfig,
+    (writer, clock): (&Option<Arc<PrivateKey>>, &SharedClock),
+    store: impl Fn(&RegionConfig) -> Result<Arc<dyn ObjectStore>>,
+    proven: Option<&Proven>,
+) -> Result<(Lake, bool)> {
     let began = Moment::now();
     let Answers { shown, late, rest } = ask(config, store).await?;
-    let record = agreed(config, &shown, config.profile.quorums(config.regions.len())?)?;
+    let record = match (agreed(config, &shown, config.profile.quorums(config.regions.len())?), proven) {
+        (Ok(agreed), Some(proven)) if agreed.number > proven.record.number => agreed,
+        (_, Some(proven)) => proven.record.clone(),
+        (agreed, None) => agreed?,
+    };
     let is_later_shown = shows_later(&shown, &record);
     compare_profiles(config, &record)?;
     supported(&record)?;
     let quorums = record.quorums()?;
-    if options.writer.is_some() {
-        publish_further(&shown, &record).await;
+    if writer.is_some() {
+        publish_further(&shown, &record, proven).await;
     }
     let gates: BTreeMap<RegionName, Gate> = late.iter().map(|late| (late.region.name().clone(), late.gate.clone())).collect();
     let Usable { regions, down, notes } = usable(shown, late, &record);
@@ -192,14 +225,6 @@ pub(super) async fn open_over(
     let good = regions.iter().filter(|region| !is_down(region) && !silent.contains(&region.index())).count();
     if good < usize::from(quorums.classic()) {
         return Err(too_few(good, quorums, &down));
-    }
-    // Only now: fewer regions may all have missed a configuration that lists what the file lists.
-    compare_regions(config, &record)?;
-    if let Some(writer) = &options.writer
-        && !record.writers.contains(&writer.public())
-    {
-        let what = "this writer's key is not one of the lake's; name the key that was made with the lake, or open it without one to read";
-        return Err(Error::new(ErrorKind::Permission, what).with("lake", &config.name).with("key", writer.public()));
     }
     let (mut leaving, departures): (Vec<_>, Vec<_>) =
         record.departures().into_iter().partition(|departure| Some(departure.region) == record.leaving());
@@ -215,15 +240,8 @@ pub(super) async fn open_over(
     let leaving = record.leaving();
     let region_set =
         silent.into_iter().fold(region_set, |set, index| set.with_silent(index, if Some(index) == leaving { LEAVES } else { COMES }));
-    Ok(Lake {
-        config: config.clone(),
-        record,
-        region_set: Arc::new(region_set),
-        writer: options.writer.map(Arc::new),
-        clock: options.clock,
-        down,
-        notes,
-    })
+    let (region_set, writer) = (Arc::new(region_set), writer.clone());
+    Ok((Lake { config: config.clone(), record, region_set, writer, clock: Arc::clone(clock), down, notes }, is_later_shown))
 }
 
 /// The lake's regions, as they may be used.
@@ -396,9 +414,10 @@ fn supported(record: &LakeRecord) -> Result<()> {
 }
 
 /// Gives the configuration to regions of the lake that lack it; best effort: it counts already.
-async fn publish_further(shown: &[Shown], record: &LakeRecord) {
+async fn publish_further(shown: &[Shown], record: &LakeRecord, proven: Option<&Proven>) {
     let claims = || shown.iter().filter_map(|shown| Some((&shown.region, shown.outcome.as_ref().ok()?)));
-    let Some(bytes) = claims().find_map(|(_, claims)| claims.copy(record)).cloned() else { return };
+    let decided = proven.filter(|proven| proven.record == *record).map(|proven| &proven.bytes);
+    let Some(bytes) = claims().find_map(|(_, claims)| claims.copy(record)).or(decided).cloned() else { return };
     let key = layout::configuration_key(record.number);
     let belongs = |claims: &Claims| record.regions.iter().any(|place| place.incarnation == claims.id.incarnation);
     let lacking = claims().filter(|(_, claims)| belongs(claims) && claims.copy(record).is_none());
@@ -430,7 +449,7 @@ fn agreed(config: &LakeConfig, shown: &[Shown], quorums: Quorums) -> Result<Lake
 }
 
 /// Whether any region shows a later configuration than the one that is agreed on. As many as may lie are no proof that it was decided, but
-/// where others lie, they may be all that is left of its publication: then opening the lake was no look at it.
+/// where others lie, they may be all that is left of its publication: unless its register tells, opening the lake was no look at it.
 fn shows_later(shown: &[Shown], record: &LakeRecord) -> bool {
     let claims = shown.iter().filter_map(|shown| shown.outcome.as_ref().ok());
     claims.flat_map(|claims| &claims.configurations).any(|(own, _)| own.number > record.number)

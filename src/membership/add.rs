@@ -78,6 +78,7 @@ pub async fn add(
     if lake.record.place(name).is_none() {
         refuse_other_changes(&lake, None)?;
         check_room(&lake, name)?;
+        change.end_last(&lake, plan.wait, progress).await?;
         change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, |places, number| {
             let (name, state) = (name.clone(), RegionState::Adding);

@@ -58,6 +58,11 @@ impl Change {
         Ok(self)
     }
 
+    /// Whether it is a change of this region.
+    pub(super) fn is_of(&self, name: &RegionName) -> bool {
+        self.name == *name
+    }
+
     /// Opens the lake as it is now, by the file as it will be; before the new region has its place, that place is down.
     pub(super) async fn open(&self) -> Result<Lake> {
         self.open_by(&self.config).await
@@ -125,7 +130,10 @@ impl Change {
     /// When another attempt was first with the same change, its bytes are published.
     pub(super) async fn decide(&self, lake: &Lake, record: &LakeRecord) -> Result<()> {
         let registers = Registers::new(Arc::clone(&lake.region_set), Some(Arc::clone(&self.writer)));
-        let bytes = Bytes::from(record.seal(&self.root)?);
+        let bytes = self.sealed(record)?;
+        // Who opened the lake before it looks for the one that comes next, and for no later one: opening it here gave it to others only where
+        // they took it.
+        self.publish_present(lake).await?;
         failpoint!("membership.before-decision");
         let bytes = match registers.propose(&layout::configurations_path(), record.number, bytes.clone()).await? {
             Proposed::Won => bytes,
@@ -166,12 +174,19 @@ impl Change {
         busy.into_iter().fold(error, |error, name| error.with("region", name))
     }
 
+    /// A configuration as it is published: always the same bytes.
+    pub(super) fn sealed(&self, record: &LakeRecord) -> Result<Bytes> {
+        Ok(record.seal(&self.root)?.into())
+    }
+
     /// Publishes the lake's configuration where it is missing. How many regions hold it.
     pub(super) async fn publish(&self, lake: &Lake) -> Result<usize> {
-        // Every quorum of the configuration *before* has to meet it.
-        let (quorums, states) = (lake.region_set.quorums(), || lake.record.regions.iter().map(|place| place.state));
-        let before = if states().any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.classic() };
-        self.publish_bytes(lake, lake.record.number, &lake.record.seal(&self.root)?.into(), before).await
+        self.publish_bytes(lake, lake.record.number, &self.sealed(&lake.record)?, meeting(lake)?).await
+    }
+
+    /// As [`Self::publish`], of a configuration in which the new region of this change need not have a place.
+    pub(super) async fn publish_present(&self, lake: &Lake) -> Result<usize> {
+        self.publish_among(lake.region_set.regions(), lake.record.number, &self.sealed(&lake.record)?, meeting(lake)?).await
     }
 
     /// A configuration is published once the new region has it, and so many others that every quorum of the one before meets one of them.
@@ -222,16 +237,15 @@ impl Change {
     }
 }
 
+/// In so many regions the lake's configuration has to be, for every quorum of the one *before* to meet it.
+fn meeting(lake: &Lake) -> Result<u8> {
+    let (quorums, mut states) = (lake.region_set.quorums(), lake.record.regions.iter().map(|place| place.state));
+    Ok(if states.any(|state| state == RegionState::Adding) { quorums.without_one()?.classic() } else { quorums.classic() })
+}
+
 async fn identify(config: &LakeConfig, region: &Region, root: &PrivateKey, clock: &SharedClock, is_moved: bool) -> Result<RegionRecord> {
     let key = layout::id_key();
-    if let Some(bytes) = region.get(&key, ID_LIMIT_BYTES).await?
-        && RegionRecord::claimed_lake(&bytes) == Some(config.id)
-    {
-        let record = RegionRecord::open(&bytes, &config.root_key)?;
-        if record.name != *region.name() {
-            let what = "the new location is another region of this lake";
-            return Err(Error::new(ErrorKind::InvalidInput, what).with("region", region.name()).with("is", record.name));
-        }
+    if let Some(record) = identity(config, region).await? {
         return Ok(record);
     }
     if !is_moved {
@@ -247,8 +261,24 @@ async fn identify(config: &LakeConfig, region: &Region, root: &PrivateKey, clock
     // The answer may be that to a repetition of what was done already.
     if !matches!(created, Ok(Created::Made)) && region.get(&key, ID_LIMIT_BYTES).await?.as_ref() != Some(&bytes) {
         created?;
+        // What an attempt sent that was stopped may arrive only now: it is this region's identity, as it would be had it come at once.
+        if let Some(record) = identity(config, region).await? {
+            return Ok(record);
+        }
         return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is making a region there").with("region", region.name()));
     }
     failpoint!("membership.after-id");
     Ok(record)
+}
+
+/// The identity that a location has in this lake, if any.
+async fn identity(config: &LakeConfig, region: &Region) -> Result<Option<RegionRecord>> {
+    let bytes = region.get(&layout::id_key(), ID_LIMIT_BYTES).await?;
+    let Some(bytes) = bytes.filter(|bytes| RegionRecord::claimed_lake(bytes) == Some(config.id)) else { return Ok(None) };
+    let record = RegionRecord::open(&bytes, &config.root_key)?;
+    if record.name != *region.name() {
+        let what = "the new location is another region of this lake";
+        return Err(Error::new(ErrorKind::InvalidInput, what).with("region", region.name()).with("is", record.name));
+    }
+    Ok(Some(record))
 }

@@ -7,13 +7,15 @@
 //!           -> every decision is made known to the n-1, every shard is given to an heir -> N+2: it has left
 //! replace   id to the new region -> N+1 decided and published: its place is taken, it is not asked for votes
 //!           -> every slot resolved without the old one, shards rebuilt, told -> every lease of N has ended
-//!           -> N+2 decided and published: it votes -> what came in between is handed over as well
+//!           -> N+2 decided and published: it votes -> every lease of N+1 has ended -> what came in between is handed over as well,
+//!              and that it was is written down: no other change begins before
 //! ```
 //!
 //! All state lies in the regions: whatever stops, calling it again goes on where it was.
 
 mod add;
 mod chain;
+mod late;
 mod replace;
 mod retire;
 mod sweep;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::add::{AddPlan, add};
+pub use self::late::unfinished;
 pub use self::replace::{ReplacePlan, replace};
 pub use self::retire::{RetirePlan, retire};
 pub use self::sweep::SweepReport;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chain::Change;
+use super::late;
 use super::sweep::{self, Part, SweepReport};
 use super::{
     FULL_WAIT, MembershipKeys, MembershipOutcome, MembershipProgress, MembershipStep, check_keys, look, refuse_other_changes, wait,
@@ -84,6 +85,10 @@ pub async fn replace(
         // Whoever was to have the place may be gone before it was told everything, and nobody else could end that change.
         let is_coming = matches!(place.state, RegionState::Replacing | RegionState::Adding);
         refuse_other_changes(&lake, is_coming.then_some(&plan.region))?;
+        // By the file as it is: the old region is one of those that know what is to be handed over, if it answers still.
+        if late::unfinished(&lake).await?.is_some() {
+            change.end_last(&change.open_by(config).await?, plan.wait, progress).await?;
+        }
         change.check_fresh(&lake.record).await?;
         let record = change.next(&lake.record, taken(RegionState::Replacing, 1))?;
         change.decide(&lake, &record).await?;
@@ -109,6 +114,7 @@ pub async fn replace(
         change.decide(&lake, &record).await?;
         lake = change.open().await?;
         let regions = change.publish(&lake).await?;
+        change.tell_configuration(&lake, index).await?;
         progress.step(&MembershipStep::Published { number: lake.record.number, regions });
     }
     // Clients of the configuration before ask the new region for no vote: what they write until their leases end is handed over, else it would
@@ -117,6 +123,7 @@ pub async fn replace(
     let late = sweep::sweep(&lake, Part::Told(index), progress).await?;
     progress.step(&MembershipStep::Swept(late.clone()));
     failpoint!("membership.after-late-sweep");
+    late::done(&lake).await?;
     Ok(MembershipOutcome { config: change.config, number: lake.record.number, sweep, late })
 }
 

@@ -1,5 +1,6 @@
 //! Taking a region out of a lake.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::failpoint::failpoint;
 use crate::id::RegionName;
 use crate::lake::{Lake, LakeConfig, RegionPlace, RegionState};
 use crate::region::Quorums;
+use crate::store::Losses;
 
 /// Fewest regions that are left by a retirement: of two, none may be unreachable.
 const LEAST_LEFT: usize = 3;
@@ -29,6 +31,9 @@ pub struct RetirePlan {
     /// Whether the region is gone for good: what cannot be rebuilt without it is given up. Else the retirement waits until the region
     /// answers for that.
     pub is_lost: bool,
+    /// Other regions that are gone for good as well, and are to be replaced or retired afterwards: what one of them would be given is left out
+    /// while it does not answer, if as many other shards verify as it takes to make it again.
+    pub gone: Vec<RegionName>,
     /// The file to rewrite, if any, when the region has left.
     pub config_path: Option<PathBuf>,
     /// How long after the first configuration the second is decided at the earliest: the lease of clients and a quarter of it.
@@ -39,7 +44,7 @@ pub struct RetirePlan {
 impl RetirePlan {
     /// A plan that waits as long as clients elsewhere need.
     pub fn new(region: RegionName) -> Self {
-        Self { region, is_lost: false, config_path: None, wait: FULL_WAIT }
+        Self { region, is_lost: false, gone: Vec::new(), config_path: None, wait: FULL_WAIT }
     }
 }
 
@@ -47,14 +52,15 @@ impl RetirePlan {
 ///
 /// Every shard that it holds goes to one of the other regions that holds no other shard of that version: copied, or rebuilt where the
 /// region does not answer or does not have it; read back either way. What cannot be rebuilt is asked for again, and an error while the region does
-/// not answer, unless the plan says that it is lost. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
+/// not answer, unless the plan says that it is lost. Every region that stays has to answer when it begins, and one that is lost on the way
+/// can be said to be [gone](RetirePlan::gone), lest the retirement wait for it while it waits to be replaced. Afterwards nothing of the lake is read there, and what lies there may be deleted. Clients that
 /// have the lake open must open it again, and are told so.
 ///
 /// Cost: one look at every version, at all regions' logs of it; one read and one write for each shard that moves (k reads where it is rebuilt).
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] when those that stay are too few, or another change is under way; [`ErrorKind::Permission`] for wrong keys;
-/// [`ErrorKind::Unavailable`] when other regions fail: call it again; or when so few answer that nothing could go on while the region leaves.
+/// [`ErrorKind::Unavailable`] when other regions fail: call it again; or when not all others answer, or so few that nothing could go on while the region leaves.
 pub async fn retire(
     config: &LakeConfig,
     plan: &RetirePlan,
@@ -77,8 +83,11 @@ pub async fn retire(
         return already(&lake, change, plan, progress).await;
     }
     let (index, place) = change.place(&lake)?;
+    let losses = losses(&lake, plan)?;
     if place.state == RegionState::Voting {
         check_rest(&lake, name)?;
+        check_heirs(&lake, plan)?;
+        change.end_last(&lake, plan.wait, progress).await?;
         let record = change
             .next(&lake.record, |places, number| edit(places, index, |place| (place.state, place.left) = (RegionState::Leaving, number)))?;
         change.decide(&lake, &record).await?;
@@ -93,7 +102,7 @@ pub async fn retire(
     progress.step(&MembershipStep::Published { number: lake.record.number, regions });
     // What clients of the configuration before believed is there to be found, once their leases have ended.
     wait(published, plan.wait, progress).await;
-    let sweep = sweep::sweep(&lake, Part::Leaving { is_lost: plan.is_lost }, progress).await?;
+    let sweep = sweep::sweep(&lake, Part::Leaving(&losses), progress).await?;
     progress.step(&MembershipStep::Swept(sweep.clone()));
     failpoint!("membership.after-sweep");
     let record = change.next(&lake.record, |places, _| edit(places, index, |place| place.state = RegionState::Retired))?;
@@ -121,6 +130,37 @@ async fn already(lake: &Lake, change: Change, plan: &RetirePlan, progress: &dyn 
     progress.step(&MembershipStep::Published { number, regions });
     write_file(&change.config, plan.config_path.as_ref(), progress)?;
     Ok(MembershipOutcome { config: change.config, number, sweep: SweepReport::default(), late: SweepReport::default() })
+}
+
+/// What the operator says is gone, by index.
+fn losses(lake: &Lake, plan: &RetirePlan) -> Result<Losses> {
+    let mut heirs = BTreeSet::new();
+    for name in &plan.gone {
+        let (index, _) = lake.record.place(name).filter(|_| *name != plan.region).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "of the regions that are said to be gone, one is none of the others of the lake")
+                .with("region", name)
+        })?;
+        heirs.insert(index);
+    }
+    Ok(Losses { leaving: plan.is_lost, heirs })
+}
+
+/// Whether all regions answer that are to be given something. One that is lost could not be replaced before the retirement is ended.
+fn check_heirs(lake: &Lake, plan: &RetirePlan) -> Result<()> {
+    let missing: Vec<_> =
+        without_vote(lake).into_iter().filter(|name| **name != plan.region && !plan.gone.contains(name)).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "the other regions are given what `{}` holds, and not all of them answer: bring {} back, or put empty regions in their places (region \
+         replace), then retire `{}`; or say that they are gone for good (region retire --gone), and replace them afterwards",
+        plan.region,
+        missing.join(", "),
+        plan.region
+    );
+    let error = Error::new(ErrorKind::Unavailable, what).with("region", &plan.region);
+    Err(lake.down.iter().fold(error, |error, (down, reason)| error.with("down", format!("{down}: {reason}"))))
 }
 
 /// Whether the lake can do without the region.

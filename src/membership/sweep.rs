@@ -11,7 +11,7 @@ use crate::format::entry::Marker;
 use crate::lake::Lake;
 use crate::region::layout;
 use crate::register::Registers;
-use crate::store::{ErasureStore, HandedOver};
+use crate::store::{ErasureStore, HandedOver, Losses};
 
 /// Slots that are handed over at one time; memory is that many segments' shards.
 const CONCURRENCY: usize = 8;
@@ -59,14 +59,11 @@ impl SweepReport {
 
 /// For whom slots are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Part<'a> {
     /// The region at this index is told.
     Told(u8),
     /// A region leaves; the others are told what they would not know without it.
-    Leaving {
-        /// Whether it is gone for good, and what only it held with it.
-        is_lost: bool,
-    },
+    Leaving(&'a Losses),
 }
 
 /// One slot to hand over.
@@ -81,7 +78,7 @@ struct Work {
 }
 
 /// Hands every slot of every register over.
-pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProgress) -> Result<SweepReport> {
+pub(super) async fn sweep(lake: &Lake, part: Part<'_>, progress: &dyn MembershipProgress) -> Result<SweepReport> {
     let store = ErasureStore::new(Arc::clone(&lake.region_set), lake.profile()?, lake.writer.clone(), Arc::clone(&lake.clock))?;
     let registers = Registers::new(Arc::clone(&lake.region_set), lake.writer.clone());
     let mut report = SweepReport::default();
@@ -93,7 +90,7 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
         let works = register.slots.into_iter().enumerate().map(move |(at, slot)| {
             let listed = match part {
                 Part::Told(index) => slot.in_region(index).is_some_and(|region| region.entries > 0),
-                Part::Leaving { .. } => false,
+                Part::Leaving(_) => false,
             };
             Ok(Work { path: path.clone(), slot: slot.slot, marker: slot.marker, listed, is_newest: is_first && at == 0 })
         });
@@ -112,7 +109,7 @@ pub(super) async fn sweep(lake: &Lake, part: Part, progress: &dyn MembershipProg
                         Err(error) => Err(error),
                     },
                     Part::Told(index) => store.hand_over(&work.path, work.slot, work.marker.as_ref(), index).await,
-                    Part::Leaving { is_lost } => store.take_over(&work.path, work.slot, is_lost).await,
+                    Part::Leaving(losses) => store.take_over(&work.path, work.slot, losses).await,
                 };
                 Ok::<_, Error>((work.is_newest, handed))
             }

@@ -1,10 +1,13 @@
 mod broken_off;
 mod collected;
 mod fewer;
+mod gone;
 mod invented;
+mod late;
 mod leases;
 mod many;
 mod more;
+mod published;
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -53,6 +53,11 @@ pub fn configurations_path() -> Path {
     Path::from(format!("{SYSTEM_SEGMENT}/configuration"))
 }
 
+/// The register that says, in slot 0, that the replacement which configuration `number` completed has handed over what others wrote meanwhile.
+pub fn handed_over_path(number: u64) -> Path {
+    Path::from(format!("{SYSTEM_SEGMENT}/handed-over/{number}"))
+}
+
 /// The lake's own folder of the registers of streamed writes.
 pub fn streamed_writes() -> Path {
     Path::from(format!("{SYSTEM_SEGMENT}/writes"))

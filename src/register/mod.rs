@@ -134,6 +134,15 @@ impl Registers {
         self.believed(self.find_at(path, slot)).await
     }
 
+    /// As [`Registers::at`], whether or not the regions are the lake's still: for slots that nobody decides but the regions of this very
+    /// configuration, in these lives.
+    ///
+    /// # Errors
+    /// As [`Registers::at`], but for the lease.
+    pub async fn at_without_lease(&self, path: &Path, slot: Slot) -> Result<Option<Decided>> {
+        self.find_at(path, slot).await
+    }
+
     /// As [`Registers::at`], but leaves no ballot behind that may still be completed: *undecided* means that no proposal made so far, by
     /// whomever and however late its votes arrive, is decided without being seen by every quorum that answered here. Regions that
     /// came later than an entry of the slot are told, so that they count in it from then on.

@@ -41,6 +41,16 @@ pub enum HandedOver {
     Collected,
 }
 
+/// Regions that the operator of a retirement says are gone for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Whether the region that is leaving is: what can be neither copied nor rebuilt is lost with it, and not waited for.
+    pub leaving: bool,
+    /// The others that are, by index: what one of them would be given is left out while it does not answer, if as many other shards verify as
+    /// it takes to make it again.
+    pub heirs: BTreeSet<u8>,
+}
+
 /// What was rebuilt of one version.
 #[derive(Default)]
 struct Rebuilt {
@@ -120,7 +130,7 @@ impl ErasureStore {
     /// Takes over what the region that is leaving holds of one slot: its shard goes to the one that will have it, and what was decided is made
     /// known to the regions that stay. Idempotent.
     ///
-    /// A shard that cannot be rebuilt and that the leaving region, which does not answer, may hold is an error; where `is_lost` says that
+    /// A shard that cannot be rebuilt and that the leaving region, which does not answer, may hold is an error; where `losses` say that
     /// the region is gone for good, it is lost as well.
     ///
     /// Cost: the reading of the slot in all regions; for each shard that is not there yet, one read and one write, or k reads where the
@@ -128,7 +138,7 @@ impl ErasureStore {
     ///
     /// # Errors
     /// Whatever a region failed with: nothing is lost, and it may be done again. [`ErrorKind::Permission`] without a writer's key.
-    pub async fn take_over(&self, path: &Path, slot: u64, is_lost: bool) -> Result<HandedOver> {
+    pub async fn take_over(&self, path: &Path, slot: u64, losses: &Losses) -> Result<HandedOver> {
         let inner = &self.inner;
         let decided = match inner.registers.close(path, slot).await {
             Ok(Closed::Decided(decided)) => Some(decided),
@@ -138,7 +148,7 @@ impl ErasureStore {
             Err(error) => return Err(error),
         };
         let moved = match &decided {
-            Some(decided) if !layout::is_system(path) => move_all(inner, path, decided, is_lost).await?,
+            Some(decided) if !layout::is_system(path) => move_all(inner, path, decided, losses).await?,
             _ => Rebuilt::default(),
         };
         failpoint!("handover.after-shards");
@@ -152,7 +162,7 @@ impl ErasureStore {
 }
 
 /// Gives the shards of a version that are in the leaving region to the one that will have them.
-async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, is_lost: bool) -> Result<Rebuilt> {
+async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, losses: &Losses) -> Result<Rebuilt> {
     let mut moved = Rebuilt::default();
     let Some(departure) = inner.regions.departing() else { return Ok(moved) };
     let before = match inner.read_manifest(path, decided.clone()) {
@@ -169,7 +179,13 @@ async fn move_all(inner: &Arc<Inner>, path: &Path, decided: &Decided, is_lost: b
     let (Content::Shards(from), Content::Shards(to)) = (&before.manifest.content, &after.manifest.content) else { return Ok(moved) };
     let Some(shard) = from.placement.iter().zip(&to.placement).position(|(from, to)| from != to) else { return Ok(moved) };
     for segment in 0..to.geometry().segments(to.size) {
-        moved.add(move_shard(inner, (&before, from), (&after, to), (segment, shard), is_lost).await?);
+        let made = match move_shard(inner, (&before, from), (&after, to), (segment, shard), losses.leaving).await {
+            Err(error) if to.placement.get(shard).is_some_and(|heir| losses.heirs.contains(heir)) => {
+                leave_out(inner, (&before, from), (&after, to), (segment, shard), losses.leaving, error).await?
+            }
+            made => made?,
+        };
+        moved.add(made);
     }
     Ok(moved)
 }
@@ -210,6 +226,54 @@ async fn move_shard(
                         does, or, if it is gone for good, say so (region retire --lost)";
             Err(Error::new(ErrorKind::Unavailable, what).with("path", &after.0.manifest.path).with("segment", segment).caused_by(error))
         }
+    }
+}
+
+/// Leaves a shard out whose heir is gone for good, and so made moving it fail: whoever takes the heir's place is given it. That takes as many
+/// others as the profile has data shards, each read and verified now.
+async fn leave_out(
+    inner: &Arc<Inner>,
+    (before, from): (&Arc<Version>, &Sharded),
+    (after, to): (&Arc<Version>, &Sharded),
+    (segment, shard): (u64, usize),
+    is_lost: bool,
+    failure: Error,
+) -> Result<Made> {
+    let (pace, needed) = (Pace::new(None), usize::from(to.codec.data));
+    let (mut have, mut unknown) = (0, 0);
+    let others = (0..to.codec.shards()).filter(|other| *other != shard).filter_map(|other| Expected::of(to, segment, other));
+    for other in others {
+        match read_shard_if_any(inner, after, &other, &pace).await {
+            Ok(is_intact) => have += usize::from(is_intact && (other.len > 0 || other.shard < needed)),
+            Err(_) => unknown += 1,
+        }
+        if have >= needed {
+            return Ok(Made::Nothing);
+        }
+    }
+    let own = match Expected::of(from, segment, shard) {
+        Some(own) => read_shard_if_any(inner, before, &own, &pace).await.unwrap_or(!is_lost),
+        None => false,
+    };
+    if have + unknown + usize::from(own) < needed {
+        return Ok(Made::Lost);
+    }
+    let what = format!(
+        "the region that is to be given a shard is gone, and {have} of the {needed} others verify that it takes to make it again later: run \
+         lakeseal scrub --repair, and do the same again when the other regions answer"
+    );
+    Err(Error::new(ErrorKind::Unavailable, what).with("path", &after.manifest.path).with("segment", segment).caused_by(failure))
+}
+
+/// Whether a shard is intact; one that is empty is not stored. An error when its region does not answer.
+async fn read_shard_if_any(inner: &Arc<Inner>, version: &Arc<Version>, expected: &Expected, pace: &Pace) -> Result<bool> {
+    if expected.len == 0 {
+        return Ok(true);
+    }
+    match read_shard(inner, version, expected, pace).await {
+        Ok(checked) => Ok(checked.flaw.is_none()),
+        Err(error) if fault_of(&error) == Fault::Unreachable => Err(error),
+        Err(_) => Ok(false),
     }
 }
 
@@ -301,7 +365,9 @@ async fn rebuild(inner: &Arc<Inner>, version: &Arc<Version>, sharded: &Sharded, 
             Ok(Made::Lost)
         }
         Some(Outcome::NotRepaired(reason)) => {
-            Err(Error::new(ErrorKind::Unavailable, "a shard could not be rebuilt yet").with("path", path).with("reason", reason))
+            let what = "a shard could not be rebuilt yet: it takes as many regions that answer as there are data shards, and those that do not \
+                        are waited for; bring them back";
+            Err(Error::new(ErrorKind::Unavailable, what).with("path", path).with("reason", reason))
         }
         Some(Outcome::Found) | None => Err(Error::new(ErrorKind::Internal, "a shard was to be rebuilt and was not").with("path", path)),
     }

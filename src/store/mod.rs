@@ -74,7 +74,7 @@ use tracing::{Instrument as _, debug_span};
 pub use self::census::{Fault, Piece, RegionTally};
 pub use self::collect::{CollectOptions, CollectProblem, CollectReport};
 pub use self::digest_wanted::{DigestWanted, StoredDigest};
-pub use self::handover::HandedOver;
+pub use self::handover::{HandedOver, Losses};
 pub use self::hedge::ReadStatistics;
 pub use self::hints::{RepairHint, RepairReason};
 pub use self::repair::{Outcome, RepairReport};

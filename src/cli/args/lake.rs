@@ -82,6 +82,9 @@ pub struct RetireArgs {
     /// The region is gone for good: give up what cannot be rebuilt without it
     #[arg(long)]
     pub lost: bool,
+    /// Another region that is gone for good, to be replaced or retired afterwards: leave out what it would be given; repeat for each
+    #[arg(long, value_name = "NAME")]
+    pub gone: Vec<String>,
     /// Keys, waiting, output.
     #[command(flatten)]
     pub change: ChangeArgs,
@@ -150,12 +153,14 @@ Examples:
   lakeseal region retire b
   lakeseal region retire b --json
   lakeseal region retire b --lost     b is gone for good
+  lakeseal region retire b --gone c   c is, and is replaced afterwards
 
 Every shard that the region holds is given to another region that holds no other shard of the same version: copied, or rebuilt if the region cannot be
 reached any more. What can be neither copied nor rebuilt ends the command, to be given again when the region answers; with --lost it is given up,
 and counted. When the command is done nothing of the lake is read there; delete it, or take its credentials away. At least DATA + PARITY
-regions, and three, must be left, and so many of the others have to answer as will be needed afterwards: if too few do, the command says so before
-it begins. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
+regions, and three, must be left, and all others have to answer, for they are given its shards: if one does not, the command says so before it
+begins. One that is lost meanwhile, or cannot be replaced before, is named with --gone: what it would be given is left out, provided that DATA others
+verify, and made when it is replaced. When it is broken off, the same command goes on. Other users of the lake need the new lakeseal.toml.")]
     Retire(RetireArgs),
 }
 

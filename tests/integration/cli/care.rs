@@ -78,6 +78,7 @@ fn regions_are_added_and_retired_and_nothing_is_lost() {
     assert!(added.out.contains("added") && added.out.contains("6 regions"), "{}", added.out);
     assert!(fs::read_to_string(place.path("lakeseal.toml")).unwrap().contains("./r/f"));
     place.import(&place.csv("a.csv", 0, 10), "t");
+    place.run(&["region", "retire", "b", "--gone", "b"]).expect(2).says(&["none of the others"]);
 
     let retired = place.run(&["region", "retire", "b", "--no-wait", "--json"]).expect(0).json();
     assert!(retired["shards"].as_u64().unwrap() > 0 && retired["lost"] == 0, "{retired}");

@@ -41,12 +41,13 @@ pub const COLLECT: [&str; 16] = [
     "collect.before-stub",
 ];
 
-pub const REPLACE: [&str; 13] = [
+pub const REPLACE: [&str; 15] = [
     "handover.after-shard",
     "handover.after-shards",
     "handover.before-shard",
     "membership.after-decision",
     "membership.after-file",
+    "membership.after-handed-over",
     "membership.after-id",
     "membership.after-late-sweep",
     "membership.after-newcomer-publication",
@@ -54,6 +55,7 @@ pub const REPLACE: [&str; 13] = [
     "membership.after-sweep",
     "membership.before-decision",
     "membership.before-file",
+    "membership.before-handed-over",
     "membership.before-id",
 ];
 
