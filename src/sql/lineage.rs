@@ -347,7 +347,7 @@ fn lineage_columns(rows: &[Row], commits: &[CommitLineage], names: &BTreeMap<Str
 fn reached_batches(schema: &SchemaRef, walked: &Arc<(Graph, Vec<Step>)>, names: &Arc<BTreeMap<String, String>>) -> BatchIterator {
     let (walked, names) = (walked.clone(), names.clone());
     let weighed = walked.clone();
-    let texts = move |row: &usize| weighed.1.get(*row).map_or(0, |step| reached_texts(&weighed.0.reached(*step)));
+    let texts = move |row: &usize| weighed.1.get(*row).map_or(0, |step| weighed.0.reached(*step).as_ref().map_or(0, reached_texts));
     chunked(schema, 0..walked.1.len(), texts, move |rows| {
         let (graph, steps) = walked.as_ref();
         let reached: Vec<Reached> = rows.iter().filter_map(|row| graph.reached(*steps.get(*row)?)).collect();
