@@ -166,13 +166,13 @@ mod tests {
         let alert = |scope: &str| (scope != "note").then_some(true);
         let columns = [
             ("scope", Arc::new(StringArray::from_iter_values(scopes.clone())) as ArrayRef),
-            ("alert", Arc::new(scopes.clone().map(alert).collect::<BooleanArray>())),
-            ("psi", Arc::new((0..1003).map(|n| (n > 2).then_some(f64::from(n))).collect::<Float64Array>())),
+            ("alert", Arc::new(scopes.clone().map(alert).collect::<BooleanArray>()) as ArrayRef),
+            ("psi", Arc::new((0..1003).map(|n| (n > 2).then_some(f64::from(n))).collect::<Float64Array>()) as ArrayRef),
         ];
         let context = SessionContext::new();
-        context.register_batch("rows", RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap()).unwrap();
-        let batches = context.sql(&DRIFT.replace("drift('{}')", "rows")).await.unwrap().collect().await.unwrap();
-        let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| cells(batch, row)));
+        context.register_batch("known", RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap()).unwrap();
+        let batches = context.sql(&DRIFT.replace("drift('{}')", "known")).await.unwrap().collect().await.unwrap();
+        let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| cells(batch, row)));
         let shown: Vec<_> = rows.take(SHOWN_VALUES).map(|row| (row[0].clone().unwrap(), row[2].clone())).collect();
         let count = |scope: &str| shown.iter().filter(|(of, _)| of == scope).count();
         assert_eq!((shown.len(), count("note"), count("table")), (SHOWN_VALUES, 3, 300));
