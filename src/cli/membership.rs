@@ -118,7 +118,7 @@ pub(super) async fn retire(args: RetireArgs, context: &Context, out: &mut Output
     let keys = keys(&args.change, context, &config)?;
     let mut plan = RetirePlan::new(name.clone());
     plan.is_lost = args.lost;
-    plan.gone = args.gone.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    plan.gone = args.gone.iter().map(|name| name.parse::<RegionName>()).collect::<Result<Vec<_>>>()?;
     plan.config_path = Some(context.existing_config_path()?);
     if args.change.no_wait {
         plan.wait = Duration::ZERO;
