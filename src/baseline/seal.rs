@@ -666,7 +666,10 @@ fn refusal(location: &str, findings: &[Finding]) -> Error {
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
     Error::new(
         ErrorKind::Mismatch,
-        format!("sealing would cover up changes; audit the table, and accept them only if they are meant: {}{rest}", shown.join("; ")),
+        format!(
+            "sealing would cover up changes; audit the table, and accept them (--accept-changes) only if they are meant: {}{rest}",
+            shown.join("; ")
+        ),
     )
     .with("table", location)
 }

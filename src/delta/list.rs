@@ -5,6 +5,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::error::Result;
+use crate::table::BEGUN;
 
 /// How deep folders are searched for tables.
 const MAX_DEPTH: usize = 4;
@@ -24,19 +25,26 @@ pub async fn tables(store: &dyn ObjectStore) -> Result<Vec<String>> {
             if !may_be_table(&folder) {
                 continue;
             }
-            let log = folder.clone().join("_delta_log");
-            match store.list(Some(&log)).next().await {
-                Some(first) => {
-                    first?;
-                    found.push(folder.to_string());
-                }
-                None => below.extend(store.list_with_delimiter(Some(&folder)).await?.common_prefixes),
+            match has_log(store, &folder).await? {
+                true => found.push(folder.to_string()),
+                false => below.extend(store.list_with_delimiter(Some(&folder)).await?.common_prefixes),
             }
         }
         level = below;
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether a log has more than the word that a table is being made.
+async fn has_log(store: &dyn ObjectStore, folder: &Path) -> Result<bool> {
+    let mut objects = store.list(Some(&folder.clone().join("_delta_log")));
+    while let Some(object) = objects.next().await {
+        if object?.location.filename() != Some(BEGUN) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn may_be_table(folder: &Path) -> bool {

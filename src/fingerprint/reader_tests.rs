@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
-    StructArray, TimestampNanosecondArray,
+    ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StructArray,
+    TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use bytes::Bytes;
 use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -16,6 +17,7 @@ use parquet::arrow::{ArrowWriter, encode_arrow_schema};
 use parquet::data_type::ByteArrayType;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
@@ -108,11 +110,33 @@ fn edit(bytes: &mut [u8], start: usize, from: &[u8], to: &[u8]) {
     bytes[at..at + to.len()].copy_from_slice(to);
 }
 
+/// A number as Thrift's compact form has it.
+fn thrift(number: usize) -> Vec<u8> {
+    let (mut number, mut bytes) = (number * 2, Vec::new());
+    while number > 0x7f {
+        bytes.push(0x80 | u8::try_from(number % 128).unwrap());
+        number /= 128;
+    }
+    bytes.push(u8::try_from(number).unwrap());
+    bytes
+}
+
+/// The file with a first page that states one row less than it holds.
+fn with_a_row_less(mut bytes: Vec<u8>) -> Vec<u8> {
+    let reader = SerializedFileReader::new(Bytes::from(bytes.clone())).unwrap();
+    let group = reader.get_row_group(0).unwrap();
+    let header = group.get_column_page_reader(0).unwrap().peek_next_page().unwrap().unwrap();
+    let (values, rows) = (header.num_levels.unwrap(), header.num_rows.expect("a page of version 2"));
+    // Values, nulls, rows.
+    let stated = |rows| [&[0x15], &thrift(values)[..], &[0x15, 0, 0x15], &thrift(rows)[..]].concat();
+    edit(&mut bytes, 0, &stated(rows), &stated(rows - 1));
+    bytes
+}
+
 #[tokio::test]
 async fn pages_that_state_other_rows_than_they_hold_are_refused() {
     let numbers: ArrayRef = Arc::new((0..3000).collect::<Int64Array>());
-    let lists: ArrayRef =
-        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..3000).map(|i| Some(vec![Some(i); 1 + i as usize % 3]))));
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..3000).map(|i| Some(vec![Some(i); 1 + i as usize % 3])));
     let version_2 = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_dictionary_enabled(false)
@@ -120,20 +144,13 @@ async fn pages_that_state_other_rows_than_they_hold_are_refused() {
         .set_write_batch_size(100)
         .build();
     let folder = TableSchema::default();
-    // Values, nulls and rows of a page, in Thrift's compact form: 1000 is [0xd0, 0x0f].
-    let honest = write(&batch(vec![("n", numbers)]), ArrowWriterOptions::new().with_properties(version_2.clone()));
-    print(honest.clone(), &folder).await.unwrap();
-    let mut forged = honest;
-    edit(&mut forged, 0, &[0x15, 0xd0, 0x0f, 0x15, 0, 0x15, 0xd0, 0x0f], &[0x15, 0xd0, 0x0f, 0x15, 0, 0x15, 0xce, 0x0f]);
-    let error = print(forged, &folder).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Corrupt && format!("{error:?}").contains("another number of rows"), "{error:?}");
-
-    let honest = write(&batch(vec![("l", lists)]), ArrowWriterOptions::new().with_properties(version_2));
-    print(honest.clone(), &folder).await.unwrap();
-    let mut forged = honest;
-    edit(&mut forged, 0, &[0x15, 0, 0x15, 0xd0, 0x0f], &[0x15, 0, 0x15, 0xce, 0x0f]);
-    let error = print(forged, &folder).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Corrupt && format!("{error:?}").contains("another number of rows"), "{error:?}");
+    for column in [numbers, Arc::new(lists)] {
+        let options = ArrowWriterOptions::new().with_properties(version_2.clone());
+        let honest = write(&batch(vec![("c", column)]), options);
+        print(honest.clone(), &folder).await.unwrap();
+        let error = print(with_a_row_less(honest), &folder).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && format!("{error:?}").contains("another number of rows"), "{error:?}");
+    }
 }
 
 #[tokio::test]

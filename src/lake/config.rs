@@ -1,7 +1,7 @@
 //! `lakeseal.toml`: which lake, which regions, which profile. It never holds a secret.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::erasure::{Placement, Profile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LakeId, RegionName};
 use crate::key::PublicKey;
-use crate::region::{self, Quorums};
+use crate::region::{self, Quorums, location_directory};
 
 /// Largest configuration file, in bytes.
 const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -305,7 +305,13 @@ impl LakeConfig {
     /// # Errors
     /// [`ErrorKind::Config`] naming what does not.
     pub fn check(&self) -> Result<()> {
-        check_plan(&self.name, &self.regions, &self.profile)
+        // A region that lies within another was a mistake when the lake was made; it is no reason to keep anybody from what is in it.
+        check_plan(&self.name, &self.regions, &self.profile, |a, b| a.trim_end_matches('/') == b.trim_end_matches('/'))
+    }
+
+    /// As [`Self::check`], before a region is added or moved: none may lie within another.
+    pub(crate) fn check_new(&self) -> Result<()> {
+        check_plan(&self.name, &self.regions, &self.profile, |a, b| overlap(a, b, &self.directory))
     }
 
     /// The file's text.
@@ -365,8 +371,41 @@ impl LakeConfig {
     }
 }
 
-/// Checks a plan for a lake.
-pub(super) fn check_plan(name: &str, regions: &[RegionConfig], profile: &ProfileConfig) -> Result<()> {
+/// Whether two locations are one however they are spelled, directories being relative to `base`.
+pub(crate) fn same_place(a: &str, b: &str, base: &Path) -> bool {
+    place(a, base) == place(b, base)
+}
+
+/// Whether what befalls one location befalls the other: they are one, or one lies within the other.
+pub(super) fn overlap(a: &str, b: &str, base: &Path) -> bool {
+    let (a, b) = (place(a, base), place(b, base));
+    a.starts_with(&b) || b.starts_with(&a)
+}
+
+/// A directory without detours in its spelling; else the URL in parts. Links are not followed: the disk of a lost region may answer nothing at all.
+fn place(location: &str, base: &Path) -> PathBuf {
+    let Ok(Some(directory)) = location_directory(location, Some(base)) else {
+        return PathBuf::from(location.trim_end_matches('/'));
+    };
+    let directory = std::path::absolute(&directory).unwrap_or(directory);
+    let mut place = PathBuf::new();
+    for part in directory.components() {
+        match part {
+            Component::ParentDir => drop(place.pop()),
+            Component::CurDir => {}
+            other => place.push(other),
+        }
+    }
+    place
+}
+
+/// Checks a plan for a lake; `collide` tells which locations two regions may not have.
+pub(super) fn check_plan(
+    name: &str,
+    regions: &[RegionConfig],
+    profile: &ProfileConfig,
+    collide: impl Fn(&str, &str) -> bool,
+) -> Result<()> {
     let fits = (1..=NAME_LIMIT_BYTES).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
@@ -376,10 +415,8 @@ pub(super) fn check_plan(name: &str, regions: &[RegionConfig], profile: &Profile
     }
     for (i, region) in regions.iter().enumerate() {
         let others = regions.iter().skip(i + 1);
-        if let Some(twin) =
-            others.clone().find(|other| other.name == region.name || other.url.trim_end_matches('/') == region.url.trim_end_matches('/'))
-        {
-            let what = "two regions have the same name or location; each needs its own, in a place that fails independently";
+        if let Some(twin) = others.clone().find(|other| other.name == region.name || collide(&other.url, &region.url)) {
+            let what = "two regions have the same name or location, or one lies within the other; each needs its own, in a place that fails independently";
             return Err(Error::new(ErrorKind::Config, what).with("region", &region.name).with("region", &twin.name));
         }
         if region.timeout_ms == 0 {
@@ -390,4 +427,29 @@ pub(super) fn check_plan(name: &str, regions: &[RegionConfig], profile: &Profile
         }
     }
     profile.quorums(regions.len()).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_apart_by_where_they_are_and_not_by_how_they_are_spelled() {
+        let base = Path::new("/lake");
+        for (a, b, same, overlapping) in [
+            ("./r/a", "r/a", true, true),
+            ("r/a/", "/lake/r/./a", true, true),
+            ("r/x/../a", "r/a", true, true),
+            ("r/a", "r/a/b", false, true),
+            ("r/a", "r/ab", false, false),
+            ("r/a", "r/b", false, false),
+            ("s3://bucket/a/", "s3://bucket/a", true, true),
+            ("s3://bucket", "s3://bucket/a", false, true),
+            ("s3://bucket/a", "s3://bucket/ab", false, false),
+            ("s3://bucket/a", "gs://bucket/a", false, false),
+        ] {
+            assert_eq!((same_place(a, b, base), overlap(a, b, base)), (same, overlapping), "{a} {b}");
+            assert_eq!((same_place(b, a, base), overlap(b, a, base)), (same, overlapping), "{b} {a}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::PutPayload;
 
-use super::config::{LakeConfig, ProfileConfig, RegionConfig, check_plan};
+use super::config::{LakeConfig, ProfileConfig, RegionConfig, check_plan, overlap};
 use super::record::{ID_LIMIT_BYTES, LakeRecord, RegionPlace, RegionRecord, RegionState};
 use super::region_over;
 use crate::clock::SharedClock;
@@ -39,13 +39,13 @@ pub struct InitPlan {
 /// # Errors
 /// [`ErrorKind::Config`] for a plan that cannot work or a region that is not empty; whatever a region fails with.
 pub async fn init(plan: InitPlan) -> Result<LakeConfig> {
-    check_plan(&plan.name, &plan.regions, &plan.profile)?;
+    let path = std::path::absolute(&plan.config_path).unwrap_or_else(|_| plan.config_path.clone());
+    let directory = path.parent().map(std::path::Path::to_owned).unwrap_or_default();
+    check_plan(&plan.name, &plan.regions, &plan.profile, |a, b| overlap(a, b, &directory))?;
     if plan.config_path.exists() {
         let what = "there is a configuration already; name another with --config, or use the lake that it describes";
         return Err(Error::new(ErrorKind::AlreadyExists, what).with("file", plan.config_path.display()));
     }
-    let path = std::path::absolute(&plan.config_path).unwrap_or_else(|_| plan.config_path.clone());
-    let directory = path.parent().map(std::path::Path::to_owned).unwrap_or_default();
     let mut regions = Vec::new();
     for (index, config) in (0..).zip(&plan.regions) {
         if let Some(place) = location_directory(&config.url, Some(&directory))? {

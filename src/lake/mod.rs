@@ -8,6 +8,7 @@ mod open;
 mod record;
 pub mod testing;
 
+pub(crate) use config::same_place;
 pub use config::{LakeConfig, ProfileConfig, RegionConfig};
 #[cfg(feature = "tables")]
 pub(crate) use file::write_whole;

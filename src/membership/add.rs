@@ -133,7 +133,7 @@ fn files(config: &LakeConfig, plan: &AddPlan) -> Result<(LakeConfig, LakeConfig)
             return Err(Error::new(ErrorKind::InvalidInput, what).with("region", &region.name).with("location", &region.url));
         }
     }
-    after.check()?;
+    after.check_new()?;
     Ok((before, after))
 }
 

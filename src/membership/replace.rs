@@ -16,7 +16,7 @@ use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::RegionName;
-use crate::lake::{LakeConfig, RegionConfig, RegionPlace, RegionState};
+use crate::lake::{LakeConfig, RegionConfig, RegionPlace, RegionState, same_place};
 use crate::region::Quorums;
 
 /// Which region is to be replaced, and by what.
@@ -62,7 +62,8 @@ pub async fn replace(
     progress: &dyn MembershipProgress,
 ) -> Result<MembershipOutcome> {
     let changed = check(config, plan, keys)?;
-    let is_moved = config.regions.iter().any(|region| region.name == plan.region && region.url != plan.with.url);
+    let is_moved =
+        config.regions.iter().any(|region| region.name == plan.region && !same_place(&region.url, &plan.with.url, &config.directory));
     // Before anything is written: a lake that opens with the old location, or as it was rewritten, tells of other changes.
     if let Ok(lake) = look(config, &clock).await {
         refuse_other_changes(&lake, Some(&plan.region))?;
@@ -153,7 +154,7 @@ fn check(config: &LakeConfig, plan: &ReplacePlan, keys: &MembershipKeys) -> Resu
     if let Some(region) = changed.regions.get_mut(position) {
         *region = plan.with.clone();
     }
-    changed.check()?;
+    changed.check_new()?;
     Ok(changed)
 }
 

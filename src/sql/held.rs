@@ -109,8 +109,13 @@ impl<'a> CommitFiles<'a> {
         if let Some(path) = added.difference(&attested).next() {
             return Some(format!("the commit adds {path}, which is not attested as written by it"));
         }
-        let path = attested.difference(&added).next()?;
-        Some(format!("{path} is attested as written by the commit, which does not add it"))
+        if let Some(path) = attested.difference(&added).next() {
+            return Some(format!("{path} is attested as written by the commit, which does not add it"));
+        }
+        // Attestations of before they said so say nothing of it.
+        let (attested, removed) = (commit.lineage.removed.as_ref()?, self.actions.removed());
+        let path = attested.iter().find(|path| !removed.contains(path)).or_else(|| removed.iter().find(|path| !attested.contains(path)))?;
+        Some(format!("the commit removes other files than it is attested to remove: {path}"))
     }
 
     /// What it changes of the table besides its files.

@@ -29,7 +29,7 @@ pub(super) async fn plan(context: &SessionContext, resolver: &Resolver, query: &
         LogicalPlan::Explain(explain) if dml::is_rewrite(&explain.plan) => dml::explain(context, resolver, query, explain).await,
         LogicalPlan::Dml(dml) if dml.op != WriteOp::Ctas => Err(unsupported(&dml)),
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if !create.temporary => create_as(context, resolver, query, create).await,
-        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) if is_of_lake(context, &drop.name).await => {
+        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) if is_of_lake(context, resolver, &drop.name).await => {
             let what =
                 "DROP TABLE is not supported: what a lake holds is kept; delete its rows with DELETE, or its files by `lakeseal purge`";
             Err(Error::new(ErrorKind::Unsupported, what).with("table", drop.name))
@@ -38,8 +38,10 @@ pub(super) async fn plan(context: &SessionContext, resolver: &Resolver, query: &
     }
 }
 
-async fn is_of_lake(context: &SessionContext, name: &TableReference) -> bool {
-    context.table_provider(name.clone()).await.is_ok_and(|table| table.is::<VerifiedTable>())
+/// Whether a name is a table's of the lake, and not one that the session gave away.
+async fn is_of_lake(context: &SessionContext, resolver: &Resolver, name: &TableReference) -> bool {
+    let given = resolver.registered.read().contains_key(name.table());
+    !given && context.table_provider(name.clone()).await.is_ok_and(|table| table.is::<VerifiedTable>())
 }
 
 fn unsupported(dml: &DmlStatement) -> Error {

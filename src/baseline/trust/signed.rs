@@ -157,9 +157,12 @@ fn enough(envelope: &Envelope, by: &TrustRoot, whose: &str) -> Result<()> {
     if found >= needed {
         return Ok(());
     }
-    let what = format!(
-        "the trust root has {found} of the {needed} signatures by root keys that {whose} names; more must sign it: `lakeseal trust sign`"
-    );
+    let broken = envelope.signatures.len().saturating_sub(found);
+    let why = match broken {
+        0 => "more must sign it: `lakeseal trust sign`".to_owned(),
+        _ => format!("{broken} other signature(s) do not verify: it was changed after they were made, or other keys made them"),
+    };
+    let what = format!("the trust root has {found} of the {needed} signatures by root keys that {whose} names; {why}");
     Err(Error::new(ErrorKind::Unauthentic, what))
 }
 

@@ -111,6 +111,8 @@ async fn another_region_that_fails_meanwhile_does_not_make_a_repair_unsure() {
 async fn a_region_that_has_become_slow_is_waited_for_and_repaired() {
     let lab = Lab::new(0);
     let region = lab.with_lost_shard().await;
+    let entry = layout::entry_key(&Path::from("t/a"), 0, 0).unwrap();
+    lab.raw[region].delete(&entry).await.unwrap();
     let report = lab.repair(&Then(|| lab.faults[region].slow_ms(4_000))).await;
     assert!(report.is_clean() && report.repaired_versions == 1, "{report:#?}");
     lab.faults[region].slow_ms(0);

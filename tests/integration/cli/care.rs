@@ -108,7 +108,8 @@ fn an_overwritten_object_keeps_its_versions_until_the_retention() {
     place.run(&["sql", "-c", "SELECT count(*) FROM t"]).expect(0);
 
     let dry = place.run(&["collect", "--dry-run", "--json"]).expect(0).json();
-    assert_eq!((dry["collected"].as_u64(), dry["kept"].as_u64()), (Some(0), Some(1)), "thirty days are not over: {dry}");
+    // The version of the log that was written over, and the word that the table is being made.
+    assert_eq!((dry["collected"].as_u64(), dry["kept"].as_u64()), (Some(0), Some(2)), "thirty days are not over: {dry}");
     place.run(&["collect"]).expect(0);
     let key = files(&place.path("home")).into_iter().find(|file| file.ends_with("collector.pem")).unwrap();
     fs::rename(&key, place.path("elsewhere.pem")).unwrap();

@@ -128,8 +128,9 @@ impl Life {
             self.queries += 1;
             let wanted = stock.probe("sql", &query).await;
             let found = session.run(&query).await.map(|batches| shown(&batches));
+            let right = WRAPPED.iter().fold(wanted.text.clone(), |text, (stock, right)| text.replace(stock, right));
             match found {
-                Ok(found) if !wanted.failed && answered(&query, &found) == answered(&query, &wanted.text) => {}
+                Ok(found) if !wanted.failed && answered(&query, &found) == answered(&query, &right) => {}
                 Err(error) if wanted.failed => drop(error),
                 other => self.fail(what, format!("{query} ({mode:?}): {other:?} for {wanted:?}")),
             }
@@ -140,6 +141,10 @@ impl Life {
         self.failures.push(format!("{what}: {why}"));
     }
 }
+
+/// INT96 as stock readers show it, in nanoseconds of 64 bits that wrapped round, and as it was written.
+const WRAPPED: [(&str, &str); 2] =
+    [("1816-03-29T05:56:08.066278Z", "9999-12-31T00:00:00Z"), ("1816-03-28T05:56:08.066278Z", "9999-12-30T00:00:00Z")];
 
 /// Rows `id`, `label`, `value`.
 pub fn rows(first: i64, count: i64) -> RecordBatch {

@@ -96,8 +96,9 @@ async fn values_that_a_later_column_uncovers_are_not_sealed_in_silence() {
     let fixture = Fixture::unsealed().await;
     let rows = batch(0..4000);
     let label: ArrayRef = Arc::new(StringArray::from_iter_values((0..4000).map(|_| "benign")));
-    let names = ["id", "delay", "carrier"].into_iter().zip(rows.columns().iter().cloned());
-    let wider = RecordBatch::try_from_iter_with_nullable(names.chain([("label", label)]).map(|(name, array)| (name, array, true))).unwrap();
+    let columns = ["id", "delay", "carrier"].into_iter().zip(rows.columns().iter().cloned());
+    let wider =
+        RecordBatch::try_from_iter_with_nullable(columns.chain([("label", label)]).map(|(name, array)| (name, array, true))).unwrap();
     fixture.rewrite(&parquet_bytes(&[wider])).await;
     fixture.seal().await;
     add_column(&fixture, "label").await;
