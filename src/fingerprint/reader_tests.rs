@@ -136,7 +136,7 @@ fn with_a_row_less(mut bytes: Vec<u8>) -> Vec<u8> {
 #[tokio::test]
 async fn pages_that_state_other_rows_than_they_hold_are_refused() {
     let numbers: ArrayRef = Arc::new((0..3000).collect::<Int64Array>());
-    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..3000).map(|i| Some(vec![Some(i); 1 + i as usize % 3])));
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..3000_usize).map(|i| Some(vec![i64::try_from(i).ok(); 1 + i % 3])));
     let version_2 = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_dictionary_enabled(false)
