@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::sealed::{SealedFile, SealedTable};
 use super::verdict::{Finding, Verdict};
-use crate::table::{FileKey, TableSnapshot};
+use crate::table::{FileKey, Stats, TableSnapshot};
 
 /// The sealed files whose statistics state something of the columns `added`, which is to be held against them now, and a finding for each file that
 /// stores such a column: its values are no part of the rows that were sealed, and readers see them now.
@@ -16,7 +16,7 @@ pub(super) fn unheld_files(snapshot: &TableSnapshot, sealed: &SealedTable, added
     let names: Vec<String> = added.iter().map(|path| path.join(".")).collect();
     for (key, file) in sealed.files.iter().filter(|(key, _)| snapshot.files.contains_key(*key)) {
         let stored = stored_column(file, &names);
-        let states = file.live.stats.as_ref().is_some_and(|stats| stats.without(&["minValues", "maxValues", "nullCount"], added).is_some());
+        let states = file.live.stats.as_ref().is_some_and(|stats| stats.without(&Stats::OF_COLUMNS, added).is_some());
         if states || stored.is_some() {
             unheld.insert(key.clone());
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::args::{AuditArgs, SealArgs};
 use super::context::Context;
 use super::countersign;
@@ -11,7 +13,10 @@ use super::progress::Bars;
 use super::report;
 use super::{Ending, log};
 use crate::baseline::log::LoggedBaseline;
-use crate::baseline::{AuditOptions, AuditReport, Auditor, Finding, Outcome, Raised, SealOptions, SealOutcome, Sealer, Trust, TrustLevel};
+use crate::baseline::{
+    AuditOptions, AuditReport, Auditor, BaselineName, BaselineSummary, Finding, Outcome, Raised, Repository, SealOptions, SealOutcome,
+    Sealer, Standing, Trust, TrustLevel,
+};
 use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SecretKey, Signer as _};
@@ -327,25 +332,42 @@ pub(super) fn findings(findings: &[Finding]) -> Vec<String> {
     lines
 }
 
-/// Lists the baselines of a table.
-pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = context.trust_if_any(trust)?;
-    let (_lake, location) = context.table(table).await?;
-    let repository = location.repository();
-    let mut rows = Vec::new();
-    for name in repository.names().await? {
-        let digest: String = name.digest.to_string().chars().take(SHORT_DIGEST).collect();
-        let known = match &trust {
-            Some(trust) => repository.trusted(&name, trust).await?,
-            None => None,
-        };
-        let waiting = match &trust {
-            Some(trust) if known.is_none() => repository.standing(&name, trust).await?.filter(|standing| !standing.signed_by.is_empty()),
-            _ => None,
-        };
-        rows.push(match known.map(|baseline| baseline.summary) {
-            Some(known) => vec![
-                name.number.to_string(),
+/// A stored baseline, as far as those say who are trusted: without a trusted signature nothing that the object says is shown.
+struct Stored {
+    name: BaselineName,
+    known: Option<BaselineSummary>,
+    /// What it lacks, where too few of those who are trusted have signed it.
+    waiting: Option<Standing>,
+}
+
+impl Stored {
+    async fn all(repository: &Repository, trust: Option<&Trust>) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for name in repository.names().await? {
+            let (mut known, mut waiting) = (None, None);
+            if let Some(trust) = trust {
+                known = repository.trusted(&name, trust).await?.map(|baseline| baseline.summary);
+                if known.is_none() {
+                    waiting = repository.standing(&name, trust).await?.filter(|standing| !standing.signed_by.is_empty());
+                }
+            }
+            all.push(Self { name, known, waiting });
+        }
+        Ok(all)
+    }
+
+    fn to_json(&self) -> Value {
+        let (number, digest) = (self.name.number, self.name.digest.to_string());
+        let told = self.known.as_ref().map(BaselineSummary::to_json);
+        json!({"number": number, "digest": digest, "trusted": told.is_some(), "baseline": told})
+    }
+
+    fn row(&self) -> Vec<String> {
+        let (number, digest) = (self.name.number.to_string(), self.name.digest.to_string().chars().take(SHORT_DIGEST).collect::<String>());
+        let unknown = |what: &str, signatures: &str| [&number, "-", what, "-", "-", "-", signatures, &digest].map(str::to_owned).to_vec();
+        match (&self.known, &self.waiting) {
+            (Some(known), _) => vec![
+                number,
                 known.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
                 output::time(known.created_ms),
                 count(known.files),
@@ -354,23 +376,30 @@ pub(super) async fn baselines(table: &str, trust: &[PathBuf], context: &Context,
                 format!("{} of {}", known.signed_by.len(), known.signatures_needed),
                 digest,
             ],
-            // Without a trusted signature nothing that the object says is shown.
-            None if waiting.is_some() => {
-                let standing = waiting.map_or_else(String::new, |s| format!("{} of {}", s.signed_by.len(), s.needed));
-                let number = name.number.to_string();
-                [number.as_str(), "-", "waits to be countersigned", "-", "-", "-", &standing, &digest].map(str::to_owned).to_vec()
-            }
-            None => [name.number.to_string().as_str(), "-", "not signed by anybody you trust", "-", "-", "-", "0", &digest]
-                .map(str::to_owned)
-                .to_vec(),
-        });
+            (None, Some(standing)) => unknown("waits to be countersigned", &format!("{} of {}", standing.signed_by.len(), standing.needed)),
+            (None, None) => unknown("not signed by anybody you trust", "0"),
+        }
     }
-    if rows.is_empty() {
+}
+
+/// Lists the baselines of a table; as JSON, an object for each.
+pub(super) async fn baselines(table: &str, trust: &[PathBuf], json: bool, context: &Context, out: &mut Output) -> Result<Ending> {
+    let trust = context.trust_if_any(trust)?;
+    let (_lake, location) = context.table(table).await?;
+    let stored = Stored::all(&location.repository(), trust.as_ref()).await?;
+    if stored.is_empty() {
         // Unknown and never sealed are different things to be told.
         crate::table::load(location.store().as_ref(), location.root(), None).await.map_err(|e| e.with("table", location.name()))?;
-        out.line(format_args!("{} was never sealed", location.name()))?;
+        if !json {
+            out.line(format_args!("{} was never sealed", location.name()))?;
+        }
         return Ok(Ending::Done);
     }
+    if json {
+        stored.iter().try_for_each(|baseline| out.line(baseline.to_json()))?;
+        return Ok(Ending::Done);
+    }
+    let rows = stored.iter().map(Stored::row).collect();
     let header = ["number", "version", "made", "files", "rows", "expires", "signatures", "digest"];
     out.line(output::aligned(&header, &[0, 1, 3, 4, 6], rows))?;
     Ok(Ending::Done)

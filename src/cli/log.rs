@@ -89,27 +89,9 @@ pub(super) async fn log(args: LogArgs, context: &Context, out: &mut Output) -> R
         return Ok(Ending::Done);
     }
     match args.table {
-        Some(table) if args.json => baselines_json(&table, &args.trust, context, out).await,
-        Some(table) => integrity::baselines(&table, &args.trust, context, out).await,
+        Some(table) => integrity::baselines(&table, &args.trust, args.json, context, out).await,
         None => entries(args, context, out).await,
     }
-}
-
-/// One object for each stored baseline of a table; without a trusted signature nothing that it says is shown.
-async fn baselines_json(table: &str, trust: &[PathBuf], context: &Context, out: &mut Output) -> Result<Ending> {
-    let trust = context.trust_if_any(trust)?;
-    let (_lake, location) = context.table(table).await?;
-    let repository = location.repository();
-    for name in repository.names().await? {
-        let known = match &trust {
-            Some(trust) => repository.trusted(&name, trust).await?,
-            None => None,
-        };
-        let (number, digest) = (name.number, name.digest.to_string());
-        let told = known.map_or(Value::Null, |baseline| baseline.summary.to_json());
-        out.line(json!({"number": number, "digest": digest, "trusted": !told.is_null(), "baseline": told}))?;
-    }
-    Ok(Ending::Done)
 }
 
 fn unlogged(name: &str) -> Error {

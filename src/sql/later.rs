@@ -11,7 +11,7 @@ use crate::baseline::{self, LogComparison, Rewrites, SealedTable};
 use crate::delta::Location;
 use crate::error::Result;
 use crate::fingerprint::row_count;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot, may_be_rounded};
+use crate::table::{FileKey, LiveFile, Stats, TableKind, TableSnapshot, may_be_rounded};
 
 /// Sealed files of rewrites that are looked for. Where there are more of them, what the rewrites added is read, as unsealed as it is.
 const LOOKED_FOR: usize = 4096;
@@ -64,8 +64,7 @@ pub(super) async fn distrust(
         if let Some(live) = snapshot.files.get_mut(&key) {
             let (live, sealed) = (Arc::make_mut(live), sealed.files.get(&key).map(|file| &file.live));
             let stats = sealed.and_then(|sealed| sealed.stats.as_ref());
-            live.stats =
-                stats.map(|stats| stats.without(&["minValues", "maxValues", "nullCount"], &added).unwrap_or_else(|| stats.clone()));
+            live.stats = stats.map(|stats| stats.without(&Stats::OF_COLUMNS, &added).unwrap_or_else(|| stats.clone()));
             if let Some(sealed) = sealed {
                 live.partition_values.clone_from(&sealed.partition_values);
             }

@@ -15,6 +15,9 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// The members that speak of columns.
+    pub const OF_COLUMNS: [&str; 3] = ["minValues", "maxValues", "nullCount"];
+
     /// The statistics that a log states as text.
     pub fn of_text(text: &str) -> Self {
         Self { text: Some(text.into()), value: OnceLock::new() }

@@ -211,6 +211,9 @@ fn the_term_of_an_inventory_is_renewed() {
     place.run(&["audit", "t"]).expect(0);
     place.run(&["log", "--check-consistency"]).expect(0);
     assert!(place.run(&["log", "t"]).expect(0).out.contains("signatures"));
+    let told = place.run(&["log", "t", "--json"]).expect(0).json();
+    assert_eq!((&told["number"], &told["trusted"], &told["baseline"]["number"]), (&1.into(), &true.into(), &1.into()), "{told}");
+    place.run(&["log", "nothing", "--json"]).expect(2);
     let nowhere = Place::new();
     nowhere.run(&["keys", "new", "--role", "sealer"]).expect(0);
     nowhere.run(&["log"]).expect(2).says(&["name a table"]);
