@@ -44,6 +44,7 @@ use bytes::Bytes;
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 
+use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
 use self::sorted_log::SortedLog;
@@ -74,11 +75,16 @@ pub(crate) async fn open_or_new(location: &Location) -> Result<(DeltaTable, bool
     Ok((table, false))
 }
 
+/// What says that a table is being made at `location`.
+fn begun(location: &Location) -> Path {
+    location.root().clone().join("_delta_log").join(crate::table::BEGUN)
+}
+
 /// Says that a table is being made at `location`: until its first commit, its data files are not taken for a folder of Parquet.
 ///
 /// Cost: one PUT. It stays when the making is broken off.
 pub(crate) async fn begin_table(location: &Location) -> Result<()> {
-    let at = location.root().clone().join("_delta_log").join(crate::table::BEGUN);
+    let at = begun(location);
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     match location.store().put_opts(&at, Bytes::from_static(b"{}\n").into(), options).await {
         Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
@@ -88,7 +94,7 @@ pub(crate) async fn begin_table(location: &Location) -> Result<()> {
 
 /// Takes away what [`begin_table`] put: the table has a commit, and where this fails nobody is the worse for it.
 pub(crate) async fn end_table(location: &Location) {
-    let at = location.root().clone().join("_delta_log").join(crate::table::BEGUN);
+    let at = begun(location);
     if let Err(error) = location.store().delete(&at).await {
         tracing::debug!(%error, %at, "what said that a table is being made could not be taken away");
     }

@@ -63,7 +63,7 @@ impl<'a> CommitFiles<'a> {
     pub(super) fn does_besides(&self, scope: Scope, commit: &CommitLineage) -> Option<String> {
         let feed = || if scope == Scope::Table { None } else { self.states_changes() };
         let table = self.changes_table().or_else(|| self.names_twice()).or_else(|| self.changes_domains());
-        table.or_else(feed).or_else(|| self.other_outputs(commit))
+        table.or_else(feed).or_else(|| self.other_files(commit))
     }
 
     /// What of it is held against nothing, for people.
@@ -102,8 +102,9 @@ impl<'a> CommitFiles<'a> {
         Some(format!("the commit gives readers of changes {path}, which the recorded statement does not write"))
     }
 
-    /// The files that are attested as written, against those that it adds: lineage follows the former, and rows come of the latter.
-    fn other_outputs(&self, commit: &CommitLineage) -> Option<String> {
+    /// The files that are attested as written and removed, against those that it adds and removes: lineage follows the former, and rows come of the
+    /// latter.
+    fn other_files(&self, commit: &CommitLineage) -> Option<String> {
         let attested: BTreeSet<&str> = commit.lineage.outputs.iter().map(|output| output.path.as_str()).collect();
         let added: BTreeSet<&str> = self.actions.adds.iter().map(|file| file.path.as_str()).collect();
         if let Some(path) = added.difference(&attested).next() {
@@ -113,8 +114,10 @@ impl<'a> CommitFiles<'a> {
             return Some(format!("{path} is attested as written by the commit, which does not add it"));
         }
         // Attestations of before they said so say nothing of it.
-        let (attested, removed) = (commit.lineage.removed.as_ref()?, self.actions.removed());
-        let path = attested.iter().find(|path| !removed.contains(path)).or_else(|| removed.iter().find(|path| !attested.contains(path)))?;
+        let attested: BTreeSet<&String> = commit.lineage.removed.as_ref()?.iter().collect();
+        let removed = self.actions.removed();
+        let removed: BTreeSet<&String> = removed.iter().collect();
+        let path = attested.symmetric_difference(&removed).next()?;
         Some(format!("the commit removes other files than it is attested to remove: {path}"))
     }
 
