@@ -181,7 +181,7 @@ pub(super) struct Census {
     /// What may be lost beyond what is lost already: shards beyond k in the worst segment, entries beyond the classic quorum. Below 0:
     /// it cannot be read from the regions that answer.
     pub(super) margin: i64,
-    /// Segments of which fewer than k shards are intact or unreachable: their bytes are lost.
+    /// Segments with a column of blocks of which fewer than k are right or unreachable: bytes are lost.
     pub(super) lost_segments: u64,
 }
 

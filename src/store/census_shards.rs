@@ -10,6 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::Inner;
 use super::census::{Census, Depth, Fault, Piece, fault_of};
 use super::pace::Pace;
+use super::read::Segment;
 use super::resolve::Version;
 use super::segment::{compute, shard_key};
 use crate::digest::{BLOCK_BYTES, BlockList, Digest};
@@ -179,6 +180,7 @@ pub(super) async fn census_shards(inner: &Arc<Inner>, depth: &Depth, pace: &Pace
         };
         count(census, &mut worst, &expected, flaw);
     }
+    worst.salvage(inner, &version, pace).await;
     worst.judge(census);
     Ok(())
 }
@@ -205,8 +207,18 @@ struct Worst {
     data: i64,
     /// k + m.
     shards: i64,
-    /// How many are lost, and how many unreachable.
-    lacking: BTreeMap<u64, (i64, i64)>,
+    lacking: BTreeMap<u64, Lacking>,
+    /// Margins of segments that are read block by block, because fewer than k of their shards are whole.
+    salvaged: BTreeMap<u64, i64>,
+}
+
+/// Shards of a segment that are not as they should be.
+#[derive(Default)]
+struct Lacking {
+    lost: i64,
+    /// Of these, those that are there and damaged.
+    damaged: i64,
+    unreachable: i64,
 }
 
 impl Worst {
@@ -215,19 +227,39 @@ impl Worst {
             data: i64::from(sharded.codec.data),
             shards: i64::from(sharded.codec.data) + i64::from(sharded.codec.parity),
             lacking: BTreeMap::new(),
+            salvaged: BTreeMap::new(),
         }
     }
 
     fn lacks(&mut self, segment: u64, fault: Fault) {
-        let (lost, unreachable) = self.lacking.entry(segment).or_default();
-        *(if fault == Fault::Unreachable { unreachable } else { lost }) += 1;
+        let lacking = self.lacking.entry(segment).or_default();
+        match fault {
+            Fault::Unreachable => lacking.unreachable += 1,
+            Fault::Absent | Fault::Foreign | Fault::Corrupt | Fault::Unreadable => lacking.lost += 1,
+        }
+        lacking.damaged += i64::from(fault == Fault::Corrupt);
+    }
+
+    /// Looks into the segments of which too few shards are whole: as long as k blocks of every column are right, nothing is lost.
+    async fn salvage(&mut self, inner: &Arc<Inner>, version: &Arc<Version>, pace: &Pace) {
+        let is_below = |lacking: &Lacking| lacking.damaged > 0 && self.shards - lacking.lost - lacking.unreachable < self.data;
+        let below: Vec<u64> = self.lacking.iter().filter(|(_, lacking)| is_below(lacking)).map(|(segment, _)| *segment).collect();
+        for index in below {
+            let Ok(segment) = Segment::new(inner, version, index) else { continue };
+            if let Ok(salvaged) = segment.salvage(&segment.all_data(), Some(pace)).await {
+                self.salvaged.insert(index, salvaged.margin);
+            }
+        }
     }
 
     fn judge(&self, census: &mut Census) {
-        let most = self.lacking.values().map(|(lost, unreachable)| lost + unreachable).max().unwrap_or(0);
-        census.margin = census.margin.min(self.shards - most - self.data);
-        let lost = self.lacking.values().filter(|(lost, _)| self.shards - lost < self.data).count();
-        census.lost_segments = lost as u64;
+        let margin = |(segment, lacking): (&u64, &Lacking)| {
+            self.salvaged.get(segment).copied().unwrap_or(self.shards - lacking.lost - lacking.unreachable - self.data)
+        };
+        let worst = self.lacking.iter().map(margin).min().unwrap_or(self.shards - self.data);
+        census.margin = census.margin.min(worst);
+        let is_lost = |segment: &u64, lacking: &Lacking| !self.salvaged.contains_key(segment) && self.shards - lacking.lost < self.data;
+        census.lost_segments = self.lacking.iter().filter(|(segment, lacking)| is_lost(segment, lacking)).count() as u64;
     }
 }
 

@@ -39,6 +39,7 @@ mod repair_shards;
 mod resolve;
 mod restore;
 mod retained;
+mod salvage;
 mod scrub;
 mod scrub_own;
 mod scrub_report;

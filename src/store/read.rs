@@ -40,13 +40,13 @@ struct Fetched {
 }
 
 /// Where a shard lies and what it is.
-struct Stored {
-    root: Digest,
-    region: Arc<Region>,
-    key: Path,
-    len: u64,
+pub(super) struct Stored {
+    pub(super) root: Digest,
+    pub(super) region: Arc<Region>,
+    pub(super) key: Path,
+    pub(super) len: u64,
     /// Bytes of the block list before it.
-    header: u64,
+    pub(super) header: u64,
 }
 
 type Fetch = BoxFuture<'static, (usize, Result<Fetched>)>;
@@ -144,8 +144,10 @@ impl Segment {
                 Ok(None) => {}
                 Err(_) => reading.mark_late(),
             }
-            if let Some(held) = reading.advance().await? {
-                return Ok(held);
+            match reading.advance().await {
+                Ok(None) => {}
+                Ok(Some(held)) => return Ok(held),
+                Err(error) => return reading.salvage_or(error).await,
             }
         }
     }
@@ -175,7 +177,7 @@ impl Segment {
         fits.then(|| (shard, Held(ranges.iter().cloned().zip(found).collect())))
     }
 
-    fn stored(&self, shard: usize) -> Result<Stored> {
+    pub(super) fn stored(&self, shard: usize) -> Result<Stored> {
         let (root, region) = self.root_and_region(shard)?;
         let region = self
             .inner
@@ -269,6 +271,14 @@ impl Reading {
             }
             Err(error) => self.fail(shard, error),
         }
+    }
+
+    /// What is wanted, decoded block by block, if damage is why reading failed with `error`.
+    async fn salvage_or(self, error: Error) -> Result<BTreeMap<usize, Held>> {
+        if !self.failed.values().any(|error| error.kind() == ErrorKind::Corrupt) {
+            return Err(error);
+        }
+        self.segment.salvage(&self.wanted, None).await.map(|salvaged| salvaged.held).map_err(|_| error)
     }
 
     /// Nothing that came of this shard is used.
@@ -411,7 +421,7 @@ impl Reading {
         Ok(())
     }
 
-    fn exhausted(&mut self, covered: usize) -> Error {
+    fn exhausted(&self, covered: usize) -> Error {
         let manifest = &self.segment.version.manifest;
         let damaged = self.failed.values().all(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound));
         let (kind, message) = if damaged {
@@ -424,7 +434,7 @@ impl Reading {
             .with("segment", self.segment.index)
             .with("needed", self.segment.shape.data)
             .with("intact", covered);
-        std::mem::take(&mut self.failed).into_iter().fold(error, |error, (shard, why)| {
+        self.failed.iter().fold(error, |error, (&shard, why)| {
             let region =
                 self.segment.root_and_region(shard).ok().and_then(|(_, region)| self.segment.inner.regions.region(region).map(Arc::clone));
             let name = region.map(|region| region.name().to_string()).unwrap_or_default();

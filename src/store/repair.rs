@@ -28,7 +28,7 @@ pub enum Outcome {
     Repaired,
     /// It could not be repaired now; the reason.
     NotRepaired(String),
-    /// Fewer shards than are needed are left: the bytes are lost; the reason.
+    /// Fewer blocks of a column are left than are needed: bytes are lost; the reason.
     Lost(String),
 }
 

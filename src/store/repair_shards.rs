@@ -12,6 +12,7 @@ use super::Inner;
 use super::census::{Fault, Flaw, Piece, fault_of};
 use super::census_shards::{Expected, read_shard};
 use super::pace::Pace;
+use super::read::Segment;
 use super::repair::{Mended, Outcome};
 use super::resolve::Version;
 use super::segment::{compute, shard_key};
@@ -43,18 +44,24 @@ pub(super) async fn repair_segment(
 ) -> Vec<Mended> {
     let work = Work { inner, version, sharded, segment, pace };
     let mut unreachable = unreachable.clone();
-    let good = work.collect(&mut bad, &mut unreachable).await;
+    let mut good = work.collect(&mut bad, &mut unreachable).await;
     let stored = |shard: &usize| Expected::of(sharded, segment, *shard).is_some_and(|expected| expected.len > 0);
     let free = (0..usize::from(sharded.codec.data)).filter(|shard| !stored(shard)).count();
     let (have, needed) = (good.len() + free, usize::from(sharded.codec.data));
     if have < needed {
-        let why = format!("{have} of the {needed} shards that are needed of segment {segment} are intact");
-        let outcome = if have + unreachable.len() < needed {
-            Outcome::Lost(why)
-        } else {
-            Outcome::NotRepaired(format!("{why}; {} are in regions that cannot be asked", unreachable.len()))
-        };
-        return all_alike(bad, &outcome);
+        match work.salvage(&bad).await {
+            Some(Ok(salvaged)) => good = salvaged,
+            salvaged => {
+                let blocks = salvaged.and_then(Result::err).map(|error| format!(", and {error}")).unwrap_or_default();
+                let why = format!("{have} of the {needed} shards that are needed of segment {segment} are intact{blocks}");
+                let outcome = if have + unreachable.len() < needed {
+                    Outcome::Lost(why)
+                } else {
+                    Outcome::NotRepaired(format!("{why}; {} are in regions that cannot be asked", unreachable.len()))
+                };
+                return all_alike(bad, &outcome);
+            }
+        }
     }
     let wanted: Vec<usize> = bad.keys().copied().collect();
     let made = match work.make(good, wanted).await {
@@ -135,6 +142,17 @@ impl Work<'_> {
             }
         }
         good
+    }
+
+    /// All data shards, decoded block by block; `None` where there is nothing but what is not there.
+    async fn salvage(&self, bad: &BTreeMap<usize, Flaw>) -> Option<Result<Vec<(usize, Bytes)>>> {
+        bad.values().any(|flaw| flaw.fault == Fault::Corrupt).then_some(())?;
+        let salvaged = async {
+            let segment = Segment::new(self.inner, self.version, self.segment)?;
+            let salvaged = segment.salvage(&segment.all_data(), Some(self.pace)).await?;
+            Ok(salvaged.held.into_iter().filter_map(|(shard, held)| Some((shard, held.0.into_iter().next()?.1))).collect())
+        };
+        Some(salvaged.await)
     }
 
     /// What is stored of each of the `wanted` shards: block list, bytes, trailer. The roots are those of the manifest.

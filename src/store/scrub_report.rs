@@ -67,7 +67,7 @@ pub struct ScrubReport {
     pub repaired_versions: u64,
     /// Versions of which something was not repaired and may be later.
     pub unrepaired_versions: u64,
-    /// Versions that have lost bytes: fewer shards are left than are needed.
+    /// Versions that have lost bytes: in some column of blocks fewer are left than are needed.
     pub lost_versions: u64,
     /// Damaged versions that were left for another scrub.
     pub left_versions: u64,

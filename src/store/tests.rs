@@ -1,6 +1,7 @@
 //! Scrub, repair and collection beside regions that lie, fail half-way, or leave.
 
 mod collecting;
+mod salvaging;
 mod scrubbing;
 
 use std::sync::Arc;
