@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::View;
-use super::damage::Damage;
+use super::damage::{Damage, Located};
 use super::heal::CopyAt;
 use super::quarantine::Trimmed;
 use crate::baseline::{SealedFile, SealedTable};
@@ -39,6 +39,8 @@ pub(super) struct Object {
     pub(super) modified_ms: i64,
     pub(super) content: Content,
     pub(super) blocks: OnceCell<Arc<BlockList>>,
+    /// Where it differs, once it was compared whole.
+    pub(super) located: OnceCell<Located>,
     pub(super) damage: OnceCell<Damage>,
     /// The version that a query's first read found, by the query's number.
     pub(super) seen: Mutex<Option<(u64, String)>>,
@@ -83,8 +85,8 @@ impl Content {
 impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown_from = path.as_ref().len().saturating_sub(shown(root, &path).len());
-        let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown_from, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+        let (blocks, located, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { path, shown_from, size, modified_ms, content, blocks, located, damage, seen: Mutex::default(), copies }
     }
 
     /// The path in the table, as messages show it.

@@ -55,7 +55,7 @@ pub struct SqlArgs {
     /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
     #[arg(long)]
     pub sealed: bool,
-    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there), off
+    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there, and say where; a file of another size, as one that was encoded anew, and a changed log object are refused), off
     #[arg(long, value_name = "MODE", default_value_t = VerifyMode::Enforce)]
     pub verify: VerifyMode,
     /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
