@@ -69,7 +69,7 @@ impl Resolver {
                 known.push((name, location));
             }
         }
-        known.extend(self.registered.read().iter().map(|(name, location)| (name.clone(), location.clone())));
+        known.extend(self.registered.read().iter().map(|(name, named)| (name.clone(), named.location.clone())));
         Ok(known)
     }
 }

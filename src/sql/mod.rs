@@ -37,6 +37,7 @@ mod insert;
 mod later;
 mod lineage;
 mod lineage_graph;
+mod newest;
 mod null_partitions;
 mod open;
 mod poison_diff;

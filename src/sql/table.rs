@@ -286,6 +286,11 @@ impl VerifiedTable {
         if self.resolved { self.check_term() } else { self.check_stored() }
     }
 
+    /// Whether the stored state was found to be what was sealed, and later commits.
+    pub(super) fn is_as_sealed(&self) -> bool {
+        !self.resolved && self.left_out == (0, 0) && self.check_stored().is_ok()
+    }
+
     /// Fails, naming the place, when the table's stored state is not what was sealed.
     ///
     /// # Errors

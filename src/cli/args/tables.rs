@@ -49,7 +49,7 @@ pub struct SqlArgs {
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     pub format: RowFormat,
-    /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
+    /// A table from elsewhere, under a name of its own; repeat for each [the lake's own tables need none]
     #[arg(long = "table", value_name = "NAME=TABLE")]
     pub tables: Vec<String>,
     /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed

@@ -217,3 +217,50 @@ async fn a_table_of_a_lake_is_not_dropped_in_words_only() {
     session.register("Capital", &fixture.location).await.unwrap();
     assert_eq!(first(&session.run("SELECT COUNT(*) FROM \"Capital\"").await.unwrap()), 4000);
 }
+
+/// A session that stays open: what it gave a name follows the table, verified, as its lake's tables do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_table_is_read_as_it_is_now() {
+    let fixture = Fixture::sealed().await;
+    let (session, other) = (fixture.session(ReadMode::Latest).await, fixture.session(ReadMode::Latest).await);
+    session.register("t", &fixture.location).await.unwrap();
+    let count = "SELECT COUNT(*) FROM t";
+    assert_eq!(first(&session.run(count).await.unwrap()), 4000);
+    // Of its own, and of others.
+    session.run("INSERT INTO t VALUES (4000, 1.0, 'AA')").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4001);
+    other.run("INSERT INTO flights VALUES (4001, 1.0, 'AA')").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    assert!(session.notes().iter().any(|note| note.contains("not covered by baseline 1")), "{:?}", session.notes());
+    // The newest baseline, where exactly what was sealed is read.
+    session.run("SET lakeseal.read = 'sealed'").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4000);
+    fixture.seal().await;
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    // What is newer is verified as what was there before.
+    session.run("SET lakeseal.read = 'latest'").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    let commit = Path::from("flights/_delta_log/00000000000000000002.json");
+    let good = fixture.get(&commit).await;
+    let forged = String::from_utf8(good.to_vec()).unwrap().replace("\\\"numRecords\\\":1", "\\\"numRecords\\\":7");
+    fixture.lake.store.put(&commit, forged.into()).await.unwrap();
+    other.run("INSERT INTO flights VALUES (4002, 1.0, 'AA')").await.unwrap_err();
+    let newer = Path::from("flights/_delta_log/00000000000000000003.json");
+    let nothing = "{\"commitInfo\":{\"timestamp\":1800000000000,\"operation\":\"WRITE\",\"operationParameters\":{}}}\n";
+    fixture.lake.store.put(&newer, nothing.into()).await.unwrap();
+    assert_eq!(session.run(count).await.unwrap_err().kind(), ErrorKind::Mismatch);
+    // What was mended is read again.
+    fixture.lake.store.delete(&newer).await.unwrap();
+    fixture.lake.store.put(&commit, good.into()).await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_folder_is_listed_anew() {
+    for sealed in [false, true] {
+        let (lake, session) = folder(&[("a.parquet", parquet_bytes(&[batch(0..10)]))], sealed).await;
+        assert_eq!(first(&session.run("SELECT COUNT(*) FROM t").await.unwrap()), 10);
+        lake.store.put(&Path::from("t/b.parquet"), parquet_bytes(&[batch(10..15)]).into()).await.unwrap();
+        assert_eq!(first(&session.run("SELECT COUNT(*) FROM t").await.unwrap()), 15, "sealed: {sealed}");
+    }
+}
