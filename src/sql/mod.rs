@@ -29,6 +29,7 @@ mod drift;
 mod early;
 mod exec;
 mod expectations;
+mod floats;
 mod folder;
 mod functions;
 mod guard;

@@ -64,6 +64,64 @@ async fn rows_that_are_no_number_are_not_given_the_only_number_that_is() {
     }
 }
 
+/// Comparisons order all floats, NaN above every number, or, with its sign set, below; statistics speak of numbers alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_bound_hides_a_row_that_is_no_number() {
+    let (above, below) = (f64::from_bits(0x7ff8_0000_0000_0000), f64::from_bits(0xfff8_0000_0000_0000));
+    let rows = |from: i64, x: &[f64]| {
+        let ids = Int64Array::from_iter_values((from..).take(x.len()));
+        RecordBatch::try_from_iter_with_nullable([
+            ("id", Arc::new(ids) as ArrayRef, true),
+            ("x", Arc::new(Float64Array::from(x.to_vec())), true),
+        ])
+        .unwrap()
+    };
+    let values = [1.0, above, below, 7.0, above, above, 2.0, 3.0];
+    let files: Vec<Vec<u8>> = (0..).step_by(2).zip(values.chunks(2)).map(|(from, x)| parquet_bytes(&[rows(from, x)])).collect();
+    let unpruned = datafusion::prelude::SessionContext::new();
+    unpruned.register_batch("t", rows(0, &values)).unwrap();
+
+    let names = ["a.parquet", "b.parquet", "c.parquet", "d.parquet"];
+    let named: Vec<(&str, Vec<u8>)> = names.into_iter().zip(files.iter().cloned()).collect();
+    let mut sessions = vec![folder(&named, true).await.1, folder(&named, false).await.1];
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let (location, key) = (Location::in_lake(&lake, "flights").unwrap(), PrivateKey::generate().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    for (name, bytes) in &named {
+        let source = directory.path().join(name);
+        std::fs::write(&source, bytes).unwrap();
+        delta::import(&location, Import { sources: vec![source], ..Import::default() }).await.unwrap();
+    }
+    let fixture = Fixture { lake, location, key, _directory: directory };
+    fixture.seal().await;
+    for mode in [ReadMode::Latest, ReadMode::Sealed] {
+        let session = fixture.session(mode).await;
+        session.register("t", &fixture.location).await.unwrap();
+        sessions.push(session);
+    }
+    let conditions =
+        ["x > 5", "x < 0", "x <> 1", "NOT (x <= 5)", "x > 5 AND id < 4", "id = 0 OR x >= 3", "isnan(x)", "x = 7", "x BETWEEN 2 AND 3"];
+    let mut queries: Vec<String> = conditions.iter().map(|condition| format!("SELECT COUNT(*) FROM t WHERE {condition}")).collect();
+    queries.push("SELECT COUNT(*) FROM (SELECT x FROM t ORDER BY x DESC LIMIT 3) WHERE isnan(x)".to_owned());
+    queries.push("SELECT COUNT(*) FROM (SELECT x FROM t ORDER BY x LIMIT 1) WHERE isnan(x)".to_owned());
+    queries.push("SELECT COUNT(*) FROM t JOIN (VALUES (7.0), (2.0)) AS v(y) ON t.x = v.y".to_owned());
+    for query in &queries {
+        let right = first(&unpruned.sql(query).await.unwrap().collect().await.unwrap());
+        for (at, session) in sessions.iter().enumerate() {
+            assert_eq!(first(&session.run(query).await.unwrap()), right, "{query}, session {at}");
+        }
+    }
+    assert_eq!(fixture.stock("SELECT COUNT(*) FROM flights WHERE x > 5 AND id < 2").await, 0, "stock readers believe the bounds");
+
+    // Neither are such rows left when they are to go, nor do they go with those that are.
+    let session = fixture.session(ReadMode::Latest).await;
+    session.run("DELETE FROM flights WHERE x > 5").await.unwrap();
+    let left = fixture.number("SELECT SUM(id * 10 + 1) FROM flights").await.unwrap();
+    assert_eq!(left, [0, 2, 6, 7].iter().map(|id| id * 10 + 1).sum::<i64>(), "1, the NaN below, 2 and 3 are left");
+    session.run("UPDATE flights SET id = 100 WHERE x < 0").await.unwrap();
+    assert_eq!(fixture.number("SELECT SUM(id) FROM flights").await.unwrap(), 113);
+}
+
 async fn add_column(fixture: &Fixture, name: &str) {
     let field = StructField::new(name, DeltaType::Primitive(PrimitiveType::String), true);
     delta::open(&fixture.location, None).await.unwrap().add_columns().with_fields([field]).await.unwrap();
