@@ -88,14 +88,12 @@ impl<'a> ProvenState<'a> {
         let (protocol, metadata, schema) = match stated.kind {
             TableKind::Parquet => {
                 let partition_columns = partition_columns_of(&files);
-                (Value::Null, Value::Null, TableSchema { columns: Vec::new(), partition_columns })
+                (Value::Null, Value::Null, TableSchema { partition_columns, ..TableSchema::default() })
             }
             TableKind::Delta => {
                 let protocol = self.protocol.ok_or_else(|| missing("protocol"))?;
                 let metadata = self.metadata.ok_or_else(|| missing("schema"))?;
-                let columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                let columns = columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-                let schema = TableSchema::from_delta(metadata.get("schemaString").and_then(Value::as_str).unwrap_or_default(), columns)?;
+                let schema = TableSchema::from_metadata(&metadata)?;
                 (protocol, metadata, schema)
             }
         };

@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod field_ids;
 mod footer;
 mod footer_statistics;
 mod pages;
