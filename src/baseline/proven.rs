@@ -77,13 +77,16 @@ impl<'a> ProvenState<'a> {
     /// It has no commits and no log objects: [`crate::table::written_as_commit`] makes a log of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when `protocol` or `metaData` was not found.
+    /// [`ErrorKind::Mismatch`] when `protocol` or `metaData` was not found: what is there is not what was sealed.
     pub fn snapshot(self) -> Result<TableSnapshot> {
         let stated = &self.sealed.statement.state;
         let files: BTreeMap<_, _> = self.sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
         let missing = |what: &str| {
-            Error::new(ErrorKind::Unavailable, format!("the sealed {what} of the table is nowhere to be found with its digest"))
-                .with("baseline", self.sealed.baseline.number)
+            let what = format!(
+                "the table's {what} is not the sealed one, and the sealed one is nowhere to be found with its digest: neither in the log nor \
+                 in retained versions of its commits"
+            );
+            Error::new(ErrorKind::Mismatch, what).with("baseline", self.sealed.baseline.number)
         };
         let (protocol, metadata, schema) = match stated.kind {
             TableKind::Parquet => {

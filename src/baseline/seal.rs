@@ -676,7 +676,9 @@ fn refusal(location: &str, findings: &[Finding]) -> Error {
 
 fn lies(live: &LiveFile, lie: &StatisticsLie, count: usize) -> Error {
     let column = if lie.column.is_empty() { "the whole file" } else { &lie.column };
-    let mut error = Error::new(ErrorKind::Mismatch, "stated statistics contradict the data, so the table is not sealed")
+    let what = "stated statistics contradict the data, so the table is not sealed: queries would leave rows out by them; have the file written \
+                anew by an engine that states what is true, and seal then (--no-rows holds no statistics against the data: it would sign these)";
+    let mut error = Error::new(ErrorKind::Mismatch, what)
         .with("file", &live.key.path)
         .with("column", column)
         .with("statistic", &lie.what)

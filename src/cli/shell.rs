@@ -252,9 +252,8 @@ impl Shell<'_> {
 /// Looks up tables' columns while the user types. What cannot be opened is not completed.
 async fn learn(session: SealedSession, words: Arc<Words>) {
     for table in words.tables().into_iter().take(COMPLETED_TABLES) {
-        let quoted = format!("\"{}\"", table.replace('"', "\"\""));
-        if let Ok(plan) = session.sql(&format!("SELECT * FROM {quoted} LIMIT 0")).await {
-            words.add_columns(plan.schema().fields().iter().map(|field| field.name().clone()));
+        if let Ok(schema) = session.peek(&table).await {
+            words.add_columns(schema.fields().iter().map(|field| field.name().clone()));
         }
     }
 }

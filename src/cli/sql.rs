@@ -115,7 +115,7 @@ async fn session_in(
     let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;
     for (name, table) in named {
         let location = crate::delta::Location::parse(table, lake.as_ref())?;
-        session.register(name, &location).await?;
+        session.offer(name, &location).await?;
     }
     Ok(session)
 }

@@ -162,6 +162,9 @@ impl SchemaProvider for LakeSchema {
             Some(table) => match self.newer(name, &table).await {
                 Some(newer) => newer,
                 None => {
+                    if let Some(verified) = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
+                        self.resolver.note_all(verified);
+                    }
                     self.suspects.note(&table);
                     return Ok(Some(table));
                 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider as _};
 use datafusion::common::TableReference;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -126,12 +127,32 @@ impl SealedSession {
     /// # Errors
     /// Those of [`VerifiedTable::open`].
     pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
+        let table = self.offer(name, location).await?;
+        self.resolver.note_all(&table);
+        Ok(table)
+    }
+
+    /// As [`Self::register`]; what there is to be noted of the table is noted once a query names it.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedTable::open`].
+    pub async fn offer(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
         let named = Named::about_to_open(location).await;
         let table = Arc::new(self.resolver.open(location).await?);
-        self.resolver.note_all(&table);
         self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
         self.resolver.registered.write().insert(name.to_owned(), named);
         Ok(table)
+    }
+
+    /// The columns of a table, for completion: nothing is noted or reported of it, for nobody asked about it.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedTable::open`].
+    pub async fn peek(&self, table: &str) -> Result<SchemaRef> {
+        let location = self.resolver.location_of(table)?;
+        let options = TableOptions { reports: Reports::default(), ..self.resolver.table_options() };
+        let opened = VerifiedTable::open(&location, self.resolver.trust.as_ref(), &options).await?;
+        Ok(opened.schema())
     }
 
     /// Says what code the function `name` is, which is registered with [`Self::context`]: a digest of its source or its library, and the caller's to

@@ -85,7 +85,7 @@ impl Shared {
             },
             Content::Own(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
             Content::Trimmed(file) => self.read_trimmed(file, ranges).await,
-            Content::Pinned(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
+            Content::Pinned(_) | Content::Vector(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
         }
     }
 
@@ -264,8 +264,14 @@ impl Shared {
     async fn refuse(&self, object: &Object, trouble: &Trouble) -> Error {
         match trouble {
             Trouble::Missing if matches!(object.content, Content::Later) => {
-                let what = "a commit after the baseline names a file that is not there: it was taken away since, or never was";
+                let what = match self.evidence.is_of_baseline() {
+                    true => "a commit after the baseline names a file that is not there: it was taken away since, or never was",
+                    false => "the table names a file that is not there: it was taken away, or never was (no baseline says which)",
+                };
                 self.report(object, Vec::new(), what)
+            }
+            Trouble::Missing if matches!(object.content, Content::Vector(_)) => {
+                self.report(object, Vec::new(), "the file of a sealed deletion vector is missing: nothing else says which rows are deleted")
             }
             Trouble::Missing => self.report(object, Vec::new(), "a sealed file is missing"),
             Trouble::Size => self.differs(object, None).await,
@@ -307,8 +313,12 @@ impl Shared {
                 if let (true, Content::Sealed(file), Some(bad)) = (places.is_empty(), &object.content, &bad) {
                     places = places_of(self.evidence.row_groups(&self.repository, file).await.unwrap_or_default(), bad);
                 }
-                if matches!(object.content, Content::Pinned(_)) {
-                    detail = "an object changed after it was read and compared".to_owned();
+                match object.content {
+                    Content::Pinned(_) => detail = "an object changed after it was read and compared".to_owned(),
+                    Content::Vector(_) => {
+                        detail = "the file of a deletion vector is not the one that was sealed: other rows would be deleted".to_owned();
+                    }
+                    _ => {}
                 }
                 self.damage(object, places, &detail)
             })

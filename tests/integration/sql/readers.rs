@@ -314,6 +314,29 @@ async fn a_named_table_is_read_as_it_is_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_of_a_baseline_where_there_is_none() {
+    for (sealed, what) in [(false, "no baseline says which"), (true, "a sealed file is missing")] {
+        let fixture = if sealed { Fixture::sealed().await } else { Fixture::unsealed().await };
+        fixture.lake.store.delete(&fixture.data_file().await).await.unwrap();
+        names(&fixture.number("SELECT SUM(id) FROM flights").await.unwrap_err(), &[what]);
+    }
+}
+
+/// Notes are about what was asked about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_no_query_names_is_not_spoken_of() {
+    let (one, other) = (Fixture::unsealed().await, Fixture::sealed().await);
+    let session = other.session(ReadMode::Latest).await;
+    session.offer("one", &one.location).await.unwrap();
+    session.offer("other", &other.location).await.unwrap();
+    assert_eq!(session.peek("one").await.unwrap().fields().len(), 3);
+    session.run("SELECT COUNT(*) FROM other").await.unwrap();
+    assert_eq!(session.notes(), Vec::<String>::new());
+    session.run("SELECT COUNT(*) FROM one").await.unwrap();
+    assert!(session.notes().iter().any(|note| note.contains("verification: none")), "{:?}", session.notes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_named_folder_is_listed_anew() {
     for sealed in [false, true] {
         let (lake, session) = folder(&[("a.parquet", parquet_bytes(&[batch(0..10)]))], sealed).await;
