@@ -71,7 +71,7 @@ pub(crate) use evidence::RowGroupsByFile;
 pub use evidence::{Expectation, Profiles};
 pub use inventory::{Inventory, InventoryRow};
 pub use later::{Exchange, exchanges};
-pub use log::{Log, LogKeys, LogPin, compare_known};
+pub use log::{Log, LogKeys, LogPin, compare_history, compare_known};
 pub use observe::GroupProfiles;
 pub use pins::{PINS_LIMIT_BYTES, PinNames, Pins, Raised};
 pub use prepared::Prepared;

@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::sealed::SealedTable;
 use super::{canonical, state};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{ReadLog, TableKind, TableSchema, TableSnapshot, partition_columns_of};
+use crate::table::{LoadedLog, TableKind, TableSchema, TableSnapshot, partition_columns_of};
 
 /// The state that a log comes to. Where its first commits are the very ones that were sealed, all from 0 on, the files as of then come from evidence: the
 /// same bytes came to that when they were sealed, and are not parsed again.
 ///
 /// # Errors
 /// Those of a log that cannot be replayed.
-pub(crate) fn snapshot_of(log: ReadLog, sealed: &SealedTable) -> Result<TableSnapshot> {
-    let ReadLog::Commits(commits) = log else { return log.snapshot() };
+pub(crate) fn snapshot_of(log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
+    let LoadedLog::Commits(commits) = log else { return log.snapshot() };
     let stated = &sealed.statement.state;
     let sealed_digests = (0..=stated.version).map(|version| sealed.commits.get(&version).map(|commit| commit.digest));
     let is_sealed = stated.kind == TableKind::Delta
         && commits.version() >= stated.version
         && commits.digests().zip(sealed_digests).all(|(found, sealed)| sealed == Some(found));
     if !is_sealed {
-        return ReadLog::Commits(commits).snapshot();
+        return LoadedLog::Commits(commits).snapshot();
     }
     let files = sealed.files.values().map(|file| file.live.clone());
     commits.snapshot_after(stated.version.saturating_add(1), files, sealed.removed.clone())
