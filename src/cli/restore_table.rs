@@ -10,9 +10,7 @@ use super::context::Context;
 use super::output::{BAD, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use super::progress::Bars;
-use crate::baseline::{
-    Place, SealedTable, Trust, Writers, check_root, compare_history, compare_log, compare_term,
-};
+use crate::baseline::{Place, SealedTable, Trust, Writers, check_root, compare_history, compare_log, compare_term};
 use crate::delta::{Location, RestoreOptions, RestorePlan, Restored, plan_restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table;
