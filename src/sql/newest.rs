@@ -1,8 +1,8 @@
 //! Whether a table that a session holds open is still the newest, for the price of a look.
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::settings::ReadMode;
 use super::table::VerifiedTable;

@@ -46,7 +46,7 @@ async fn of_a_table_s_directory_nothing_is_said_of_regions() {
     let store = DirectoryStore::of_table(&root);
     store.put(&Path::from("a"), "x".into()).await.unwrap();
     std::fs::remove_dir_all(&root).unwrap();
-    let error = crate::Error::from(store.get(&Path::from("a")).await.unwrap_err());
+    let error = Error::from(store.get(&Path::from("a")).await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("was removed") && !error.to_string().contains("vote"), "{error}");
 }

@@ -337,6 +337,17 @@ async fn a_table_that_no_query_names_is_not_spoken_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_that_were_made_since_are_listed_when_somebody_asks() {
+    let fixture = Fixture::sealed().await;
+    let session = fixture.session(ReadMode::Latest).await;
+    let names = || session.context().catalog("lakeseal").unwrap().schema("lake").unwrap().table_names();
+    fixture.session(ReadMode::Latest).await.run("CREATE TABLE made AS SELECT id FROM flights").await.unwrap();
+    assert_eq!(names(), ["flights"]);
+    session.list_tables().await.unwrap();
+    assert_eq!(names(), ["flights", "made"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_named_folder_is_listed_anew() {
     for sealed in [false, true] {
         let (lake, session) = folder(&[("a.parquet", parquet_bytes(&[batch(0..10)]))], sealed).await;
