@@ -123,7 +123,7 @@ impl Auditor {
 
     /// Compares the table with its newest trusted baseline.
     ///
-    /// Cost: the seals, the log, and (unless quick) every sealed file once; memory for the state.
+    /// Cost: the seals, the log, and (unless quick) every sealed file once, and every entry of a table's own log of at most 1024; memory for the state.
     ///
     /// # Errors
     /// Only when not even the list of baselines can be read, or there is neither table nor baseline. Whatever else goes wrong
@@ -248,6 +248,10 @@ impl Auditor {
                 report.findings.extend(consulted.findings);
                 report.notes.extend(consulted.notes);
                 report.log = consulted.checkpoint;
+                // A lake's log has the entries of all its tables, and is kept whole by the lake.
+                if let (Some(state), false, true) = (&report.log, self.options.quick, self.log.root() == self.repository.root()) {
+                    report.notes.extend(self.log.damage(state).await);
+                }
                 consulted.logged
             }
             Err(e) => {

@@ -3,7 +3,10 @@
 use super::prepared::Prepared;
 use super::progress::Progress;
 use super::repository::{BaselineName, TrustedBaseline};
-use super::seal::{Ground, SealOutcome, Sealer, Sealing, remembered};
+use super::seal::{SealOutcome, Sealer};
+use super::seal_evidence::remembered;
+use super::seal_files::Sealing;
+use super::seal_ground::Ground;
 use super::sealed::{SealedObject, SealedTable};
 use super::standing::{Judge, Standing};
 use super::state;

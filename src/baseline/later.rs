@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{CommitActions, FileKey, LiveFile, TableKind, TableSnapshot, read_commit};
+use crate::table::{CommitContents, FileKey, LiveFile, TableKind, TableSnapshot, read_commit};
 
 /// A commit after the baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LaterCommit {
     pub(super) version: u64,
     pub(super) operation: Option<String>,
-    pub(super) actions: CommitActions,
+    pub(super) actions: CommitContents,
     /// The version that it says it restores.
     pub(super) restores: Option<RestoredVersion>,
 }
@@ -101,7 +101,7 @@ pub(super) async fn read(
 }
 
 fn parse(version: u64, operation: Option<String>, bytes: &[u8], root: &Path) -> Result<LaterCommit> {
-    let actions = CommitActions::parse(root, version, bytes)?;
+    let actions = CommitContents::parse(root, version, bytes)?;
     let restore = actions.info.as_ref().filter(|info| info.get("operation").and_then(Value::as_str) == Some("RESTORE"));
     let restores = restore.and_then(|info| info.get("operationParameters")).and_then(restored_version);
     Ok(LaterCommit { version, operation, actions, restores })

@@ -11,7 +11,9 @@ use object_store::ObjectStoreExt as _;
 use parking_lot::Mutex;
 
 use super::repository::{BaselineName, TrustedBaseline};
-use super::seal::{Memory, Sealer, Sealing};
+use super::seal::Sealer;
+use super::seal_evidence::Memory;
+use super::seal_files::Sealing;
 use super::sealed::SealedTable;
 use super::standing::Judge;
 use super::statement::{BaselineSummary, EvidenceRef, Statement};

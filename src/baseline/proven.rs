@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::sealed::SealedTable;
 use super::{canonical, state};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{ReadLog, TableKind, TableSchema, TableSnapshot, partition_columns_of};
+use crate::table::{LoadedLog, TableKind, TableSchema, TableSnapshot, partition_columns_of};
 
 /// The state that a log comes to. Where its first commits are the very ones that were sealed, all from 0 on, the files as of then come from evidence: the
 /// same bytes came to that when they were sealed, and are not parsed again.
 ///
 /// # Errors
 /// Those of a log that cannot be replayed.
-pub(crate) fn snapshot_of(log: ReadLog, sealed: &SealedTable) -> Result<TableSnapshot> {
-    let ReadLog::Commits(commits) = log else { return log.snapshot() };
+pub(crate) fn snapshot_of(log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
+    let LoadedLog::Commits(commits) = log else { return log.snapshot() };
     let stated = &sealed.statement.state;
     let sealed_digests = (0..=stated.version).map(|version| sealed.commits.get(&version).map(|commit| commit.digest));
     let is_sealed = stated.kind == TableKind::Delta
         && commits.version() >= stated.version
         && commits.digests().zip(sealed_digests).all(|(found, sealed)| sealed == Some(found));
     if !is_sealed {
-        return ReadLog::Commits(commits).snapshot();
+        return LoadedLog::Commits(commits).snapshot();
     }
     let files = sealed.files.values().map(|file| file.live.clone());
     commits.snapshot_after(stated.version.saturating_add(1), files, sealed.removed.clone())
@@ -77,25 +77,26 @@ impl<'a> ProvenState<'a> {
     /// It has no commits and no log objects: [`crate::table::written_as_commit`] makes a log of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when `protocol` or `metaData` was not found.
+    /// [`ErrorKind::Mismatch`] when `protocol` or `metaData` was not found: what is there is not what was sealed.
     pub fn snapshot(self) -> Result<TableSnapshot> {
         let stated = &self.sealed.statement.state;
         let files: BTreeMap<_, _> = self.sealed.files.iter().map(|(key, file)| (key.clone(), file.live.clone())).collect();
         let missing = |what: &str| {
-            Error::new(ErrorKind::Unavailable, format!("the sealed {what} of the table is nowhere to be found with its digest"))
-                .with("baseline", self.sealed.baseline.number)
+            let what = format!(
+                "the table's {what} is not the sealed one, and the sealed one is nowhere to be found with its digest: neither in the log nor \
+                 in retained versions of its commits"
+            );
+            Error::new(ErrorKind::Mismatch, what).with("baseline", self.sealed.baseline.number)
         };
         let (protocol, metadata, schema) = match stated.kind {
             TableKind::Parquet => {
                 let partition_columns = partition_columns_of(&files);
-                (Value::Null, Value::Null, TableSchema { columns: Vec::new(), partition_columns })
+                (Value::Null, Value::Null, TableSchema { partition_columns, ..TableSchema::default() })
             }
             TableKind::Delta => {
                 let protocol = self.protocol.ok_or_else(|| missing("protocol"))?;
                 let metadata = self.metadata.ok_or_else(|| missing("schema"))?;
-                let columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                let columns = columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-                let schema = TableSchema::from_delta(metadata.get("schemaString").and_then(Value::as_str).unwrap_or_default(), columns)?;
+                let schema = TableSchema::from_metadata(&metadata)?;
                 (protocol, metadata, schema)
             }
         };

@@ -49,7 +49,7 @@ pub struct Purge {
     pub location: String,
     /// Delta's table id; empty for a folder.
     pub table_id: String,
-    /// The baseline that seals the files.
+    /// The newest baseline that seals the files.
     pub baseline: u64,
     /// When it was asked for, in milliseconds since 1970-01-01T00:00:00Z.
     pub created_ms: i64,
@@ -119,6 +119,18 @@ impl Purge {
         })
     }
 
+    /// Bytes that were erased are served to nobody: not to a file that a newer baseline seals either.
+    fn check_beside(&self, newest: &SealedTable) -> Result<()> {
+        let erased: BTreeMap<Digest, &String> = self.files.iter().map(|file| (file.digest, &file.path)).collect();
+        let same = newest.files.values().find_map(|other| Some((other, erased.get(&other.digest)?)));
+        let Some((other, path)) = same else { return Ok(()) };
+        let what = "the newest baseline seals a file with the same bytes: remove that one in an ordinary commit, seal, and name both";
+        Err(Error::new(ErrorKind::InvalidInput, what)
+            .with("file", path)
+            .with("other", &other.live.key.path)
+            .with("baseline", newest.baseline.number))
+    }
+
     /// The exact bytes that are stored and signed: an in-toto Statement v1 in canonical JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         let subject = |file: &PurgedFile| json!({"digest": {"blake3": file.digest.to_string(), "sha256": hex::encode(file.sha256)}, "name": file.path});
@@ -170,6 +182,78 @@ fn parse(value: &Value) -> Option<Purge> {
 }
 
 impl Repository {
+    /// A purge of files that are no longer live, by the newest baseline that seals them: what an older one alone seals is erased as well as what the
+    /// newest does.
+    ///
+    /// Cost: the evidence of the newest baseline, and of older ones back to the one that is named.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when nobody trusted sealed the table; [`ErrorKind::InvalidInput`] as [`Purge::of_files`], when the files were last
+    /// sealed by different baselines, and when a newer one seals their bytes elsewhere; those of evidence that cannot be read, where no other
+    /// baseline seals the files.
+    pub async fn prepare_purge(
+        &self,
+        trust: &Trust,
+        snapshot: &TableSnapshot,
+        paths: &[String],
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<Purge> {
+        let (mut newest, mut unread) = (None, None);
+        let mut any = false;
+        for baseline in self.baselines(trust).await?.into_iter().rev() {
+            any = true;
+            let number = baseline.summary.number;
+            let sealed = match self.checked_table(baseline).await {
+                Ok(sealed) => sealed,
+                Err(e) if e.is_retryable() => return Err(e),
+                Err(e) => {
+                    unread.get_or_insert(e.with("baseline", number));
+                    continue;
+                }
+            };
+            if !paths.is_empty() && paths.iter().all(|path| sealed.file_at(path).is_none()) {
+                newest.get_or_insert(sealed);
+                continue;
+            }
+            if let Some(older) = paths.iter().find(|path| sealed.file_at(path).is_none()) {
+                let what =
+                    "not all of the files are sealed by the baseline that is the newest to seal one of them: purge this one by itself";
+                return Err(Error::new(ErrorKind::InvalidInput, what).with("file", older).with("baseline", number));
+            }
+            let purge = Purge::of_files(&sealed, snapshot, paths, reason, now_ms)?;
+            newest.map_or(Ok(()), |newest: SealedTable| purge.check_beside(&newest))?;
+            return Ok(purge);
+        }
+        Err(match (unread, paths.first()) {
+            (Some(unread), _) => unread,
+            (None, Some(path)) if any => {
+                Error::new(ErrorKind::InvalidInput, "no baseline seals a file of this path; `row_groups` in SQL lists those of the newest")
+                    .with("file", path)
+            }
+            _ => Error::new(ErrorKind::NotFound, "nobody whom you trust has sealed the table: there is nothing on record to purge"),
+        })
+    }
+
+    /// Whether a stored purge says what its baseline says of its files, and may be confirmed. Cost: the evidence of its baseline, and of the newest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when its baseline is not there, [`ErrorKind::Unauthentic`] when it says something else, and those of
+    /// [`Self::prepare_purge`].
+    pub async fn check_purge(&self, purge: &Purge, trust: &Trust, snapshot: &TableSnapshot) -> Result<()> {
+        let Some(sealed) = self.numbered_baseline(trust, purge.baseline).await? else {
+            return Err(Error::new(ErrorKind::NotFound, "the baseline of this purge is not there").with("baseline", purge.baseline));
+        };
+        let paths: Vec<String> = purge.files.iter().map(|file| file.path.clone()).collect();
+        if Purge::of_files(&sealed, snapshot, &paths, &purge.reason, purge.created_ms)? != *purge {
+            return Err(Error::new(ErrorKind::Unauthentic, "the record does not say what its baseline says of these files"));
+        }
+        match self.newest_statement(trust).await? {
+            Some(newest) if newest.summary.number > purge.baseline => purge.check_beside(&self.checked_table(newest).await?),
+            _ => Ok(()),
+        }
+    }
+
     fn purge_path(&self, digest: Digest) -> Path {
         self.root().clone().join(SEAL_FOLDER).join("purges").join(format!("{digest}.json"))
     }

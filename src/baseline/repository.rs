@@ -1,35 +1,28 @@
-//! Where baselines, signatures, evidence and block lists lie: `<table>/_seal/`. All names under it are built here.
+//! Where baselines, signatures, evidence and block lists lie: `<table>/_seal/`. All names under it are built here, and all is stored from here;
+//! evidence is read in `read_evidence`, the chain of baselines followed in `chain`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::Value;
 
-use super::evidence::{self, Detail, Expectation, INLINE_BLOCKS_LIMIT_BYTES, Profiles, RowGroupsByFile};
-use super::memory::{CheckedChain, FollowedChain};
-use super::sealed::{RowGroups, SealedFile, SealedTable};
+use super::evidence::INLINE_BLOCKS_LIMIT_BYTES;
+use super::sealed::SealedTable;
+use super::sign;
 use super::standing::{Judge, Standing};
-use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, STATEMENT_LIMIT_BYTES, Statement};
+use super::statement::{BaselineSummary, STATEMENT_LIMIT_BYTES, Statement};
 use super::trust::Trust;
-use super::{sign, state};
-use crate::digest::{BlockList, Digest, MultisetHash};
+use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, Signer};
 use crate::table::read_object;
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
 pub const SEAL_FOLDER: &str = "_seal";
-const EVIDENCE_LIMIT_BYTES: u64 = 1 << 32;
-/// A statement names at most this many pieces of evidence; a full one is written long before.
-const EVIDENCE_COUNT_LIMIT: usize = 1024;
 const CONCURRENCY: usize = 8;
-/// Pieces about row groups are the large ones.
-const ROW_GROUP_PIECES_AT_A_TIME: usize = 2;
 /// Digits of numbers and versions in names.
 pub(super) const NUMBER_DIGITS: usize = 20;
 
@@ -148,7 +141,7 @@ impl Repository {
         self.all_in_force(self.names().await?, &self.judge(trust).await?).await
     }
 
-    async fn all_in_force(&self, names: Vec<BaselineName>, judge: &Judge) -> Result<Vec<TrustedBaseline>> {
+    pub(super) async fn all_in_force(&self, names: Vec<BaselineName>, judge: &Judge) -> Result<Vec<TrustedBaseline>> {
         let reads = stream::iter(names).map(|name| async move { self.in_force(&name, judge).await });
         let all: Vec<_> = reads.buffered(CONCURRENCY).try_collect().await?;
         Ok(all.into_iter().flatten().collect())
@@ -207,158 +200,6 @@ impl Repository {
             }
         }
         Ok(found)
-    }
-
-    /// Reads the evidence of `baseline` and holds it against the statement.
-    ///
-    /// Cost: one GET per piece of evidence, at most 176 for statements of this version; memory for the state.
-    pub async fn sealed_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        let table = self.table_of(baseline, Detail::Whole).await?;
-        state::check(&table)?;
-        Ok(table)
-    }
-
-    /// As [`Self::whole_table`], without keeping row groups, of which the roots of the state were made: for comparisons that read no data.
-    ///
-    /// Cost: that of [`Self::whole_table`]; memory for the files, and for two pieces of evidence.
-    pub(super) async fn checked_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        self.check_extras(&baseline.statement).await?;
-        let statement = baseline.statement.clone();
-        let mut found = self.state_of(&baseline, Detail::Roots).await?;
-        let mut sum = Some(MultisetHash::new());
-        let mut loaded = self.pieces(&statement, |kind| kind == EvidenceKind::RowGroups, ROW_GROUP_PIECES_AT_A_TIME);
-        while let Some((reference, bytes)) = loaded.try_next().await? {
-            found.apply_roots(&reference, bytes, &mut sum).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
-        }
-        drop(loaded);
-        let table = found.finish(statement, baseline.summary)?;
-        state::check_summed(&table, sum)?;
-        Ok(table)
-    }
-
-    /// As [`Self::sealed_table`], without row groups ([`Self::with_row_groups`] reads them), and without computing the roots of the state anew:
-    /// each piece of evidence has the digest that was signed. Whoever signed evidence that does not come to the roots beside it is found by
-    /// every audit, seal, countersignature and proof.
-    pub(crate) async fn readable_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        self.table_of(baseline, Detail::Nothing).await
-    }
-
-    /// The row groups that evidence tells of, by file. Cost: one GET per piece of their evidence; memory for all of them.
-    pub(crate) async fn row_groups(&self, statement: &Statement) -> Result<RowGroupsByFile> {
-        let mut loaded = self.pieces(statement, |kind| kind == EvidenceKind::RowGroups, ROW_GROUP_PIECES_AT_A_TIME);
-        let mut all = RowGroupsByFile::new();
-        while let Some((reference, bytes)) = loaded.try_next().await? {
-            evidence::add_row_groups(&mut all, bytes).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
-        }
-        Ok(all)
-    }
-
-    /// A table with its row groups, whether they were read before or not. Cost: that of [`Self::row_groups`] where they were not.
-    pub(crate) async fn with_row_groups(&self, table: &SealedTable) -> Result<SealedTable> {
-        let mut table = table.clone();
-        if table.files.values().all(|file| file.row_groups.as_read().is_some()) {
-            return Ok(table);
-        }
-        let mut all = self.row_groups(&table.statement).await?;
-        for (key, file) in &mut table.files {
-            Arc::make_mut(file).row_groups = RowGroups::known(all.remove(key).unwrap_or_default());
-        }
-        Ok(table)
-    }
-
-    async fn table_of(&self, baseline: TrustedBaseline, detail: Detail) -> Result<SealedTable> {
-        let found = self.state_of(&baseline, detail).await?;
-        found.finish(baseline.statement, baseline.summary)
-    }
-
-    async fn state_of(&self, baseline: &TrustedBaseline, detail: Detail) -> Result<evidence::State> {
-        let TrustedBaseline { statement, summary } = baseline;
-        if statement.evidence.len() > EVIDENCE_COUNT_LIMIT {
-            return Err(Error::new(ErrorKind::Corrupt, "a baseline names too much evidence").with("baseline", summary.number));
-        }
-        let wanted = |kind: EvidenceKind| kind.is_state() && (detail == Detail::Whole || kind != EvidenceKind::RowGroups);
-        let mut loaded = self.pieces(statement, wanted, CONCURRENCY);
-        let mut found = evidence::State::new(detail);
-        while let Some((reference, bytes)) = loaded.try_next().await? {
-            found.apply(&reference, bytes, &self.root).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
-        }
-        drop(loaded);
-        Ok(found)
-    }
-
-    /// The pieces of evidence of some kinds, in the order in which the statement names them, so many asked for at a time.
-    fn pieces<'a>(
-        &'a self,
-        statement: &Statement,
-        wanted: impl Fn(EvidenceKind) -> bool,
-        at_a_time: usize,
-    ) -> BoxStream<'a, Result<(EvidenceRef, Bytes)>> {
-        let pieces: Vec<EvidenceRef> = statement.evidence.iter().filter(|piece| wanted(piece.kind)).copied().collect();
-        let reads = stream::iter(pieces).map(move |reference| async move { Ok((reference, self.evidence_bytes(&reference).await?)) });
-        reads.buffered(at_a_time).boxed()
-    }
-
-    /// The profiles of the columns of every sealed row group, as far as they were made.
-    ///
-    /// Cost: one GET per piece; memory for all of them, a few kilobytes a column chunk.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] when evidence is damaged or gone.
-    pub async fn profiles(&self, statement: &Statement) -> Result<Profiles> {
-        let mut found = Profiles::new();
-        for reference in statement.evidence.iter().filter(|piece| piece.kind == EvidenceKind::Profiles) {
-            let bytes = self.evidence_bytes(reference).await?;
-            evidence::read_profiles(bytes, &mut found).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
-        }
-        Ok(found)
-    }
-
-    /// The expectations that a baseline signs. Cost: one GET at most.
-    ///
-    /// # Errors
-    /// As [`Self::profiles`].
-    pub async fn expectations(&self, statement: &Statement) -> Result<Vec<Expectation>> {
-        match statement.evidence.iter().rfind(|piece| piece.kind == EvidenceKind::Expectations) {
-            Some(reference) => evidence::read_expectations(self.evidence_bytes(reference).await?)
-                .map_err(|e| e.with("evidence", self.evidence_path(reference.digest))),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// As [`Self::sealed_table`], and every other piece of evidence is read as well, so that none of them is missed when it is needed.
-    pub(super) async fn whole_table(&self, baseline: TrustedBaseline) -> Result<SealedTable> {
-        self.check_extras(&baseline.statement).await?;
-        self.sealed_table(baseline).await
-    }
-
-    /// Reads the evidence that is no part of the state.
-    async fn check_extras(&self, statement: &Statement) -> Result<()> {
-        for reference in statement.evidence.iter().filter(|piece| !piece.kind.is_state()) {
-            self.evidence_bytes(reference).await?;
-        }
-        Ok(())
-    }
-
-    async fn evidence_bytes(&self, reference: &EvidenceRef) -> Result<Bytes> {
-        let path = self.evidence_path(reference.digest);
-        let failed = |e: Error| e.with("evidence", &path);
-        let bytes = read_object(&*self.store, &path, EVIDENCE_LIMIT_BYTES.min(reference.size)).await.map_err(failed)?;
-        if u64::try_from(bytes.len()).ok() == Some(reference.size) && Digest::of(&bytes) == reference.digest {
-            return Ok(bytes);
-        }
-        Err(Error::new(ErrorKind::Corrupt, "evidence does not have the digest that its baseline states").with("evidence", &path))
-    }
-
-    /// The block list of a sealed file, from evidence or from beside it. Cost: none, or one GET of 0.05% of the file.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] when it is damaged or gone.
-    pub async fn blocks(&self, file: &SealedFile) -> Result<BlockList> {
-        let stored = match &file.inline_blocks {
-            Some(inline) => inline.clone(),
-            None => read_object(&*self.store, &self.blocks_path(file.digest), EVIDENCE_LIMIT_BYTES).await?,
-        };
-        BlockList::from_bytes(&stored, file.live.size, file.digest).map_err(|e| e.with("file", &file.live.key.path))
     }
 
     /// Stores a block list, unless it is small enough to stand in the evidence: then it is returned.
@@ -442,81 +283,6 @@ impl Repository {
         }
         Ok(sign::envelope(&bytes, &self.signatures(name.digest, &bytes, &judge).await?).to_json())
     }
-
-    /// Follows the chain from `newest` to the first baseline and says what is wrong with it, by number.
-    ///
-    /// Each predecessor must be there under its digest, and no other baseline in force may claim a number of the chain. Under a flat set of
-    /// keys each must be signed by one of them; under a trust root, whose keys come and go, the digest in its successor vouches for it.
-    /// The chain must run through `pins`, numbers and digests known from elsewhere, unless it ends below them.
-    /// Cost: that of [`Self::baselines`].
-    pub async fn check_chain(&self, newest: &TrustedBaseline, trust: &Trust, pins: &[(u64, Digest)]) -> Result<BTreeMap<u64, String>> {
-        self.check_chain_above(newest, trust, pins, None).await.map(|followed| followed.wrong)
-    }
-
-    /// As [`Self::check_chain`], down to the newest of a chain that was followed to its beginning before. The statements of that chain are not
-    /// read again; every other is, for it may have been signed since.
-    pub(super) async fn check_chain_above(
-        &self,
-        newest: &TrustedBaseline,
-        trust: &Trust,
-        pins: &[(u64, Digest)],
-        known: Option<&CheckedChain>,
-    ) -> Result<FollowedChain> {
-        let judge = self.judge(trust).await?;
-        let mut names = self.names().await?;
-        names.retain(|name| known.is_none_or(|known| !known.names.contains(name)));
-        let mut followed = known.map(|known| known.names.clone()).unwrap_or_default();
-        let all = self.all_in_force(names, &judge).await?;
-        let mut wrong = BTreeMap::new();
-        for rival in all.iter().filter(|b| known.is_some_and(|known| b.summary.number <= known.newest.0)) {
-            let number = rival.summary.number;
-            wrong.insert(number, format!("baseline {number} exists twice with valid signatures: the history forks"));
-        }
-        let mut expected = Some((newest.summary.number, newest.summary.digest));
-        while let Some((number, digest)) = expected.filter(|at| known.is_none_or(|known| known.newest != *at)) {
-            if let Some(known) = known.filter(|known| number <= known.newest.0) {
-                let (at, digest) = known.newest;
-                wrong.insert(
-                    number,
-                    format!("the chain does not run through baseline {at} ({digest}), which it did before: the history forks"),
-                );
-                break;
-            }
-            let rivals = all.iter().filter(|b| b.summary.number == number && b.summary.digest != digest).count();
-            if rivals > 0 {
-                wrong.insert(number, format!("baseline {number} exists {} times with valid signatures: the history forks", rivals + 1));
-            }
-            if pins.iter().any(|(pinned, known)| *pinned == number && *known != digest) {
-                wrong.insert(number, format!("baseline {number} is not the one that is pinned or logged: the history forks"));
-                break;
-            }
-            let known = all.iter().find(|b| b.summary.number == number && b.summary.digest == digest).map(|b| b.statement.previous);
-            let found = match known {
-                None if judge.trust.root().is_some() => self.vouched(&BaselineName { number, digest }).await?,
-                known => known,
-            };
-            let Some(previous) = found else {
-                wrong.insert(number, format!("baseline {number} ({digest}) of the chain is gone or no trusted key signed it"));
-                break;
-            };
-            followed.insert(BaselineName { number, digest });
-            expected = match (previous, number.checked_sub(1)) {
-                (Some(previous), Some(before)) if before > 0 => Some((before, previous)),
-                (None, Some(0)) => None,
-                _ => {
-                    wrong.insert(number, format!("baseline {number} names no predecessor, or one it cannot have"));
-                    None
-                }
-            };
-        }
-        Ok(FollowedChain { wrong, names: followed })
-    }
-
-    /// The predecessor that the statement of this name states, when it is there: its digest was named by an authentic successor.
-    async fn vouched(&self, name: &BaselineName) -> Result<Option<Option<Digest>>> {
-        let Some(bytes) = self.statement_bytes(name).await? else { return Ok(None) };
-        Ok(Statement::parse(&bytes).ok().filter(|statement| statement.number == name.number).map(|statement| statement.previous))
-    }
 }
 
 fn parse_name(name: &str) -> Option<BaselineName> {
@@ -578,36 +344,5 @@ mod tests {
         assert!(repository.check_chain(&found, &trust, &[]).await.unwrap().is_empty());
         let envelope = repository.dsse_envelope(&name, &trust).await.unwrap();
         assert_eq!(envelope["signatures"][0]["keyid"], key.public().id().to_string());
-    }
-
-    #[tokio::test]
-    async fn a_chain_is_followed_to_its_beginning_and_forks_are_seen() {
-        let (repository, key, trust) = repository();
-        let first = sample(1);
-        let one = repository.keep_statement(&first).await.unwrap();
-        repository.sign(&one, &first, &key).await.unwrap();
-        let second = Statement { previous: Some(one.digest), ..sample(2) };
-        let two = repository.keep_statement(&second).await.unwrap();
-        repository.sign(&two, &second, &key).await.unwrap();
-        let newest = repository.newest_statement(&trust).await.unwrap().unwrap();
-        assert_eq!(newest.summary.number, 2);
-        assert!(repository.check_chain(&newest, &trust, &[]).await.unwrap().is_empty());
-
-        // Not only the newest is held against a pin: everything that came after it must descend from it.
-        assert!(repository.check_chain(&newest, &trust, &[(1, one.digest)]).await.unwrap().is_empty());
-        let wrong = repository.check_chain(&newest, &trust, &[(1, Digest([7; 32]))]).await.unwrap();
-        assert!(wrong[&1].contains("pinned"), "{wrong:?}");
-
-        let rival = Statement { created_ms: 1, ..sample(1) };
-        let rival_name = repository.keep_statement(&rival).await.unwrap();
-        repository.sign(&rival_name, &rival, &key).await.unwrap();
-        let wrong = repository.check_chain(&newest, &trust, &[]).await.unwrap();
-        assert!(wrong[&1].contains("forks"), "{wrong:?}");
-        repository.withdraw(&rival_name, key.public().id()).await.unwrap();
-        assert!(repository.check_chain(&newest, &trust, &[]).await.unwrap().is_empty());
-
-        repository.store.delete(&repository.signature_path(one.digest, key.public().id())).await.unwrap();
-        let wrong = repository.check_chain(&newest, &trust, &[]).await.unwrap();
-        assert!(wrong[&1].contains("gone"), "{wrong:?}");
     }
 }

@@ -1,45 +1,36 @@
 //! Sealing: from a table as it stands to a signed baseline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::compare::{self, Place, normal_live};
 use super::compare_attested::Writers;
-use super::compare_data::FileState;
-use super::compare_restated::compare_live;
 use super::diff::{BaselineDiff, Bounds};
-use super::evidence::{self, Delta, Expectation, FULL_EVERY, Profiles};
+use super::evidence::Expectation;
 use super::log::{Log, LogPin, LoggedBaseline};
 use super::memory::SealMemory;
-use super::observe::{GroupProfiles, Observer};
 use super::prepared::Prepared;
 use super::progress::Progress;
-use super::repository::{BaselineName, Repository, TrustedBaseline};
-use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedTable};
-use super::standing::Judge;
-use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
+use super::repository::{BaselineName, Repository};
+use super::seal_evidence::remembered;
+use super::seal_ground::Ground;
+use super::sealed::{SealedCommit, SealedFile};
+use super::statement::BaselineSummary;
 use super::trust::{Trust, TrustLevel};
-use super::unheld::unheld_files;
-use super::verdict::{Finding, Verdict};
-use super::{audit, changes, presence, state};
+use super::verdict::Finding;
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
 use crate::key::Signer;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{FileKey, TableKind};
 
 /// A baseline holds for a year, unless it is said otherwise.
 pub const EXPIRES_AFTER_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 const ATTEMPTS: u32 = 8;
-const SHOWN_FINDINGS: usize = 5;
 
 /// How a table is sealed.
 #[derive(Debug, Clone)]
@@ -155,52 +146,6 @@ pub struct Sealer {
     pub(super) log: Log,
     /// What earlier seals of this sealer, and of its clones, have read.
     pub(super) memory: Arc<SealMemory>,
-}
-
-/// What an attempt begins with.
-pub(super) struct Ground {
-    pub(super) judge: Judge,
-    pub(super) snapshot: TableSnapshot,
-    pub(super) previous: Option<TrustedBaseline>,
-    pub(super) sealed: Option<SealedTable>,
-    pub(super) findings: Vec<Finding>,
-    /// Sealed files that may not be taken over from evidence.
-    stale: BTreeSet<FileKey>,
-    pub(super) first: bool,
-    /// Why `previous` is not in force, or is absent although there are seals, for people; nothing of it is then taken over unread.
-    pub(super) unproven: Option<String>,
-}
-
-impl Ground {
-    /// The new baseline's number.
-    pub(super) fn number(&self) -> u64 {
-        self.previous.as_ref().map_or(1, |previous| previous.summary.number.saturating_add(1))
-    }
-
-    /// The evidence that the new baseline adds to. What was accepted may contradict it, and evidence takes no commit back: then, and now and
-    /// then, all is written whole.
-    fn base(&self) -> Option<&SealedTable> {
-        let adds = !self.number().is_multiple_of(FULL_EVERY) && self.findings.is_empty();
-        let last = |sealed: &SealedTable| sealed.commits.last_key_value().map(|(version, _)| *version);
-        self.sealed.as_ref().filter(|sealed| adds && last(sealed).is_none_or(|version| version <= self.snapshot.version))
-    }
-}
-
-/// The files of the new baseline.
-pub(super) struct Sealing {
-    pub(super) changes: BTreeMap<String, SealedObject>,
-    pub(super) files: BTreeMap<FileKey, Arc<SealedFile>>,
-    pub(super) added: BTreeSet<FileKey>,
-    profiles: Profiles,
-    pub(super) bytes_read: u64,
-}
-
-/// What a baseline remembers besides the live files.
-pub(super) struct Memory {
-    /// Every file known to have been removed.
-    pub(super) removed: BTreeMap<FileKey, Option<i64>>,
-    /// Every commit, those of earlier baselines included.
-    pub(super) commits: BTreeMap<u64, SealedCommit>,
 }
 
 impl Sealer {
@@ -344,130 +289,6 @@ impl Sealer {
         Ok(diff)
     }
 
-    /// Reads table and previous baseline, and refuses to seal over what contradicts it.
-    async fn ground(&self, progress: &dyn Progress) -> Result<Ground> {
-        let judge = self.judge().await?;
-        let snapshot = self.load(None).await?;
-        let previous = self.repository.newest_in_force(&judge).await?;
-        let untrusted = if previous.is_none() { self.untrusted_seals(&judge).await? } else { None };
-        if let Some(detail) = untrusted.as_ref().filter(|_| !self.options.accept_changes) {
-            return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
-        }
-        let known = previous.as_ref().map(|previous| previous.summary.clone());
-        let mut ground = self.ground_at(judge, snapshot, (previous, known), progress).await?;
-        ground.unproven.clone_from(&untrusted);
-        ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
-        ground.findings.sort();
-        Ok(ground)
-    }
-
-    /// What to seal begins with, `previous` being in force and `known` what the log may already name: the baseline itself, where its signatures
-    /// no longer suffice.
-    pub(super) async fn ground_at(
-        &self,
-        judge: Judge,
-        snapshot: TableSnapshot,
-        (previous, known): (Option<TrustedBaseline>, Option<BaselineSummary>),
-        progress: &dyn Progress,
-    ) -> Result<Ground> {
-        refuse_foreign(&snapshot)?;
-        let mut findings = Vec::new();
-        let first = previous.is_none();
-        findings.extend(compare::compare_pin(known.as_ref().map(|known| known.number), self.options.pin));
-        let (pin, now_ms) = (self.options.log_pin.as_ref(), self.clock.now_ms());
-        let consulted = self.log.consult(&self.repository, &self.location, known.as_ref(), &judge.trust, pin, now_ms).await?;
-        // To seal is what renews a term and signs an inventory; what is wrong otherwise must not be covered up.
-        findings.extend(consulted.findings.into_iter().filter(|f| f.verdict.is_mismatch() && f.verdict != Verdict::Expired));
-        let mut sealed = None;
-        if let Some(previous) = &previous {
-            let pins: Vec<_> = self.options.pin.into_iter().chain(consulted.logged).collect();
-            let wrong = self.check_chain(&judge, previous, &pins).await?;
-            findings.extend(compare::chain_findings(wrong));
-            sealed = match self.sealed_before(previous).await {
-                Ok(sealed) => Some(sealed),
-                Err(e) if self.options.accept_changes && !e.is_retryable() => {
-                    findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
-                    None
-                }
-                Err(e) => return Err(e),
-            };
-        }
-        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first, unproven: None };
-        self.compare(&mut ground, progress).await?;
-        Ok(ground)
-    }
-
-    async fn compare(&self, ground: &mut Ground, progress: &dyn Progress) -> Result<()> {
-        let place = Place {
-            store: &**self.repository.store(),
-            root: self.repository.root(),
-            location: &self.location,
-            now_ms: self.clock.now_ms(),
-            writers: &self.options.writers,
-            memory: Some(&self.memory.log),
-        };
-        let mut found = Vec::new();
-        let mut unheld = BTreeSet::new();
-        if ground.snapshot.kind == TableKind::Delta {
-            found.extend(compare::compare_checkpoints(&place, ground.snapshot.version).await?);
-        }
-        if let Some(sealed) = &ground.sealed {
-            let comparison = compare::compare_log(&place, &ground.snapshot, sealed).await?;
-            let added = compare::columns_since(comparison.at_sealed.as_ref(), &ground.snapshot, sealed);
-            let hidden;
-            (unheld, hidden) = unheld_files(&ground.snapshot, sealed, &added);
-            found.extend(comparison.findings.into_iter().chain(hidden));
-            found.extend(presence::compare_presence(&self.repository, &ground.snapshot, sealed).await?);
-            if self.options.accept_changes {
-                for finding in self.changed_data(&ground.snapshot, sealed, progress).await? {
-                    found.push(finding);
-                }
-            }
-        }
-        found.extend(ground.snapshot.duplicates.iter().map(|key| Finding::new(Verdict::Forged, "the file is named twice").file(&key.path)));
-        // To seal an expired baseline's table again is what renews it.
-        found.retain(|finding| finding.verdict.is_mismatch() && finding.verdict != Verdict::Expired);
-        ground.findings.extend(found);
-        ground.findings.sort();
-        ground.findings.dedup();
-        let undetermined = ground.findings.iter().any(|f| f.verdict == Verdict::Undetermined);
-        if !ground.snapshot.duplicates.is_empty() || undetermined || !(ground.findings.is_empty() || self.options.accept_changes) {
-            return Err(refusal(&self.location, &ground.findings));
-        }
-        // What became of sealed files may have been cleaned up with the log, or forged away: a person has to know.
-        let forgotten = ground.sealed.as_ref().and_then(|sealed| compare::compare_forgotten(&ground.snapshot, sealed));
-        if let Some(forgotten) = forgotten.filter(|finding| finding.verdict == Verdict::Undetermined) {
-            if !self.options.accept_changes {
-                return Err(refusal(&self.location, &[forgotten]));
-            }
-            ground.findings.push(forgotten);
-        }
-        let suspect: BTreeSet<&String> = ground.findings.iter().filter_map(|f| f.file.as_ref()).collect();
-        ground.stale = ground.snapshot.files.keys().filter(|key| suspect.contains(&key.path)).cloned().collect();
-        ground.stale.append(&mut unheld);
-        Ok(())
-    }
-
-    /// Reads every sealed file that is still live, and says what differs.
-    async fn changed_data(&self, snapshot: &TableSnapshot, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
-        let observer = audit::observer(&self.repository, &snapshot.schema, sealed.row_key, true);
-        progress.begin("checking sealed files", sealed.baseline.files, sealed.baseline.bytes);
-        let files: Vec<&SealedFile> =
-            sealed.files.values().map(Arc::as_ref).filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
-        let reads = stream::iter(files).map(|file| async move {
-            let state = observer.compare(file, &|bytes| progress.bytes(bytes)).await;
-            progress.file(&file.live.key.path);
-            match state {
-                FileState::Intact => Vec::new(),
-                FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],
-                FileState::Differs(findings) => findings,
-            }
-        });
-        let found: Vec<Vec<Finding>> = reads.buffer_unordered(self.options.concurrency.max(1)).collect().await;
-        progress.end();
-        Ok(found.into_iter().flatten().collect())
-    }
-
     fn nothing_new(&self, ground: &Ground) -> Option<SealOutcome> {
         let sealed = ground.sealed.as_ref().filter(|_| !self.options.force && ground.findings.is_empty())?;
         let stated = &sealed.statement;
@@ -488,202 +309,4 @@ impl Sealer {
             diff: BaselineDiff::nothing(sealed),
         })
     }
-
-    /// Takes over what evidence covers and reads the rest.
-    pub(super) async fn fingerprint(&self, ground: &Ground, row_key: [u8; 32], progress: &dyn Progress) -> Result<Sealing> {
-        let kind = ground.snapshot.kind;
-        let proven = ground.sealed.as_ref().filter(|_| ground.unproven.is_none());
-        let mut files = BTreeMap::new();
-        let mut fresh: Vec<&LiveFile> = Vec::new();
-        for (key, live) in &ground.snapshot.files {
-            let known = proven.and_then(|sealed| sealed.files.get(key));
-            match known
-                .filter(|file| !ground.stale.contains(key) && compare_live(kind, &ground.snapshot.schema, &file.live, live).is_empty())
-            {
-                Some(file) => {
-                    files.insert(key.clone(), file.clone());
-                }
-                None => fresh.push(live),
-            }
-        }
-        let observer = audit::observer(&self.repository, &ground.snapshot.schema, row_key, self.options.rows);
-        let observer = Observer { profiles: true, ..observer };
-        let bytes = fresh.iter().map(|live| live.size).sum();
-        progress.begin("fingerprinting", u64::try_from(fresh.len()).unwrap_or(u64::MAX), bytes);
-        let bytes_read = AtomicU64::new(0);
-        let count = |bytes: u64| {
-            bytes_read.fetch_add(bytes, Ordering::Relaxed);
-            progress.bytes(bytes);
-        };
-        let count = &count;
-        let reads = stream::iter(fresh).map(|live| async move {
-            let observed = self.observe(&observer, kind, live, count).await?;
-            progress.file(&live.key.path);
-            Ok::<_, Error>(observed)
-        });
-        let observed: Vec<(SealedFile, Vec<GroupProfiles>)> = reads.buffer_unordered(self.options.concurrency.max(1)).try_collect().await?;
-        let known = proven.filter(|_| ground.findings.is_empty());
-        let changes = changes::to_be_sealed(&**self.repository.store(), &ground.snapshot, known, count).await?;
-        progress.end();
-        let added = observed.iter().map(|(file, _)| file.live.key.clone()).collect();
-        let mut profiles = Profiles::new();
-        for (file, groups) in observed {
-            let places = file.row_groups.get()?.iter().map(|group| (file.live.key.clone(), group.ordinal));
-            profiles.extend(places.zip(groups).filter(|(_, columns)| !columns.is_empty()));
-            files.insert(file.live.key.clone(), Arc::new(file));
-        }
-        Ok(Sealing { changes, files, added, profiles, bytes_read: bytes_read.into_inner() })
-    }
-
-    async fn observe(
-        &self,
-        observer: &Observer<'_>,
-        kind: TableKind,
-        live: &LiveFile,
-        count: &(dyn Fn(u64) + Sync),
-    ) -> Result<(SealedFile, Vec<GroupProfiles>)> {
-        let observed = observer.observe(live, count).await?;
-        if let Some(lie) = observed.lies.first() {
-            return Err(lies(live, lie, observed.lies.len()));
-        }
-        let inline_blocks = self.repository.keep_blocks(&observed.blocks).await?;
-        let live = LiveFile { added_in: None, ..normal_live(kind, live) };
-        Ok((SealedFile { live: Arc::new(live), inline_blocks, ..observed.file }, observed.profiles))
-    }
-
-    /// Stores evidence and forms the statement. Also says how many sealed files are no longer live.
-    async fn state(&self, ground: &Ground, sealing: &Sealing, memory: &Memory, row_key: &[u8; 32]) -> Result<(Statement, usize)> {
-        let (number, base) = (ground.number(), ground.base());
-        let gone: Vec<&FileKey> = match &ground.sealed {
-            Some(sealed) => sealed.files.keys().filter(|key| !sealing.files.contains_key(*key)).collect(),
-            None => Vec::new(),
-        };
-        let known = |key: &FileKey| base.is_some_and(|sealed| sealed.removed.contains_key(key));
-        let tombstones = memory.removed.iter().filter(|(key, _)| !known(key) && !gone.contains(key)).map(|(key, at)| (key, *at)).collect();
-        let is_new = |(version, commit): &(&u64, &SealedCommit)| base.is_none_or(|sealed| sealed.commits.get(version) != Some(commit));
-        let commits = memory.commits.iter().filter(is_new);
-        let delta = Delta {
-            added: sealing
-                .files
-                .iter()
-                .filter(|(key, _)| base.is_none() || sealing.added.contains(*key))
-                .map(|(_, file)| &**file)
-                .collect(),
-            removed: gone,
-            tombstones,
-            commits: commits.map(|(version, commit)| (*version, commit)).collect(),
-            changes: sealing.changes.values().filter(|file| base.is_none_or(|sealed| !sealed.changes.contains_key(&file.path))).collect(),
-        };
-        let mut evidence = base.map_or_else(Vec::new, |sealed| sealed.statement.evidence.clone());
-        for (kind, bytes) in delta.encode(row_key)? {
-            let (digest, size) = self.repository.keep_evidence(bytes).await?;
-            evidence.push(EvidenceRef { kind, digest, size, number });
-        }
-        evidence.extend(self.extras(ground, base.is_none(), sealing, row_key, number).await?);
-        let root = state::root(&ground.snapshot, &sealing.files, &memory.removed, &memory.commits)?;
-        let previous = ground.previous.as_ref();
-        let created_ms = self.clock.now_ms().max(previous.map_or(i64::MIN, |p| p.summary.created_ms.saturating_add(1)));
-        let statement = Statement {
-            number,
-            previous: previous.map(|p| p.summary.digest),
-            created_ms,
-            expires_ms: self.options.expires_after_ms.map(|after| created_ms.saturating_add(after)),
-            location: self.location.clone(),
-            aliases: self.options.aliases.clone(),
-            state: root,
-            evidence,
-            trust_root: ground.judge.trust.root().map_or(0, |signed| signed.root().version),
-        };
-        Ok((statement, delta.removed.len()))
-    }
-
-    /// Stores new profiles, and expectations when they are new. A baseline whose evidence is `whole` names no earlier pieces, so that those
-    /// that are still wanted are stored again.
-    async fn extras(&self, ground: &Ground, whole: bool, sealing: &Sealing, row_key: &[u8; 32], number: u64) -> Result<Vec<EvidenceRef>> {
-        let mut kept = Profiles::new();
-        if let (true, Some(previous)) = (whole, &ground.previous) {
-            // They were read before; what was damaged, and is to be sealed all the same, is left out.
-            kept = self.repository.profiles(&previous.statement).await.unwrap_or_default();
-            kept.retain(|(key, _), _| sealing.files.contains_key(key) && !sealing.added.contains(key));
-        }
-        let mut pieces = Vec::new();
-        if !(kept.is_empty() && sealing.profiles.is_empty()) {
-            pieces.push((EvidenceKind::Profiles, evidence::encode_profiles(kept.iter().chain(&sealing.profiles), row_key)?));
-        }
-        let before = match &ground.previous {
-            Some(previous) => self.repository.expectations(&previous.statement).await?,
-            None => Vec::new(),
-        };
-        let expectations = self.options.expectations.as_ref().unwrap_or(&before);
-        if *expectations != before || (whole && !before.is_empty()) {
-            pieces.push((EvidenceKind::Expectations, evidence::encode_expectations(expectations, row_key)?));
-        }
-        let mut stored = Vec::new();
-        for (kind, bytes) in pieces {
-            let (digest, size) = self.repository.keep_evidence(bytes).await?;
-            stored.push(EvidenceRef { kind, digest, size, number });
-        }
-        Ok(stored)
-    }
-}
-
-/// The removed files and the commits of the new baseline.
-pub(super) fn remembered(ground: &Ground, sealing: &Sealing) -> Memory {
-    // What was accepted may contradict what earlier baselines remember.
-    let known = ground.sealed.as_ref().filter(|_| ground.findings.is_empty());
-    let mut removed = ground.base().map(|sealed| sealed.removed.clone()).unwrap_or_default();
-    for key in ground.sealed.iter().flat_map(|sealed| sealed.files.keys()) {
-        removed.entry(key.clone()).or_default();
-    }
-    for (key, at) in &ground.snapshot.tombstones {
-        removed.entry(key.clone()).or_insert(*at);
-    }
-    removed.retain(|key, _| !sealing.files.contains_key(key));
-    let mut commits = known.map(|sealed| sealed.commits.clone()).unwrap_or_default();
-    // Whoever signed the previous baseline may have named commits that were to come. The log says what they are, and was compared up to that baseline.
-    commits.retain(|version, _| *version <= ground.snapshot.version);
-    for commit in &ground.snapshot.commits {
-        let sealed = SealedCommit { digest: commit.digest, size: commit.size, operation: commit.operation.clone() };
-        commits.insert(commit.version, sealed);
-    }
-    Memory { removed, commits }
-}
-
-fn refuse_foreign(snapshot: &TableSnapshot) -> Result<()> {
-    match snapshot.files.values().find(|live| live.location.is_none()) {
-        None => Ok(()),
-        Some(live) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "a live file lies outside of the table: such a table (a shallow clone, or one that was tampered with) cannot be sealed",
-        )
-        .with("file", &live.raw_path)),
-    }
-}
-
-fn refusal(location: &str, findings: &[Finding]) -> Error {
-    let shown: Vec<String> = findings.iter().take(SHOWN_FINDINGS).map(ToString::to_string).collect();
-    let more = findings.len().saturating_sub(shown.len());
-    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    Error::new(
-        ErrorKind::Mismatch,
-        format!(
-            "sealing would cover up changes; audit the table, and accept them (--accept-changes) only if they are meant: {}{rest}",
-            shown.join("; ")
-        ),
-    )
-    .with("table", location)
-}
-
-fn lies(live: &LiveFile, lie: &StatisticsLie, count: usize) -> Error {
-    let column = if lie.column.is_empty() { "the whole file" } else { &lie.column };
-    let mut error = Error::new(ErrorKind::Mismatch, "stated statistics contradict the data, so the table is not sealed")
-        .with("file", &live.key.path)
-        .with("column", column)
-        .with("statistic", &lie.what)
-        .with("stated", &lie.stated)
-        .with("found", &lie.found);
-    if let Some(row_group) = lie.row_group {
-        error = error.with("row group", row_group);
-    }
-    if count > 1 { error.with("contradictions", count) } else { error }
 }

@@ -288,6 +288,7 @@ impl AuditReport {
             "version": self.version,
             "summary": summary,
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "notes": self.notes,
         })
     }
 

@@ -203,11 +203,27 @@ pub fn explained(error: &Error) -> String {
     text
 }
 
+/// Whether an error, or a cause of it, is about the regions of a lake.
+fn speaks_of_regions(error: &Error) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let own = cause.downcast_ref::<Error>();
+        if own.is_some_and(|own| own.message().contains("region") || own.context().iter().any(|(key, _)| key.contains("region"))) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 fn advice(error: &Error) -> Option<&'static str> {
     let deepest = error.source().and_then(Error::find).map_or(error.kind(), Error::kind);
     let kind = if error.kind() == ErrorKind::Internal { deepest } else { error.kind() };
     match kind {
-        ErrorKind::Unavailable => Some("`lakeseal region list` shows which regions answer; the same command may succeed later"),
+        ErrorKind::Unavailable if speaks_of_regions(error) => {
+            Some("`lakeseal region list` shows which regions answer; the same command may succeed later")
+        }
+        ErrorKind::Unavailable => Some("the same command may succeed later"),
         ErrorKind::OutcomeUnknown => Some("look at the table before repeating this: it may have taken effect"),
         ErrorKind::Mismatch => Some("`lakeseal audit TABLE` lists everything that differs from the baseline"),
         ErrorKind::Corrupt => Some("the stored bytes are damaged; nothing was made of them"),
@@ -263,6 +279,16 @@ mod tests {
             "error: too few regions\n  path: t/1\n  because: the disk is full\n  region: a\n  help: `lakeseal region list` shows which \
              regions answer; the same command may succeed later\n"
         );
+    }
+
+    #[test]
+    fn whoever_has_no_regions_is_told_of_none() {
+        let cause = std::io::Error::other("no route");
+        let error = Error::new(ErrorKind::Unavailable, "the store failed").with("table", "s3://bucket/t").caused_by(cause);
+        assert!(plain(&error).ends_with("  help: the same command may succeed later\n"), "{}", plain(&error));
+        let region = Error::new(ErrorKind::Io, "no route").with("region", "a");
+        let of_lake = Error::new(ErrorKind::Unavailable, "the store failed").caused_by(region);
+        assert!(plain(&of_lake).contains("lakeseal region list"));
     }
 
     #[test]

@@ -31,12 +31,9 @@ pub(super) async fn run(args: PurgeArgs, context: &Context, out: &mut Output) ->
 async fn prepare(args: &PurgeArgs, location: &Location, repository: &Repository, context: &Context, out: &mut Output) -> Result<Ending> {
     let trust = context.trust(&args.trust)?;
     let key = context.sealer(args.key.as_deref())?;
-    let sealed = repository.newest_baseline(&trust).await?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "nobody whom you trust has sealed the table: there is nothing on record to purge")
-    })?;
     let snapshot = table::load(location.store().as_ref(), location.root(), None).await?;
     let reason = args.reason.as_deref().unwrap_or_default();
-    let purge = Purge::of_files(&sealed, &snapshot, &args.files, reason, context.clock.now_ms())?;
+    let purge = repository.prepare_purge(&trust, &snapshot, &args.files, reason, context.clock.now_ms()).await?;
     let digest = repository.keep_purge(&purge).await?;
     repository.sign_purge(&purge, &key).await?;
     if args.json {
@@ -85,7 +82,8 @@ async fn confirm(
         let what = "this destroys the files for good, in all their versions: look at the record above, and confirm with --yes";
         return Err(Error::new(ErrorKind::InvalidInput, what));
     }
-    check(&record, location, repository, &trust).await?;
+    let snapshot = table::load(location.store().as_ref(), location.root(), None).await?;
+    repository.check_purge(&record.purge, &trust, &snapshot).await?;
     let key = context.sealer(args.key.as_deref())?;
     if !record.is_in_force() {
         repository.sign_purge(&record.purge, &key).await?;
@@ -100,20 +98,6 @@ async fn confirm(
         .with("needed", record.needed()));
     }
     destroy(&record, args, lake, location, context, out).await
-}
-
-/// A record is of this table, and none of its files is live.
-async fn check(record: &PurgeRecord, location: &Location, repository: &Repository, trust: &crate::baseline::Trust) -> Result<()> {
-    let snapshot = table::load(location.store().as_ref(), location.root(), None).await?;
-    let Some(sealed) = repository.numbered_baseline(trust, record.purge.baseline).await? else {
-        return Err(Error::new(ErrorKind::NotFound, "the baseline of this purge is not there").with("baseline", record.purge.baseline));
-    };
-    let paths: Vec<String> = record.purge.files.iter().map(|file| file.path.clone()).collect();
-    let again = Purge::of_files(&sealed, &snapshot, &paths, &record.purge.reason, record.purge.created_ms)?;
-    if again == record.purge {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Unauthentic, "the record does not say what its baseline says of these files"))
 }
 
 /// What became of a file that was to be destroyed.

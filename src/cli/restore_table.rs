@@ -10,9 +10,7 @@ use super::context::Context;
 use super::output::{BAD, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
 use super::progress::Bars;
-use crate::baseline::{
-    Place, SealedTable, Trust, TrustedBaseline, Writers, chain_findings, check_root, compare_known, compare_log, compare_term,
-};
+use crate::baseline::{Place, SealedTable, Trust, Writers, check_root, compare_history, compare_log, compare_term};
 use crate::delta::{Location, RestoreOptions, RestorePlan, Restored, plan_restore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table;
@@ -84,11 +82,8 @@ async fn check_newest(location: &Location, trust: &Trust, pins: Option<&PinFile>
     let repository = location.repository();
     let names = location.pin_names();
     let pins = pins.map(|file| (&file.pins, &names));
-    let mut found = compare_known(&repository, &location.log(), location.url().as_str(), newest, trust, pins, now_ms).await?;
+    let mut found = compare_history(&repository, &location.log(), location.url().as_str(), newest, trust, pins, now_ms).await?;
     if let Some(sealed) = newest {
-        let baseline = TrustedBaseline { statement: sealed.statement.clone(), summary: sealed.baseline.clone() };
-        let wrong = repository.check_chain(&baseline, trust, &[]).await?;
-        found.extend(chain_findings(wrong));
         found.extend(compare_term(&sealed.baseline, now_ms));
     }
     let Some(first) = found.iter().find(|finding| finding.verdict.is_mismatch()).or(found.first()) else { return Ok(()) };

@@ -35,7 +35,8 @@ const USAGE: &str = "\
   \\timing       switch timing on or off    \\?            show this
   \\q            leave (or Ctrl-D)
 
-Statements end with ; and may take several lines. Tab completes tables, columns and functions. Ctrl-C stops a query.";
+Statements end with ; and may take several lines. Tab completes tables, columns and functions. Ctrl-C stops a query.
+Each statement sees the newest version of what it names: what was committed and sealed while the shell is open, too.";
 
 /// Lakeseal's own table functions, with what they take.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -209,6 +210,8 @@ impl Shell<'_> {
             ("q" | "quit", _) => return Ok(Next::Leave),
             ("?" | "h" | "help", _) => self.out.line(USAGE)?,
             ("d" | "dt", "") => {
+                self.session.list_tables().await?;
+                self.words.note_tables(self.session);
                 let tables = self.words.tables();
                 let none = "no tables here; name one by its path in double quotes, as in SELECT * FROM \"./sales\"".to_owned();
                 self.out.line(if tables.is_empty() { none } else { tables.join("\n") })?;
@@ -249,9 +252,8 @@ impl Shell<'_> {
 /// Looks up tables' columns while the user types. What cannot be opened is not completed.
 async fn learn(session: SealedSession, words: Arc<Words>) {
     for table in words.tables().into_iter().take(COMPLETED_TABLES) {
-        let quoted = format!("\"{}\"", table.replace('"', "\"\""));
-        if let Ok(plan) = session.sql(&format!("SELECT * FROM {quoted} LIMIT 0")).await {
-            words.add_columns(plan.schema().fields().iter().map(|field| field.name().clone()));
+        if let Ok(schema) = session.peek(&table).await {
+            words.add_columns(schema.fields().iter().map(|field| field.name().clone()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `sql`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,7 +96,7 @@ async fn session_in(
     pins: Option<Arc<Pins>>,
     context: &Context,
 ) -> Result<SealedSession> {
-    let named = tables.iter().map(|text| split(text)).collect::<Result<Vec<_>>>()?;
+    let named = named_tables(tables)?;
     let lake = if context.has_config()? { Some(context.lake().await?) } else { None };
     let mode = if sealed { ReadMode::Sealed } else { ReadMode::Latest };
     let trust = context.trust_if_any(trust)?;
@@ -114,9 +115,22 @@ async fn session_in(
     let session = SealedSession::new(SessionOptions { lake: lake.clone(), trust, tables: options }).await?;
     for (name, table) in named {
         let location = crate::delta::Location::parse(table, lake.as_ref())?;
-        session.register(name, &location).await?;
+        session.offer(name, &location).await?;
     }
     Ok(session)
+}
+
+/// Tables from elsewhere by the names that they are given, which tell capitals from small letters, as names in SQL do here.
+fn named_tables(texts: &[String]) -> Result<BTreeMap<&str, &str>> {
+    let mut named = BTreeMap::new();
+    for text in texts {
+        let (name, table) = split(text)?;
+        if let Some(other) = named.insert(name, table) {
+            let error = Error::new(ErrorKind::InvalidInput, "two tables are given one name: give each --table a name of its own");
+            return Err(error.with("name", name).with("tables", format!("{other}, {table}")));
+        }
+    }
+    Ok(named)
 }
 
 /// `NAME=TABLE`.
@@ -137,5 +151,16 @@ mod tests {
         for bad in ["", "sales", "=x", "sales="] {
             assert_eq!(split(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let named = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            named_tables(&texts).map(|named| named.len())
+        };
+        assert_eq!(named(&["t=a", "T=b", "u=a"]).unwrap(), 3);
+        let error = named(&["t=a", "u=a", "t=b"]).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("name: t, tables: a, b"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use super::scheme::{SCHEME, lake_url};
 use crate::baseline::{Log, PinNames, Repository};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
+use crate::region::directory::DirectoryStore;
 
 /// An open lake's name and store, for table names to be looked up in.
 #[derive(Debug, Clone)]
@@ -136,10 +137,10 @@ impl Location {
         }
         let url = Url::from_directory_path(&path)
             .map_err(|()| Error::new(ErrorKind::InvalidInput, "the directory's path is no URL").with("table", argument))?;
-        let Some(text) = path.to_str() else {
+        if path.to_str().is_none() {
             return Err(Error::new(ErrorKind::InvalidInput, "the directory's path is not Unicode").with("table", argument));
-        };
-        let store = crate::region::open(text, &crate::region::OpenOptions::default())?;
+        }
+        let store = Arc::new(DirectoryStore::of_table(path));
         let mut url = url;
         let trimmed = url.path().trim_end_matches('/').to_owned();
         url.set_path(&trimmed);

@@ -5,17 +5,20 @@
 
 mod decode;
 mod encode;
+mod field_ids;
 mod footer;
 mod footer_statistics;
 mod pages;
 mod partition;
 mod pass;
+mod put;
 mod range;
 mod restated;
 mod rows;
 mod scalar;
 mod source;
 mod statistics;
+mod stored_types;
 mod written_types;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 
-use super::encode::{put_binary, put_boolean, put_date, put_decimal, put_float, put_instant, put_integer, put_string};
+use super::put::{put_binary, put_boolean, put_date, put_decimal, put_float, put_instant, put_integer, put_string};
 use super::scalar::parse_decimal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{ColumnType, PrimitiveType};

@@ -17,7 +17,7 @@ use super::footer_statistics::footer_lies;
 use super::pages;
 use super::rows::{GroupHasher, GroupRows, LeafValues, RowPlan};
 use super::scalar::Scalar;
-use super::{ColumnFingerprint, DeletedRows, FileContext, FileFingerprint, RowGroupFingerprint};
+use super::{ColumnFingerprint, DeletedRows, FileContext, FileFingerprint, RowGroupFingerprint, field_ids};
 use crate::ask::named_version;
 use crate::digest::{BlockHasher, Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,7 +34,8 @@ const ROW_GROUP_TAG: &str = "lakeseal 2026 row group v1";
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such object; [`ErrorKind::Corrupt`] when it is no Parquet, contradicts itself, has
-/// another size than `expected_size` or does not decode; [`ErrorKind::Unsupported`] for encrypted files and unknown types.
+/// another size than `expected_size` or does not decode; [`ErrorKind::Unsupported`] for encrypted files, unknown types, and ids of columns that
+/// contradict their names.
 pub async fn fingerprint(
     store: &dyn ObjectStore,
     location: &Path,
@@ -157,6 +158,7 @@ struct Decoding {
 impl Decoding {
     fn new(footer: &Footer, context: &FileContext<'_>) -> Result<Self> {
         check_types(&footer.metadata)?;
+        field_ids::check(footer.metadata.parquet_schema().root_schema(), context.schema)?;
         let plan = RowPlan::new(footer.metadata.schema(), context.schema, context.partition_values, context.row_key)?;
         let mut next = 0_u64;
         let first_rows = footer.groups.iter().map(|group| {

@@ -268,3 +268,24 @@ async fn a_column_with_a_dot_in_its_name_is_not_a_field_of_a_struct() {
     assert_eq!(lies(columns(), schema, honest).await, none);
     assert_eq!(lies(columns(), schema, r#"{"minValues":{"a.b":1},"maxValues":{"a.b":200}}"#).await, lie("minValues", "a.b"));
 }
+
+/// Engines that map columns by id read another column, or nulls, where readers by names read this one.
+#[tokio::test]
+async fn ids_of_columns_that_contradict_their_names_are_refused() {
+    let with_id = |id: &str| {
+        let metadata = [("PARQUET:field_id".to_owned(), id.to_owned())].into();
+        let field = Field::new("col", DataType::Int64, true).with_metadata(metadata);
+        let rows: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        write(&RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![rows]).unwrap(), ArrowWriterOptions::new())
+    };
+    let schema = |mode: &str| {
+        let ids = r#"{"delta.columnMapping.id":1,"delta.columnMapping.physicalName":"col"}"#;
+        let text = format!(r#"{{"type":"struct","fields":[{{"name":"a","type":"long","nullable":true,"metadata":{ids}}}]}}"#);
+        let configuration = serde_json::json!({"delta.columnMapping.mode": mode});
+        TableSchema::from_metadata(&serde_json::json!({"schemaString": text, "configuration": configuration})).unwrap()
+    };
+    assert_eq!(print(with_id("1"), &schema("id")).await.unwrap().rows, 2);
+    assert_eq!(print(with_id("2"), &schema("name")).await.unwrap().rows, 2);
+    let error = print(with_id("2"), &schema("id")).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("maps columns by id"), "{error}");
+}

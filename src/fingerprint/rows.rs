@@ -7,8 +7,9 @@ use arrow::datatypes::Schema;
 use roaring::RoaringTreemap;
 
 use super::ROW_ENCODING;
-use super::encode::{LeafChoice, NULL, encoder, leaf_count, prefixed, put_length};
+use super::encode::{LeafChoice, encoder, leaf_count};
 use super::partition::partition_value;
+use super::put::{NULL, prefixed, put_length};
 use super::range::{LeafFacts, LeafRange};
 use crate::digest::{Digest, MultisetHash, MultisetHasher};
 use crate::error::{Error, ErrorKind, Result};

@@ -318,16 +318,16 @@ async fn every_fixture_loads_or_is_refused_and_no_file_of_it_is_accused() {
 fn the_documents_vectors_hold() {
     let document = include_str!("../../docs/format/row-encoding.md");
     let vectors: BTreeMap<&str, String> = [
-        ("integer -2", encoded(|out| encode::put_integer(-2, out))),
-        ("integer 2^64-1", encoded(|out| encode::put_integer(u64::MAX.into(), out))),
-        ("float -0.0", encoded(|out| encode::put_float(-0.0, out))),
-        ("float NaN", encoded(|out| encode::put_float(-f64::NAN, out))),
-        ("decimal 12.340", encoded(|out| encode::put_decimal(arrow::datatypes::i256::from_i128(12340), 3, out))),
-        ("decimal -128", encoded(|out| encode::put_decimal(arrow::datatypes::i256::from_i128(-128), 0, out))),
-        ("string é", encoded(|out| encode::put_string("é", out))),
-        ("binary ff", encoded(|out| encode::put_binary(&[0xff], out))),
-        ("date 1970-01-02", encoded(|out| encode::put_date(1, out))),
-        ("timestamp utc 1 us", encoded(|out| encode::put_instant(true, 1000, out))),
+        ("integer -2", encoded(|out| put::put_integer(-2, out))),
+        ("integer 2^64-1", encoded(|out| put::put_integer(u64::MAX.into(), out))),
+        ("float -0.0", encoded(|out| put::put_float(-0.0, out))),
+        ("float NaN", encoded(|out| put::put_float(-f64::NAN, out))),
+        ("decimal 12.340", encoded(|out| put::put_decimal(arrow::datatypes::i256::from_i128(12340), 3, out))),
+        ("decimal -128", encoded(|out| put::put_decimal(arrow::datatypes::i256::from_i128(-128), 0, out))),
+        ("string é", encoded(|out| put::put_string("é", out))),
+        ("binary ff", encoded(|out| put::put_binary(&[0xff], out))),
+        ("date 1970-01-02", encoded(|out| put::put_date(1, out))),
+        ("timestamp utc 1 us", encoded(|out| put::put_instant(true, 1000, out))),
     ]
     .into();
     for (name, bytes) in vectors {

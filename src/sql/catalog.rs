@@ -11,6 +11,7 @@ use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
 use super::external;
+use super::newest::Named;
 use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use crate::baseline::Trust;
@@ -26,7 +27,7 @@ pub(crate) struct Resolver {
     /// How tables are opened, but for what the session's own settings say.
     pub(super) options: TableOptions,
     /// Tables from elsewhere that the session gave a name.
-    pub(super) registered: RwLock<HashMap<String, Location>>,
+    pub(super) registered: RwLock<HashMap<String, Named>>,
     /// What code functions that are not the engine's own are, by name, as the session was told.
     pub(super) functions: RwLock<BTreeMap<String, Digest>>,
     /// For people: what was read without being verified, or could not be looked at.
@@ -57,7 +58,7 @@ impl Resolver {
     /// As [`Self::location`], for tables that the session gave a name too: a function looks at the table that a query of that name reads.
     pub(super) fn location_of(&self, name: &str) -> Result<Location> {
         let registered = self.registered.read().get(name).cloned();
-        registered.map_or_else(|| self.location(name), |location| Ok(location.of_lake(self.options.lake_id)))
+        registered.map_or_else(|| self.location(name), |named| Ok(named.location.of_lake(self.options.lake_id)))
     }
 
     /// Whose baselines count.
@@ -84,11 +85,12 @@ impl Resolver {
     }
 }
 
-/// Tables are opened anew for every query, so that each sees the newest commits and baselines.
+/// Tables are opened anew for every query, so that each sees the newest commits and baselines; those that were given a name only where there are
+/// newer ones.
 #[derive(Debug)]
 pub(super) struct LakeSchema {
     pub(super) resolver: Arc<Resolver>,
-    pub(super) names: RwLock<Vec<String>>,
+    pub(super) names: Arc<RwLock<Vec<String>>>,
     pub(super) registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
     pub(super) suspects: Suspects,
 }
@@ -113,6 +115,37 @@ impl Suspects {
     }
 }
 
+impl LakeSchema {
+    /// A registered table opened anew: under the settings of now, where it was opened under others, and where it is no longer the newest.
+    async fn newer(&self, name: &str, table: &Arc<dyn TableProvider>) -> Option<Result<VerifiedTable>> {
+        let verified = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>()?;
+        let named = self.resolver.registered.read().get(name).filter(|named| named.location.url() == verified.location().url()).cloned();
+        let reset = verified.settings() != self.resolver.table_options().settings();
+        let Some(named) = named else {
+            // What was registered with DataFusion's own session stays at its version.
+            return if reset { Some(self.resolver.open(&verified.location().clone()).await) } else { None };
+        };
+        if !reset && named.is_newest(verified).await {
+            return None;
+        }
+        let named = Named::about_to_open(&named.location).await;
+        Some(self.resolver.open(&named.location.clone()).await.inspect(|_| {
+            if let Some(known) = self.resolver.registered.write().get_mut(name) {
+                *known = named;
+            }
+        }))
+    }
+
+    /// Keeps a table that was opened anew, where the name is still one that was given.
+    fn keep(&self, name: &str, table: &Arc<dyn TableProvider>) {
+        if self.resolver.registered.read().contains_key(name)
+            && let Some(known) = self.registered.write().get_mut(name)
+        {
+            *known = table.clone();
+        }
+    }
+}
+
 #[async_trait]
 impl SchemaProvider for LakeSchema {
     fn table_names(&self) -> Vec<String> {
@@ -126,13 +159,12 @@ impl SchemaProvider for LakeSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let registered = self.registered.read().get(name).cloned();
         let opened = match registered {
-            // A table that was opened under other settings is opened anew under those of now.
-            Some(table) => match (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
-                Some(verified) if verified.settings() != self.resolver.table_options().settings() => {
-                    let location = verified.location().clone();
-                    self.resolver.open(&location).await
-                }
-                _ => {
+            Some(table) => match self.newer(name, &table).await {
+                Some(newer) => newer,
+                None => {
+                    if let Some(verified) = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
+                        self.resolver.note_all(verified);
+                    }
                     self.suspects.note(&table);
                     return Ok(Some(table));
                 }
@@ -146,6 +178,7 @@ impl SchemaProvider for LakeSchema {
             Ok(table) => {
                 self.resolver.note_all(&table);
                 let table: Arc<dyn TableProvider> = Arc::new(table);
+                self.keep(name, &table);
                 self.suspects.note(&table);
                 Ok(Some(table))
             }

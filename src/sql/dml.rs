@@ -23,7 +23,7 @@ use super::catalog::Resolver;
 use super::record::PlanFacts;
 use super::settings::{ReadMode, VerifyMode};
 use super::table::VerifiedTable;
-use super::{external, to_error, write};
+use super::{external, floats, to_error, write};
 use crate::delta::{Location, Operation, Rewrite, rewrite};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -223,6 +223,8 @@ fn unqualified(expression: Expr) -> DataFusionResult<Expr> {
 impl Job {
     async fn run(&self) -> DataFusionResult<u64> {
         let predicate = self.predicate.clone().map(unqualified).transpose()?;
+        // Files without a match are left as they are, and row groups in which nothing is to be kept are not read: neither may be found by bounds.
+        let predicate = predicate.map(|predicate| floats::as_they_are(predicate, &self.table.schema())).transpose()?;
         let what = match &self.what {
             Rewrite::Delete => Rewrite::Delete,
             Rewrite::Update(assignments) => {

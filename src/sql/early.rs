@@ -13,14 +13,14 @@ use super::table::TableOptions;
 use crate::baseline::SealedTable;
 use crate::delta::{self, Location};
 use crate::error::Result;
-use crate::table::{self, ReadCommits, ReadLog};
+use crate::table::{self, LoadedLog, ReadCommits};
 
 /// A log that is being read.
 pub(super) struct EarlyLoad(JoinSet<Result<Early>>);
 
 /// A log that was read.
 pub(super) struct Early {
-    pub(super) log: ReadLog,
+    pub(super) log: LoadedLog,
     /// deltalake's load of it, where its bytes are at hand.
     pub(super) engine: Option<EngineLoad>,
 }
@@ -34,8 +34,8 @@ impl EarlyLoad {
             loads.spawn(async move {
                 let log = table::read_log(location.store().as_ref(), location.root(), None).await?;
                 let engine = match &log {
-                    ReadLog::Commits(commits) => Some(EngineLoad::begin(&location, commits).await?),
-                    ReadLog::Snapshot(_) => None,
+                    LoadedLog::Commits(commits) => Some(EngineLoad::begin(&location, commits).await?),
+                    LoadedLog::Snapshot(_) => None,
                 };
                 Ok(Early { log, engine })
             });

@@ -10,7 +10,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
-use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildFilterDescription, ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -20,7 +22,7 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 use url::Url;
 
-use super::external;
+use super::{external, floats};
 use crate::error::{Error, ErrorKind};
 use crate::verify::Recorder;
 
@@ -190,7 +192,10 @@ impl ExecutionPlan for VerifiedExec {
         parent_filters: Vec<Arc<dyn PhysicalExpr>>,
         _: &ConfigOptions,
     ) -> Result<FilterDescription> {
-        FilterDescription::from_children(parent_filters, &self.children())
+        // What is learnt while a query runs, as from a join or a sort, prunes as a filter of the query does.
+        let allowed = floats::others(&self.schema());
+        let child = ChildFilterDescription::from_child_with_allowed_indices(&parent_filters, allowed, &self.inner)?;
+        Ok(FilterDescription::new().with_child(child))
     }
 
     fn handle_child_pushdown_result(

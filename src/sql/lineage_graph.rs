@@ -9,6 +9,9 @@ use crate::delta::{self, Location};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{CommitLineage, Gaps, Graph, LineageSource, TableLineage, read_commit_lineage, read_table_lineage};
 
+/// So many tables are named where something is to be said of several.
+const NAMED_TABLES: usize = 8;
+
 impl Resolver {
     /// Whom to believe of the table at `location`: the writers that the newest trust root beside it lists, and the other URLs that the newest
     /// baseline signs for it.
@@ -69,7 +72,7 @@ impl Resolver {
                 known.push((name, location));
             }
         }
-        known.extend(self.registered.read().iter().map(|(name, location)| (name.clone(), location.clone())));
+        known.extend(self.registered.read().iter().map(|(name, named)| (name.clone(), named.location.clone())));
         Ok(known)
     }
 }
@@ -105,14 +108,21 @@ pub(crate) async fn load_graph(resolver: &Resolver, start: &Location) -> Result<
         let aliases = known.iter().flat_map(|known| &known.aliases);
         aliases.filter(|alias| !names.contains_key(*alias)).for_each(|alias| graph.alias(alias, location.url().as_str()));
     }
+    let mut others = Vec::new();
     for (name, location, known) in tables {
-        add_table(resolver, &mut graph, &name, &location, known, location.url() == start.url()).await?;
+        let is_start = location.url() == start.url();
+        let whole = add_table(resolver, &mut graph, &name, &location, known, is_start).await?;
+        if !(whole || is_start) {
+            others.push(name);
+        }
     }
+    note_others(resolver, &others);
     note_unknown(resolver, &graph, &names);
     Ok((graph, names))
 }
 
-/// Adds the commits of a table. One that cannot be read must not hide what the others say, nor be hidden itself.
+/// Adds the commits of a table; says whether its lineage is known from its first commit to its last. One that cannot be read must not hide what the
+/// others say, nor be hidden itself.
 async fn add_table(
     resolver: &Resolver,
     graph: &mut Graph,
@@ -120,7 +130,7 @@ async fn add_table(
     location: &Location,
     known: Result<Known>,
     is_start: bool,
-) -> Result<()> {
+) -> Result<bool> {
     let mut failed = None;
     let read = match known {
         Ok(known) => {
@@ -137,11 +147,32 @@ async fn add_table(
         return Err(error);
     }
     match read {
-        Ok(gaps) => resolver.note_gaps(name, &gaps),
-        Err(error) if is_start => return Err(error.with("table", name)),
-        Err(error) => resolver.note(format!("{name}: its lineage could not be read, so what went through it is not followed: {error}")),
+        Ok(gaps) => {
+            if is_start {
+                resolver.note_gaps(name, &gaps);
+            }
+            Ok(gaps.forgotten.is_empty() && gaps.unreadable.is_empty())
+        }
+        Err(error) if is_start => Err(error.with("table", name)),
+        Err(error) => {
+            tracing::warn!(table = %name, %error, "lineage could not be read");
+            Ok(false)
+        }
     }
-    Ok(())
+}
+
+/// Keeps that not all is known of tables that were not asked about: one line, for a lake may have many.
+fn note_others(resolver: &Resolver, others: &[String]) {
+    if others.is_empty() {
+        return;
+    }
+    let more = others.len().saturating_sub(NAMED_TABLES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named: Vec<&str> = others.iter().take(NAMED_TABLES).map(String::as_str).collect();
+    resolver.note(format!(
+        "not all of the lineage of {}{more} is known, so what went through what is missing is not followed: lineage('TABLE') says what",
+        named.join(", ")
+    ));
 }
 
 /// Keeps what no walk over `graph` can follow, or not exactly.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider as _};
 use datafusion::common::TableReference;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -13,6 +14,7 @@ use parking_lot::RwLock;
 
 use super::catalog::{LakeSchema, Resolver, Suspects};
 use super::guard::VerifiedScansOnly;
+use super::newest::Named;
 use super::settings::Settings;
 use super::table::{TableOptions, VerifiedTable};
 use super::{derivation, drift, functions, lineage, lineage_graph, poison_diff, reports};
@@ -45,6 +47,8 @@ pub struct SealedSession {
     context: SessionContext,
     resolver: Arc<Resolver>,
     suspects: Suspects,
+    /// The lake's tables, as they were last listed.
+    names: Arc<RwLock<Vec<String>>>,
 }
 
 /// The settings that a session begins with.
@@ -57,15 +61,12 @@ pub(super) fn session_config() -> SessionConfig {
 }
 
 impl SealedSession {
-    /// A session over the given lake. Lists the lake's tables once; tables are opened when a query names them.
+    /// A session over the given lake. Lists the lake's tables once, for those who ask which there are; tables are opened when a query names them.
     ///
     /// # Errors
     /// Whatever listing the lake fails with.
     pub async fn new(options: SessionOptions) -> Result<Self> {
-        let names = match &options.lake {
-            Some(lake) => delta::tables(lake.store.as_ref()).await?,
-            None => Vec::new(),
-        };
+        let names = Arc::new(RwLock::new(listed(options.lake.as_ref()).await?));
         let settings = options.tables.settings();
         let resolver = Arc::new(Resolver {
             lake: options.lake,
@@ -79,7 +80,7 @@ impl SealedSession {
         let suspects = Suspects::default();
         let schema = LakeSchema {
             resolver: resolver.clone(),
-            names: RwLock::new(names),
+            names: names.clone(),
             registered: RwLock::new(HashMap::new()),
             suspects: suspects.clone(),
         };
@@ -101,7 +102,7 @@ impl SealedSession {
         reports::register(&context, &resolver.options.reports);
         // Set once, here: the session exists only now.
         let _ = resolver.session.set(context.state_weak_ref());
-        Ok(Self { context, resolver, suspects })
+        Ok(Self { context, resolver, suspects, names })
     }
 
     /// DataFusion's own session.
@@ -109,17 +110,49 @@ impl SealedSession {
         &self.context
     }
 
-    /// Opens the table at `location` and makes it queryable as `name`, at the version that it has now (and anew whenever the session's
-    /// settings are others than those it was opened with).
+    /// Lists the lake's tables anew, for `SHOW TABLES` and completion: queries find a table by its name whenever it was made.
+    ///
+    /// # Errors
+    /// Whatever listing the lake fails with.
+    pub async fn list_tables(&self) -> Result<()> {
+        let names = listed(self.resolver.lake.as_ref()).await?;
+        *self.names.write() = names;
+        Ok(())
+    }
+
+    /// Opens the table at `location` and makes it queryable as `name`. A later query that names it opens it anew where it was committed to or
+    /// sealed since, where it differed from its baseline, and where the session's settings are others than those it was opened with; to look costs a
+    /// query three LISTs at most. What is given back stays at the version that the table has now.
     ///
     /// # Errors
     /// Those of [`VerifiedTable::open`].
     pub async fn register(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
-        let table = Arc::new(self.resolver.open(location).await?);
+        let table = self.offer(name, location).await?;
         self.resolver.note_all(&table);
-        self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
-        self.resolver.registered.write().insert(name.to_owned(), location.clone());
         Ok(table)
+    }
+
+    /// As [`Self::register`]; what there is to be noted of the table is noted once a query names it.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedTable::open`].
+    pub async fn offer(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
+        let named = Named::about_to_open(location).await;
+        let table = Arc::new(self.resolver.open(location).await?);
+        self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
+        self.resolver.registered.write().insert(name.to_owned(), named);
+        Ok(table)
+    }
+
+    /// The columns of a table, for completion: nothing is noted or reported of it, for nobody asked about it.
+    ///
+    /// # Errors
+    /// Those of [`VerifiedTable::open`].
+    pub async fn peek(&self, table: &str) -> Result<SchemaRef> {
+        let location = self.resolver.location_of(table)?;
+        let options = TableOptions { reports: Reports::default(), ..self.resolver.table_options() };
+        let opened = VerifiedTable::open(&location, self.resolver.trust.as_ref(), &options).await?;
+        Ok(opened.schema())
     }
 
     /// Says what code the function `name` is, which is registered with [`Self::context`]: a digest of its source or its library, and the caller's to
@@ -171,6 +204,13 @@ impl SealedSession {
     /// For people: what was read without being verified, and why, in all queries so far.
     pub fn notes(&self) -> Vec<String> {
         self.resolver.notes.read().clone()
+    }
+}
+
+async fn listed(lake: Option<&LakeStore>) -> Result<Vec<String>> {
+    match lake {
+        Some(lake) => delta::tables(lake.store.as_ref()).await,
+        None => Ok(Vec::new()),
     }
 }
 

@@ -21,7 +21,8 @@ pub enum VerifyMode {
     Heal,
     /// Row groups that differ are skipped, and reported. An attacker chooses which rows vanish: never for gates.
     Quarantine,
-    /// Bytes that differ are delivered, and reported.
+    /// Bytes that differ are delivered, and reported with row group and column, for which the file is read whole once. A file of another size than
+    /// the sealed one, as one that was encoded anew, is refused.
     Warn,
     /// Nothing is verified.
     Off,

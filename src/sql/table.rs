@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::exec::{Registration, Registrations, VerifiedExec, recovered};
 use super::open::{self, Opened};
 use super::settings::{ReadMode, Settings, VerifyMode};
-use super::{check, constants, external, folder, insert};
+use super::{check, constants, external, floats, folder, insert};
 use crate::baseline::{self, BaselineSummary, Finding, Pins, SealedTable, Trust, Writers};
 use crate::clock::{SharedClock, SystemClock};
 use crate::delta::{self, Location, StoreRegistry};
@@ -286,6 +286,11 @@ impl VerifiedTable {
         if self.resolved { self.check_term() } else { self.check_stored() }
     }
 
+    /// Whether the stored state was found to be what was sealed, and later commits.
+    pub(super) fn is_as_sealed(&self) -> bool {
+        !self.resolved && self.left_out == (0, 0) && self.check_stored().is_ok()
+    }
+
     /// Fails, naming the place, when the table's stored state is not what was sealed.
     ///
     /// # Errors
@@ -386,13 +391,21 @@ impl TableProvider for VerifiedTable {
         // Footers must not come from a cache that other tables of the caller's session fill: it is keyed by path alone.
         let own = self.own_state(state)?;
         let recorder = self.store.recorder().clone();
-        let plan = self.inner.scan(&own, projection, filters, limit).await.map_err(|e| recovered(&recorder, e))?;
+        let schema = self.schema();
+        let pruning: Vec<Expr> = filters.iter().filter(|filter| !floats::speaks_of_floats(filter, &schema)).cloned().collect();
+        let limit = limit.filter(|_| pruning.len() == filters.len());
+        let plan = self.inner.scan(&own, projection, &pruning, limit).await.map_err(|e| recovered(&recorder, e))?;
         let plan = constants::without_constant_floats(plan)?;
         Ok(Arc::new(VerifiedExec::new(plan, recorder, registration, self.left_out)))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        self.inner.supports_filters_pushdown(filters)
+        let (schema, supported) = (self.schema(), self.inner.supports_filters_pushdown(filters)?);
+        let of = |(filter, supported): (&&Expr, TableProviderFilterPushDown)| match floats::speaks_of_floats(filter, &schema) {
+            true => TableProviderFilterPushDown::Unsupported,
+            false => supported,
+        };
+        Ok(filters.iter().zip(supported).map(of).collect())
     }
 
     fn statistics(&self) -> Option<Statistics> {

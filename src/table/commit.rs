@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The actions of a commit.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct CommitActions {
+pub(crate) struct CommitContents {
     /// The files that it adds, as it describes them.
     pub(crate) adds: Vec<LiveFile>,
     /// The files that it removes.
@@ -30,7 +30,7 @@ pub(crate) struct CommitActions {
     pub(crate) info: Option<Value>,
 }
 
-impl CommitActions {
+impl CommitContents {
     /// Reads the lines of the commit of `version` of the table at `root`.
     ///
     /// # Errors
@@ -90,8 +90,8 @@ impl CommitActions {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<CommitActions> {
-        CommitActions::parse(&Path::from("t"), 3, text.as_bytes())
+    fn parse(text: &str) -> Result<CommitContents> {
+        CommitContents::parse(&Path::from("t"), 3, text.as_bytes())
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) async fn load(store: &dyn ObjectStore, root: &Path, version: Option<u
         commits: Vec::new(),
         checkpoint: None,
         log_objects: BTreeMap::new(),
-        schema: TableSchema { columns: Vec::new(), partition_columns },
+        schema: TableSchema { partition_columns, ..TableSchema::default() },
     })
 }
 

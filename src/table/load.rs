@@ -227,9 +227,7 @@ pub(super) fn snapshot(replay: Replay, log: LogReader, version: u64, checkpoint:
     let missing = |what: &str| Error::new(ErrorKind::Corrupt, format!("the log states no {what}"));
     let metadata = replay.metadata.ok_or_else(|| missing("metaData"))?;
     let text = |name: &'static str| metadata.get(name).and_then(Value::as_str).ok_or_else(|| missing(name));
-    let partition_columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let partition_columns = partition_columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let schema = TableSchema::from_delta(text("schemaString")?, partition_columns)?;
+    let schema = TableSchema::from_metadata(&metadata)?;
     Ok(TableSnapshot {
         kind: TableKind::Delta,
         table_id: text("id")?.to_owned(),

@@ -146,7 +146,7 @@ pub struct TableSnapshot {
 
 pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub(crate) use checkpoint::{check_checkpoints_again, judged_checkpoint, transactions_expire};
-pub(crate) use commit::CommitActions;
+pub(crate) use commit::CommitContents;
 pub(crate) use folder::{NULL_PARTITION, misplaced, partition_columns_of};
 pub(crate) use json::parse as parse_json;
 pub use load::load;
@@ -154,7 +154,7 @@ pub(crate) use load::{load_again, load_checked};
 pub(crate) use log::{BEGUN, commit_path, commit_versions, parse_commit_path, read_commit, read_object, read_object_up_to};
 pub use memory::LogMemory;
 pub use path::{CanonicalPath, canonical_path};
-pub(crate) use read_log::{ReadCommits, ReadLog, read as read_log};
+pub(crate) use read_log::{LoadedLog, ReadCommits, read as read_log};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema, added_columns};
 pub use stats::Stats;
 pub use written::{EXACT_DIGITS, add_action, may_be_rounded, written_as_commit};

@@ -21,7 +21,7 @@ const HELD_LIMIT_BYTES: usize = 256 << 20;
 
 /// What lies at a location, read once.
 #[derive(Debug)]
-pub(crate) enum ReadLog {
+pub(crate) enum LoadedLog {
     /// All commits from 0 on.
     Commits(ReadCommits),
     /// What else there is: a log that begins with a checkpoint, or is too long to be held, or a folder of Parquet.
@@ -74,15 +74,15 @@ fn others(bytes: &[u8]) -> Option<Vec<Value>> {
 ///
 /// # Errors
 /// Those of [`super::load`]; what commits say is not looked at.
-pub(crate) async fn read(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<ReadLog> {
+pub(crate) async fn read(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<LoadedLog> {
     let listing = LogListing::read(store, root).await?;
     let commits = match starts_at_commit_0(&listing, version) {
         Some(version) => held(store, root, &listing, version).await?,
         None => None,
     };
     match commits {
-        Some(commits) => Ok(ReadLog::Commits(ReadCommits { root: root.clone(), commits })),
-        None => Ok(ReadLog::Snapshot(Box::new(load_listed(store, root, &listing, version, None).await?))),
+        Some(commits) => Ok(LoadedLog::Commits(ReadCommits { root: root.clone(), commits })),
+        None => Ok(LoadedLog::Snapshot(Box::new(load_listed(store, root, &listing, version, None).await?))),
     }
 }
 
@@ -100,7 +100,7 @@ async fn held(store: &dyn ObjectStore, root: &Path, listing: &LogListing, versio
     Ok(Some(commits))
 }
 
-impl ReadLog {
+impl LoadedLog {
     /// The newest Delta version; absent for a folder of Parquet.
     pub(crate) fn version(&self) -> Option<u64> {
         match self {

@@ -11,6 +11,8 @@ pub struct TableColumn {
     pub name: String,
     /// The name under which files store it (column mapping); else the same.
     pub physical_name: String,
+    /// Its id (column mapping), which files may state.
+    pub id: Option<i64>,
     /// Its type.
     pub data_type: ColumnType,
     /// Whether nulls are allowed.
@@ -64,9 +66,24 @@ pub struct TableSchema {
     pub columns: Vec<TableColumn>,
     /// Logical names of the partition columns, in order.
     pub partition_columns: Vec<String>,
+    /// Whether columns are mapped by id.
+    pub by_id: bool,
 }
 
 impl TableSchema {
+    /// Reads the columns, the partition columns and the way in which columns are mapped out of a `metaData` action.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_delta`]; [`ErrorKind::Corrupt`] without a schema.
+    pub(crate) fn from_metadata(metadata: &Value) -> Result<Self> {
+        let schema = metadata.get("schemaString").and_then(Value::as_str);
+        let schema = schema.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the log states no schemaString"))?;
+        let columns = metadata.get("partitionColumns").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let columns = columns.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let mode = metadata.pointer("/configuration/delta.columnMapping.mode").and_then(Value::as_str);
+        Ok(Self { by_id: mode == Some("id"), ..Self::from_delta(schema, columns)? })
+    }
+
     /// Reads `metaData.schemaString` (nested types, column mapping, char and varchar).
     ///
     /// # Errors
@@ -75,7 +92,7 @@ impl TableSchema {
         let value: Value = super::json::parse(schema_string.as_bytes())
             .map_err(|e| Error::new(ErrorKind::Corrupt, "the table's schemaString is not JSON").caused_by(e))?;
         let columns = struct_fields(&value, 0)?;
-        Ok(Self { columns, partition_columns })
+        Ok(Self { columns, partition_columns, by_id: false })
     }
 
     /// The top-level column with this logical name.
@@ -126,6 +143,7 @@ fn column(field: &Value, depth: usize) -> Result<TableColumn> {
     Ok(TableColumn {
         name: name.to_owned(),
         physical_name: physical.to_owned(),
+        id: field.pointer("/metadata/delta.columnMapping.id").and_then(Value::as_i64),
         data_type: column_type(data_type, depth)?,
         nullable: field.get("nullable").and_then(Value::as_bool).unwrap_or(true),
     })
@@ -192,6 +210,7 @@ mod tests {
         let schema = TableSchema::from_delta(text, vec![]).unwrap();
         let types: Vec<_> = schema.columns.iter().map(|c| c.data_type.clone()).collect();
         assert_eq!(schema.columns[0].physical_name, "col-1");
+        assert_eq!((schema.columns[0].id, schema.columns[1].id), (Some(1), None));
         assert!(!schema.columns[0].nullable);
         assert_eq!(types[1], ColumnType::Primitive(PrimitiveType::Decimal(12, 3)));
         assert_eq!(types[2], ColumnType::Primitive(PrimitiveType::String));

@@ -136,7 +136,7 @@ async fn a_checkpoint_that_loses_a_file_is_found_out() {
 
 /// What a log comes to when the state of its first `count` commits is taken from `known`.
 async fn resumed(store: &InMemory, known: &TableSnapshot) -> TableSnapshot {
-    let ReadLog::Commits(commits) = read_log(store, &Path::from("t"), None).await.unwrap() else { panic!("not all commits are there") };
+    let LoadedLog::Commits(commits) = read_log(store, &Path::from("t"), None).await.unwrap() else { panic!("not all commits are there") };
     let files = known.files.values().map(|file| Arc::new(LiveFile { added_in: None, ..LiveFile::clone(file) }));
     commits.snapshot_after(known.version + 1, files, known.tombstones.clone()).unwrap()
 }
@@ -185,7 +185,7 @@ async fn typed_statistics_and_damage_are_replayed_from_the_beginning() {
     let known = snapshot(&store).await.unwrap();
     assert_eq!(resumed(&store, &known).await.typed.len(), 1, "what readers may prune by is told");
     put(&store, 1, "{\"txn\":").await;
-    let ReadLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("two commits are there") };
+    let LoadedLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("two commits are there") };
     let error = commits.snapshot_after(2, known.files.values().cloned(), known.tombstones.clone()).unwrap_err();
     assert!(error.to_string().contains("commit: 1") && error.to_string().contains("line: 1"), "{error}");
     // What does not begin with commit 0 is read as ever.
@@ -316,7 +316,7 @@ async fn what_readers_would_disagree_about_in_one_commit_is_refused() {
         for part in ["twice", "commit: 2", "line: 2", action] {
             assert!(error.to_string().contains(part), "{action}: {error}");
         }
-        let ReadLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("all are there") };
+        let LoadedLog::Commits(commits) = read_log(&store, &Path::from("t"), None).await.unwrap() else { panic!("all are there") };
         let files = known.files.values().cloned();
         assert_eq!(commits.snapshot_after(3, files, known.tombstones.clone()).unwrap_err().kind(), ErrorKind::Corrupt, "{action}");
     }

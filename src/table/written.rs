@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn bounds_that_may_have_been_rounded_are_left_out() {
-        let column = |name: &str, data_type| TableColumn { name: name.into(), physical_name: name.into(), data_type, nullable: true };
+        let column =
+            |name: &str, data_type| TableColumn { name: name.into(), physical_name: name.into(), id: None, data_type, nullable: true };
         let decimal = |digits| ColumnType::Primitive(PrimitiveType::Decimal(digits, 2));
         let columns = [
             column("narrow", decimal(15)),

@@ -8,6 +8,31 @@ use parking_lot::Mutex;
 use crate::baseline::SealedRowGroup;
 use crate::error::{Error, ErrorKind};
 
+/// Row group and column (physical name), each as far as it could be placed.
+pub(super) type Place = (Option<u32>, Option<String>);
+
+/// What comparing a whole file with its evidence came to.
+#[derive(Debug, Default)]
+pub(super) struct Located {
+    /// Where it differs; empty where that could not be placed below the file.
+    pub(super) places: Vec<Place>,
+    /// The first difference in words.
+    pub(super) detail: Option<String>,
+    /// Whether it has another size than the sealed file.
+    pub(super) other_size: bool,
+}
+
+impl Located {
+    /// The places to be told of blocks that differ and that lie `near` these: those that comparing found, unless the blocks lie in none of them, for
+    /// the file may have changed again since.
+    pub(super) fn of_blocks(&self, near: Vec<Place>) -> Vec<Place> {
+        let here = |place: &Place| {
+            self.places.iter().any(|(group, column)| *group == place.0 && (column.is_none() || place.1.is_none() || *column == place.1))
+        };
+        if near.is_empty() || near.iter().any(here) { self.places.clone() } else { near }
+    }
+}
+
 /// A difference between delivered and sealed bytes, with its place as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -59,7 +84,7 @@ impl Damage {
 }
 
 /// The places of a file that the bytes `bad` (a range in it) belong to, by the sealed byte ranges of its row groups and column chunks.
-pub(super) fn places_of(groups: &[SealedRowGroup], bad: &std::ops::Range<u64>) -> Vec<(Option<u32>, Option<String>)> {
+pub(super) fn places_of(groups: &[SealedRowGroup], bad: &std::ops::Range<u64>) -> Vec<Place> {
     let overlaps = |range: &std::ops::Range<u64>| range.start < bad.end && bad.start < range.end;
     groups
         .iter()
@@ -120,5 +145,22 @@ impl Recorder {
 
     pub(super) fn count_delivered(&self, blocks: u64) {
         self.0.delivered.fetch_add(blocks, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_placed_as_exactly_as_comparing_can() {
+        let place = |group: u32, column: &str| (Some(group), Some(column.to_owned()));
+        let located = Located { places: vec![place(2, "b")], detail: None, other_size: false };
+        assert_eq!(located.of_blocks(vec![place(1, "c"), place(2, "a"), place(2, "b")]), [place(2, "b")]);
+        assert_eq!(located.of_blocks(Vec::new()), [place(2, "b")], "blocks of the footer");
+        assert_eq!(located.of_blocks(vec![place(3, "b")]), [place(3, "b")], "what changed since");
+        let group = Located { places: vec![(Some(2), None)], detail: None, other_size: false };
+        assert_eq!(group.of_blocks(vec![place(2, "a"), place(3, "a")]), [(Some(2), None)]);
+        assert_eq!(Located::default().of_blocks(vec![place(3, "b")]), [place(3, "b")]);
     }
 }

@@ -16,6 +16,11 @@ impl Evidence {
         Self { statement: sealed.map(|sealed| sealed.statement.clone()), row_groups: OnceCell::new() }
     }
 
+    /// Whether there is a baseline at all.
+    pub(super) fn is_of_baseline(&self) -> bool {
+        self.statement.is_some()
+    }
+
     /// The row groups of a file; `None` where they cannot be read. Without them a difference is still one: it is placed less exactly.
     pub(super) async fn row_groups<'a>(&'a self, repository: &Repository, file: &'a SealedFile) -> Option<&'a [SealedRowGroup]> {
         if let Some(known) = file.row_groups.as_read() {

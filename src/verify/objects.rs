@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::View;
-use super::damage::Damage;
+use super::damage::{Damage, Located};
 use super::heal::CopyAt;
 use super::quarantine::Trimmed;
 use crate::baseline::{SealedFile, SealedTable};
@@ -39,6 +39,8 @@ pub(super) struct Object {
     pub(super) modified_ms: i64,
     pub(super) content: Content,
     pub(super) blocks: OnceCell<Arc<BlockList>>,
+    /// Where it differs, once it was compared whole.
+    pub(super) located: OnceCell<Located>,
     pub(super) damage: OnceCell<Damage>,
     /// The version that a query's first read found, by the query's number.
     pub(super) seen: Mutex<Option<(u64, String)>>,
@@ -49,8 +51,10 @@ pub(super) struct Object {
 /// What an object's bytes are held against.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// A digest of bytes that were read before: an object of the log, or a file of deletion vectors.
+    /// A digest of bytes that were read before: an object of the log, or a file of deletion vectors that no baseline covers.
     Pinned(Digest),
+    /// The sealed digest of a file of deletion vectors.
+    Vector(Digest),
     /// The evidence of a sealed file.
     Sealed(Arc<SealedFile>),
     /// Nothing: a live file that no baseline covers yet.
@@ -72,7 +76,7 @@ pub(super) struct TrimmedObject {
 impl Content {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Pinned(a), Self::Pinned(b)) => a == b,
+            (Self::Pinned(a) | Self::Vector(a), Self::Pinned(b) | Self::Vector(b)) => a == b,
             (Self::Sealed(a), Self::Sealed(b)) => a.digest == b.digest,
             (Self::Later, Self::Later) => true,
             _ => false,
@@ -83,8 +87,8 @@ impl Content {
 impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown_from = path.as_ref().len().saturating_sub(shown(root, &path).len());
-        let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown_from, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+        let (blocks, located, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { path, shown_from, size, modified_ms, content, blocks, located, damage, seen: Mutex::default(), copies }
     }
 
     /// The path in the table, as messages show it.
@@ -94,7 +98,7 @@ impl Object {
 
     pub(super) fn digest(&self) -> Option<Digest> {
         match &self.content {
-            Content::Pinned(digest) => Some(*digest),
+            Content::Pinned(digest) | Content::Vector(digest) => Some(*digest),
             Content::Sealed(file) => Some(file.digest),
             // What is left of a trimmed file is no sealed object.
             Content::Later | Content::Trimmed(_) => None,
@@ -180,7 +184,7 @@ impl Objects {
             match vector {
                 Some(vector) => {
                     let path = stored_below(root, &vector.path)?;
-                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest));
+                    objects.add(root, path, vector.size, live.modification_time_ms, Content::Vector(vector.digest));
                 }
                 None => {
                     if let Some((path, vector)) = LaterVector::of(root, live, sealed_file)? {
@@ -205,10 +209,12 @@ impl Objects {
         // First of all it must be nothing else: of sealed data it is no matter what they are as a vector.
         let modified_ms = vectors.first().map_or(0, |vector| vector.live.modification_time_ms);
         let pinned = Object::new(root, path.clone(), bytes.len() as u64, modified_ms, Content::Pinned(Digest::of(&bytes)));
-        if let Some(known) = self.0.get(&path).filter(|known| !known.content.is_same(&pinned.content)) {
-            return Err(named_twice(root, &known.path));
+        match self.0.get(&path) {
+            Some(known) if !known.content.is_same(&pinned.content) => return Err(named_twice(root, &known.path)),
+            // A sealed file of vectors stays what it is.
+            Some(_) => {}
+            None => drop(self.0.insert(path.clone(), pinned)),
         }
-        self.0.insert(path.clone(), pinned);
         for vector in vectors {
             let positions = deletion_vector::read_from(vector.value, &bytes, vector.offset, vector.size);
             vector.check(positions).map_err(|e| e.with("object", shown(root, &path)))?;

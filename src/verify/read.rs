@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::damage::{Damage, places_of};
+use super::damage::{Damage, Located, Place, places_of};
 use super::incident::{Action, Incident};
 use super::objects::{Content, Object, TrimmedObject};
 use super::{OnDifference, Shared};
@@ -20,6 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::unverified_ranges;
 
 pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Why a mode that delivers what differs refuses a file.
+const OTHER_SIZE: &str =
+    "only files of the sealed size are delivered as they are: with SET lakeseal.verify = 'off' the table is read as it is";
 
 impl Shared {
     /// The object's block list: from evidence, or made while reading the object once when only its digest is pinned.
@@ -81,7 +85,7 @@ impl Shared {
             },
             Content::Own(bytes) => Ok(ranges.iter().map(|range| slice(bytes, range)).collect()),
             Content::Trimmed(file) => self.read_trimmed(file, ranges).await,
-            Content::Pinned(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
+            Content::Pinned(_) | Content::Vector(_) | Content::Sealed(_) => self.read_verified(object, ranges).await,
         }
     }
 
@@ -198,10 +202,15 @@ impl Shared {
                     Err(self.refuse(object, &trouble).await.with("heal", why))
                 }
             },
-            (OnDifference::Deliver, Content::Sealed(file), Some(bytes)) if bytes.len() as u64 == span.end - span.start => {
+            (OnDifference::Deliver, Content::Sealed(file), Some(bytes)) => {
+                let located = self.located(object).await;
+                if located.other_size || bytes.len() as u64 != span.end - span.start {
+                    return Err(self.refuse(object, &Trouble::Size).await);
+                }
                 let bad = bad_blocks(blocks, span, &bytes);
                 let groups = self.evidence.row_groups(&self.repository, file).await.unwrap_or_default();
-                let places = bad.iter().flat_map(|bad| places_of(groups, bad)).collect();
+                let near = bad.iter().flat_map(|bad| places_of(groups, bad)).collect();
+                let places = located.of_blocks(near);
                 let damage = self.damage(object, places, "the bytes are not the sealed ones, and were delivered as they are");
                 self.recorder.count_delivered(bad.len() as u64);
                 self.view.reports.add(Incident { action: Action::Delivered, damage, source: None });
@@ -255,8 +264,14 @@ impl Shared {
     async fn refuse(&self, object: &Object, trouble: &Trouble) -> Error {
         match trouble {
             Trouble::Missing if matches!(object.content, Content::Later) => {
-                let what = "a commit after the baseline names a file that is not there: it was taken away since, or never was";
+                let what = match self.evidence.is_of_baseline() {
+                    true => "a commit after the baseline names a file that is not there: it was taken away since, or never was",
+                    false => "the table names a file that is not there: it was taken away, or never was (no baseline says which)",
+                };
                 self.report(object, Vec::new(), what)
+            }
+            Trouble::Missing if matches!(object.content, Content::Vector(_)) => {
+                self.report(object, Vec::new(), "the file of a sealed deletion vector is missing: nothing else says which rows are deleted")
             }
             Trouble::Missing => self.report(object, Vec::new(), "a sealed file is missing"),
             Trouble::Size => self.differs(object, None).await,
@@ -264,33 +279,46 @@ impl Shared {
         }
     }
 
-    /// The error for bytes that are not the sealed ones, placed as exactly as can be found out.
+    /// Where an object differs from its evidence.
     ///
     /// The first reader that meets a damaged file pays for reading it whole, so that row group and column can be named by their
     /// values even when the file was written anew with other offsets.
+    async fn located<'a>(&self, object: &'a Object) -> &'a Located {
+        let locate = || async {
+            let Content::Sealed(file) = &object.content else { return Located::default() };
+            let Some(file) = self.evidence.whole(&self.repository, file).await else { return Located::default() };
+            let found = compare_file(&self.repository, &self.schema, self.row_key, &file).await;
+            let mut places: Vec<Place> = found.iter().map(|finding| (finding.row_group, finding.column.clone())).collect();
+            places.retain(|place| place.0.is_some());
+            let other_size = self.store.head(&object.path).await.is_ok_and(|meta| meta.size != object.size);
+            Located { places, detail: found.into_iter().next().map(|finding| finding.detail), other_size }
+        };
+        object.located.get_or_init(locate).await
+    }
+
+    /// The error for bytes that are not the sealed ones, placed as exactly as can be found out.
     pub(super) async fn differs(&self, object: &Object, bad: Option<Range<u64>>) -> Error {
         let damage = object
             .damage
             .get_or_init(|| async {
-                let sealed = match &object.content {
-                    Content::Sealed(file) => self.evidence.whole(&self.repository, file).await,
-                    _ => None,
-                };
-                let found = match &sealed {
-                    Some(file) => compare_file(&self.repository, &self.schema, self.row_key, file).await,
-                    None => Vec::new(),
-                };
-                let mut places: Vec<_> = found.iter().map(|finding| (finding.row_group, finding.column.clone())).collect();
-                places.retain(|place| place.0.is_some());
+                let located = self.located(object).await;
+                let mut places = located.places.clone();
                 let mut detail = "the bytes of a file are not the sealed ones".to_owned();
-                if let Some(first) = found.first() {
-                    detail = format!("a file differs from what was sealed: {}", first.detail);
+                if let Some(first) = &located.detail {
+                    detail = format!("a file differs from what was sealed: {first}");
                 }
-                if let (true, Some(file), Some(bad)) = (places.is_empty(), &sealed, &bad) {
-                    places = places_of(file.row_groups.as_read().unwrap_or_default(), bad);
+                if located.other_size && self.view.on_difference == OnDifference::Deliver {
+                    detail = format!("{detail}; {OTHER_SIZE}");
                 }
-                if matches!(object.content, Content::Pinned(_)) {
-                    detail = "an object changed after it was read and compared".to_owned();
+                if let (true, Content::Sealed(file), Some(bad)) = (places.is_empty(), &object.content, &bad) {
+                    places = places_of(self.evidence.row_groups(&self.repository, file).await.unwrap_or_default(), bad);
+                }
+                match object.content {
+                    Content::Pinned(_) => detail = "an object changed after it was read and compared".to_owned(),
+                    Content::Vector(_) => {
+                        detail = "the file of a deletion vector is not the one that was sealed: other rows would be deleted".to_owned();
+                    }
+                    _ => {}
                 }
                 self.damage(object, places, &detail)
             })

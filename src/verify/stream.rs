@@ -28,7 +28,7 @@ impl Shared {
         let aligned = (range.start / BLOCK) * BLOCK..range.end.next_multiple_of(BLOCK).min(object.size);
         let blocks = match object.content {
             Content::Later | Content::Own(_) | Content::Trimmed(_) => None,
-            Content::Pinned(_) | Content::Sealed(_) => Some(shared.blocks(object).await?),
+            Content::Pinned(_) | Content::Vector(_) | Content::Sealed(_) => Some(shared.blocks(object).await?),
         };
         let by_pieces = matches!(object.content, Content::Own(_) | Content::Trimmed(_));
         let inner = if by_pieces {

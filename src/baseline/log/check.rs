@@ -16,7 +16,26 @@ pub struct LogCheck {
     pub findings: Vec<Finding>,
 }
 
+/// A log of more entries is not read for a note.
+const NOTED_ENTRIES: u64 = 1024;
+
 impl Log {
+    /// What is wrong with the entries of a log that is in the state `state`, in words for a note: the signed inventory says what they say, so
+    /// that whoever goes by that does not see them. Nothing is said of logs of more than 1024 entries.
+    ///
+    /// Cost: one GET per entry.
+    pub(in crate::baseline) async fn damage(&self, state: &LogPin) -> Option<String> {
+        if state.size > NOTED_ENTRIES {
+            return None;
+        }
+        let what = match self.hashes_by(state.size, false).await {
+            Ok(hashes) if tree::root(&hashes) == state.root => return None,
+            Ok(_) => "entries of the log of baselines are not those that its inventory was signed over".to_owned(),
+            Err(e) => format!("the log of baselines cannot be read whole: {e}"),
+        };
+        Some(format!("{what}; the verdict goes by the inventory, and `lakeseal log TABLE --check-consistency` says more"))
+    }
+
     /// Replays the log from its first entry: root and tables must be those of the signed inventory, and the newest checkpoint's; and it
     /// must extend each of `known`, states that are known from elsewhere, named by where they are from.
     ///

@@ -273,19 +273,58 @@ pub async fn compare_known(
     pins: Option<(&Pins, &PinNames)>,
     now_ms: i64,
 ) -> Result<Vec<Finding>> {
+    let (mut findings, known) = held_against(repository, log, location, newest, trust, pins, now_ms).await?;
+    if let Some(newest) = newest
+        && known.iter().any(|(number, digest)| *number < newest.baseline.number || *digest != newest.baseline.digest)
+        && findings.is_empty()
+    {
+        findings.extend(chain_of(repository, newest, trust, &known).await?);
+    }
+    Ok(findings)
+}
+
+/// As [`compare_known`], with the whole chain of baselines in any case, for those who undo what came after `newest`.
+///
+/// Cost: as [`Log::consult`], and the chain, once.
+///
+/// # Errors
+/// Those of the store.
+pub async fn compare_history(
+    repository: &Repository,
+    log: &Log,
+    location: &str,
+    newest: Option<&SealedTable>,
+    trust: &Trust,
+    pins: Option<(&Pins, &PinNames)>,
+    now_ms: i64,
+) -> Result<Vec<Finding>> {
+    let (mut findings, known) = held_against(repository, log, location, newest, trust, pins, now_ms).await?;
+    if let Some(newest) = newest {
+        findings.extend(chain_of(repository, newest, trust, &known).await?);
+    }
+    Ok(findings)
+}
+
+/// What pins and log say against `newest`, and the baselines that they name: its history must run through these.
+async fn held_against(
+    repository: &Repository,
+    log: &Log,
+    location: &str,
+    newest: Option<&SealedTable>,
+    trust: &Trust,
+    pins: Option<(&Pins, &PinNames)>,
+    now_ms: i64,
+) -> Result<(Vec<Finding>, Vec<(u64, Digest)>)> {
     let (pin, log_pin) = pins.map_or((None, None), |(pins, names)| (pins.table(names), pins.log(names)));
     let summary = newest.map(|newest| &newest.baseline);
     let consulted = log.consult(repository, location, summary, trust, log_pin, now_ms).await?;
     let mut findings: Vec<Finding> = compare_pin(summary.map(|summary| summary.number), pin).into_iter().collect();
     findings.extend(consulted.findings);
-    let known: Vec<_> = pin.into_iter().chain(consulted.logged).collect();
-    if let Some(newest) = newest
-        && known.iter().any(|(number, digest)| *number < newest.baseline.number || *digest != newest.baseline.digest)
-        && findings.is_empty()
-    {
-        let newest = TrustedBaseline { statement: newest.statement.clone(), summary: newest.baseline.clone() };
-        let wrong = repository.check_chain(&newest, trust, &known).await?;
-        findings.extend(chain_findings(wrong));
-    }
-    Ok(findings)
+    Ok((findings, pin.into_iter().chain(consulted.logged).collect()))
+}
+
+async fn chain_of(repository: &Repository, newest: &SealedTable, trust: &Trust, known: &[(u64, Digest)]) -> Result<Vec<Finding>> {
+    let newest = TrustedBaseline { statement: newest.statement.clone(), summary: newest.baseline.clone() };
+    let wrong = repository.check_chain(&newest, trust, known).await?;
+    Ok(chain_findings(wrong).into_iter().collect())
 }

@@ -30,7 +30,7 @@ use object_store::path::Path;
 pub use append::{Appended, Record};
 pub use check::LogCheck;
 pub use checkpoint::Checkpoint;
-pub use consult::{Consulted, LogPin, compare_known};
+pub use consult::{Consulted, LogPin, compare_history, compare_known};
 pub use entry::{Entry, LoggedBaseline, SignedEntry};
 pub use keys::LogKeys;
 pub use links::Broken;

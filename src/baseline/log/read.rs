@@ -133,7 +133,7 @@ impl Log {
         Err(Error::new(ErrorKind::Mismatch, "the log's entries are not those that its checkpoint was signed over").with("entries", size))
     }
 
-    async fn hashes_by(&self, size: u64, tiles: bool) -> Result<Vec<Hash>> {
+    pub(super) async fn hashes_by(&self, size: u64, tiles: bool) -> Result<Vec<Hash>> {
         let mut hashes = Vec::new();
         let whole = if tiles { size / TILE_LEAVES } else { 0 };
         let reads =

@@ -83,7 +83,7 @@ pub struct RestoreArgs {
 pub struct PurgeArgs {
     /// The table
     pub table: String,
-    /// A sealed file that is no longer live, by its path in the table; repeat for each
+    /// A file that is no longer live and that any baseline seals, the newest or an older one, by its path in the table; repeat for each
     #[arg(long = "file", value_name = "FILE", required_unless_present = "confirm", conflicts_with = "confirm")]
     pub files: Vec<String>,
     /// Why. It is recorded for ever: no personal data belongs into it

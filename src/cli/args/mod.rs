@@ -204,7 +204,13 @@ Expectations are signed with the baseline. Audits hold every row against them th
 Sealing reads the files that no baseline covers yet, recomputes their statistics, and refuses when the table states others.
 It writes below the table's _seal/ only. The first seal of a table is trust on first use: it says what is there, not that it is true.
 Under a trust root the changes since the last baseline are shown, and it signs when you say so (or --yes); where the root asks for several
-sealers, the baseline is in force once enough have countersigned it.")]
+sealers, the baseline is in force once enough have countersigned it.
+
+Exit codes:
+  0  sealed, or nothing is new
+  1  refused: the table is not what was sealed before, or it states of its data what the data contradict. Nothing was sealed
+  2  not sealed for another reason: beyond the bounds, not confirmed, a file that cannot be read, no key, unreachable
+An audit of a table that nobody has sealed exits with 2, whatever sealing would refuse it for.")]
     Seal(SealArgs),
     /// Sign a baseline that another prepared, after reading the table anew and being shown what changed
     #[command(after_help = "\
@@ -236,7 +242,7 @@ Exit codes:
   0  intact, and nothing came after the baseline
   3  intact, but later commits are unsealed (they are listed)
   1  a mismatch, or sealed by nobody whom you trust
-  2  could not be determined: never sealed, unreachable, no keys")]
+  2  could not be determined: never sealed (what is wrong with such a table, `seal` says), unreachable, no keys")]
     Audit(AuditArgs),
     /// Audit again and again: metrics, a webhook, time to detection
     #[command(after_help = super::watch::HELP)]

@@ -49,13 +49,13 @@ pub struct SqlArgs {
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     pub format: RowFormat,
-    /// A table from elsewhere, under a name; repeat for each [the lake's own tables need none]
+    /// A table from elsewhere, under a name of its own; repeat for each [the lake's own tables need none]
     #[arg(long = "table", value_name = "NAME=TABLE")]
     pub tables: Vec<String>,
     /// Read exactly what was sealed, not what came after, and refuse tables that nobody whom you trust has sealed
     #[arg(long)]
     pub sealed: bool,
-    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there), off
+    /// Where a table is not what was sealed: enforce (fail), heal (serve the sealed bytes from retained versions), quarantine (leave row groups out), warn (deliver what is there, and say where; a file of another size, as one that was encoded anew, and a changed log object are refused), off
     #[arg(long, value_name = "MODE", default_value_t = VerifyMode::Enforce)]
     pub verify: VerifyMode,
     /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]

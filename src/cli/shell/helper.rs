@@ -15,7 +15,7 @@ const KEYWORDS: [&str; 40] = [
 /// What can be completed.
 #[derive(Debug)]
 pub(super) struct Words {
-    tables: Vec<String>,
+    tables: Mutex<Vec<String>>,
     functions: BTreeSet<String>,
     columns: Mutex<BTreeSet<String>>,
 }
@@ -29,20 +29,16 @@ impl Words {
         functions.extend(state.aggregate_functions().keys().cloned());
         functions.extend(state.window_functions().keys().cloned());
         functions.extend(state.table_functions().keys().cloned());
-        let mut tables = Vec::new();
-        for catalog in context.catalog_names() {
-            let Some(catalog) = context.catalog(&catalog) else { continue };
-            for schema in catalog.schema_names().iter().filter(|schema| *schema != "information_schema") {
-                tables.extend(catalog.schema(schema).map(|schema| schema.table_names()).unwrap_or_default());
-            }
-        }
-        tables.sort();
-        tables.dedup();
-        Self { tables, functions, columns: Mutex::default() }
+        Self { tables: Mutex::new(tables_of(session)), functions, columns: Mutex::default() }
+    }
+
+    /// Takes over which tables the session has now.
+    pub(super) fn note_tables(&self, session: &SealedSession) {
+        *self.tables.lock() = tables_of(session);
     }
 
     pub(super) fn tables(&self) -> Vec<String> {
-        self.tables.clone()
+        self.tables.lock().clone()
     }
 
     pub(super) fn add_columns(&self, names: impl Iterator<Item = String>) {
@@ -54,7 +50,7 @@ impl Words {
         let lower = word.to_lowercase();
         let begins = |name: &&String| name.to_lowercase().starts_with(&lower);
         let mut found: Vec<String> = self.columns.lock().iter().filter(begins).map(|name| quoted(name)).collect();
-        found.extend(self.tables.iter().filter(begins).map(|name| quoted(name)));
+        found.extend(self.tables.lock().iter().filter(begins).map(|name| quoted(name)));
         found.extend(self.functions.iter().filter(begins).map(|name| format!("{name}(")));
         let keywords = KEYWORDS.iter().filter(|keyword| keyword.to_lowercase().starts_with(&lower));
         found.extend(
@@ -77,11 +73,25 @@ impl Words {
         let is_open = |text: &str| text.matches('\'').count() % 2 == 1;
         if is_open(before) || before.trim_start().starts_with("\\d") {
             // Table functions and \d take names of tables.
-            let tables = self.tables.iter().filter(|name| name.starts_with(word)).cloned().collect();
+            let tables = self.tables.lock().iter().filter(|name| name.starts_with(word)).cloned().collect();
             return (start, tables);
         }
         if word.is_empty() { (position, Vec::new()) } else { (start, self.beginning_with(word)) }
     }
+}
+
+fn tables_of(session: &SealedSession) -> Vec<String> {
+    let context = session.context();
+    let mut tables = Vec::new();
+    for catalog in context.catalog_names() {
+        let Some(catalog) = context.catalog(&catalog) else { continue };
+        for schema in catalog.schema_names().iter().filter(|schema| *schema != "information_schema") {
+            tables.extend(catalog.schema(schema).map(|schema| schema.table_names()).unwrap_or_default());
+        }
+    }
+    tables.sort();
+    tables.dedup();
+    tables
 }
 
 /// A name as SQL must have it: others than plain lower-case ones are quoted.
@@ -97,7 +107,7 @@ mod tests {
     #[test]
     fn names_are_completed_where_they_belong() {
         let words = Words {
-            tables: vec!["Flights".into(), "flights".into()],
+            tables: Mutex::new(vec!["Flights".into(), "flights".into()]),
             functions: BTreeSet::from(["floor".into(), "poison_diff".into()]),
             columns: Mutex::new(BTreeSet::from(["flag".into(), "Fl x".into()])),
         };

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Planner;
 use crate::baseline::SealedFile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, CommitActions, FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{self, CommitContents, FileKey, LiveFile, TableKind, TableSnapshot};
 
 /// A file that shall be live.
 #[derive(Debug, Clone)]
@@ -78,10 +78,10 @@ pub(super) async fn wanted<'a>(planner: &Planner<'a>, state: &TableSnapshot, fou
     Ok(wanted)
 }
 
-async fn commit_at(planner: &Planner<'_>, version: u64) -> Result<CommitActions> {
+async fn commit_at(planner: &Planner<'_>, version: u64) -> Result<CommitContents> {
     let root = planner.location.root();
     let bytes = table::read_commit(planner.log, root, version).await?;
-    CommitActions::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
+    CommitContents::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
 }
 
 fn no_such_commit(version: u64) -> Error {
@@ -90,7 +90,7 @@ fn no_such_commit(version: u64) -> Error {
 
 impl Wanted<'_> {
     /// Applies what a commit did to the files that were `live` before it, if these are known.
-    async fn keep(&mut self, planner: &Planner<'_>, version: u64, commit: &CommitActions, live: Option<&BTreeSet<FileKey>>) -> Result<()> {
+    async fn keep(&mut self, planner: &Planner<'_>, version: u64, commit: &CommitContents, live: Option<&BTreeSet<FileKey>>) -> Result<()> {
         let added: BTreeSet<&FileKey> = commit.adds.iter().map(|file| &file.key).collect();
         let was_live = |key: &FileKey| live.is_none_or(|live| live.contains(key));
         let removed: Vec<&FileKey> = commit.removes.iter().filter(|key| was_live(key) && !added.contains(key)).collect();

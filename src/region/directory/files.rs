@@ -59,8 +59,8 @@ impl Drop for Temporary {
 }
 
 impl Files {
-    pub(super) fn new(root: PathBuf, fsync: bool) -> Self {
-        Self { root: Root::new(root), fsync, swept: AtomicBool::new(false), durable: Mutex::default() }
+    pub(super) fn new(root: PathBuf, fsync: bool, of_region: bool) -> Self {
+        Self { root: Root::new(root, of_region), fsync, swept: AtomicBool::new(false), durable: Mutex::default() }
     }
 
     pub(super) fn root(&self) -> &FsPath {

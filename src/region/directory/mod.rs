@@ -47,9 +47,17 @@ impl DirectoryStore {
     ///
     /// Without `fsync` a crash of the machine may lose what was acknowledged: for tests, and for what can be made again.
     pub fn new(root: impl Into<PathBuf>, fsync: bool) -> Self {
-        let root = root.into();
+        Self::of(root.into(), fsync, true)
+    }
+
+    /// As [`Self::new`], of a directory that is no region: a table's, for messages.
+    pub fn of_table(root: impl Into<PathBuf>) -> Self {
+        Self::of(root.into(), true, false)
+    }
+
+    fn of(root: PathBuf, fsync: bool, of_region: bool) -> Self {
         let root = std::path::absolute(&root).unwrap_or(root);
-        Self { files: Arc::new(Files::new(root, fsync)) }
+        Self { files: Arc::new(Files::new(root, fsync, of_region)) }
     }
 
     /// The root directory.

@@ -20,13 +20,15 @@ const ID_LIMIT_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
+    /// Whether it is a region's, as far as messages go.
+    of_region: bool,
     /// What `id` held when it was first read, or last written, through this store. Until then nothing is known to be the region's.
     id: RwLock<Option<Vec<u8>>>,
 }
 
 impl Root {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, id: RwLock::new(None) }
+    pub(super) fn new(path: PathBuf, of_region: bool) -> Self {
+        Self { path, of_region, id: RwLock::new(None) }
     }
 
     pub(super) fn path(&self) -> &FsPath {
@@ -37,11 +39,15 @@ impl Root {
     pub(super) fn check(&self) -> Result<()> {
         let what = match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => return self.check_id(),
+            Ok(_) if !self.of_region => "the directory was replaced by something else",
             Ok(_) => "the region's directory is not a directory",
+            Err(error) if error.kind() == IoKind::NotFound && !self.of_region => {
+                "the directory is missing: it was removed, or its disk is not mounted"
+            }
             Err(error) if error.kind() == IoKind::NotFound => {
                 "the region's directory is missing (it is never made anew: an empty one would have forgotten its votes)"
             }
-            Err(error) => return Err(refused(error, "looking at the region's directory").with("directory", self.path.display())),
+            Err(error) => return Err(refused(error, "looking at the directory").with("directory", self.path.display())),
         };
         Err(self.unavailable(what))
     }

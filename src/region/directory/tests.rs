@@ -39,6 +39,19 @@ async fn passes_the_conformance_suite() {
 }
 
 #[tokio::test]
+async fn of_a_table_s_directory_nothing_is_said_of_regions() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("t");
+    std::fs::create_dir(&root).unwrap();
+    let store = DirectoryStore::of_table(&root);
+    store.put(&Path::from("a"), "x".into()).await.unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
+    let error = Error::from(store.get(&Path::from("a")).await.unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("was removed") && !error.to_string().contains("vote"), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_root_is_unavailable_and_stays_missing() {
     let (directory, store) = store();
     let key = Path::from("i/a/b");

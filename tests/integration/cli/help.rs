@@ -75,6 +75,11 @@ fn the_exit_codes_are_documented() {
     for code in ["0  ", "1  ", "2  ", "3  ", "130  "] {
         assert!(help.contains(&format!("\n  {code}")), "{code} in\n{help}");
     }
+    // A script must be able to tell a refusal from a failure.
+    let help = Place::new().run(&["seal", "--help"]).expect(0).out;
+    for code in ["0  sealed", "1  refused", "2  not sealed for another reason"] {
+        assert!(help.contains(&format!("\n  {code}")), "{code} in\n{help}");
+    }
 }
 
 #[test]

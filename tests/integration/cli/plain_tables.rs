@@ -233,3 +233,30 @@ fn nothing_is_restored_to_a_baseline_that_is_not_known_to_be_the_newest() {
     std::fs::remove_dir_all(place.path("delta/_seal/log")).unwrap();
     restore(&["--to", "newest", "--pin", "pins.json"]).expect(1).says(&["baseline 2 is pinned"]);
 }
+
+/// The signed inventory says what the entries of a log say, so that nothing but reading them finds that they are damaged.
+#[test]
+fn a_damaged_entry_of_a_table_s_own_log_is_noted() {
+    let place = Place::new();
+    sealed_folder(&place);
+    std::fs::copy(sample("flights.parquet"), place.path("folder/part-1.parquet")).unwrap();
+    place.run(&["seal", "./folder"]).expect(0);
+    let told = |args: &[&str]| {
+        let run = place.run(args).expect(0);
+        run.out + &run.err
+    };
+    assert!(!told(&["audit", "./folder"]).contains("log of baselines"));
+    let entry = place.path("folder/_seal/log/entries/00000000000000000000");
+    let good = std::fs::read(&entry).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&entry, &bad).unwrap();
+    assert!(told(&["audit", "./folder"]).contains("entries of the log of baselines are not those"));
+    assert!(told(&["audit", "./folder", "--json"]).contains("entries of the log of baselines are not those"));
+    assert!(!told(&["audit", "./folder", "--quick"]).contains("log of baselines"), "a quick audit reads none");
+    std::fs::remove_file(&entry).unwrap();
+    assert!(told(&["audit", "./folder"]).contains("an entry of the log is gone"));
+    place.run(&["log", "./folder", "--check-consistency"]).expect(1);
+    std::fs::write(&entry, &good).unwrap();
+    assert!(!told(&["audit", "./folder"]).contains("log of baselines"));
+}

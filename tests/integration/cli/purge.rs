@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lakeseal::delta::{Import, Location};
+
 use super::plain_tables::delta_directory;
-use super::{Place, files};
+use super::{Place, files, sample};
 
 /// A Delta directory whose only file is stored as `name`, sealed, and then replaced by one that is stored as `other`.
 fn replaced(place: &Place, name: &str, other: &str) {
@@ -59,4 +61,36 @@ fn the_file_that_was_named_is_destroyed_and_no_other() {
         let json = place.run(&["purge", "./delta", "--confirm", &purge, "--yes", "--key", "second.pem", "--json"]).expect(0).json();
         assert_eq!((&json["absent"][0], &json["left"]), (&name.into(), &serde_json::json!([])), "{json}");
     }
+}
+
+/// The duty to erase does not end with the baseline that sealed what is to be erased.
+#[test]
+fn what_an_older_baseline_alone_seals_is_purged_as_well() {
+    let place = Place::new();
+    replaced(&place, "old.parquet", "new.parquet");
+    // The file of the first baseline is the same as the one that is live.
+    place.run(&["seal", "./delta"]).expect(0);
+    let purge = |file: &str| place.run(&["purge", "./delta", "--file", file, "--reason", "request 17", "--json"]);
+    purge("old.parquet").expect(2).says(&["the newest baseline seals a file with the same bytes", "new.parquet"]);
+    purge("none.parquet").expect(2).says(&["no baseline seals a file of this path"]);
+    // Another file takes its place: from here on nothing but older baselines seals it.
+    let (text, others) = (fs::read_to_string(sample("airports.csv")).unwrap(), place.path("others.csv"));
+    fs::write(&others, text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| format!("{line}\n")).collect::<String>())
+        .unwrap();
+    let location = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
+    let import = Import { sources: vec![others], ..Import::default() };
+    tokio::runtime::Runtime::new().unwrap().block_on(lakeseal::delta::import(&location, import)).unwrap();
+    let remove = serde_json::json!({"remove": {"path": "new.parquet", "deletionTimestamp": 1, "dataChange": true}});
+    fs::write(place.path("delta/_delta_log/00000000000000000003.json"), format!("{remove}\n")).unwrap();
+    place.run(&["seal", "./delta"]).expect(0);
+    let both = ["purge", "./delta", "--file", "old.parquet", "--file", "new.parquet", "--reason", "request 17"];
+    place.run(&both).expect(2).says(&["purge this one by itself", "old.parquet"]);
+    for (file, baseline) in [("old.parquet", 1), ("new.parquet", 2)] {
+        let digest = prepared(&place, file);
+        let shown = place.run(&["purge", "./delta", "--confirm", &digest, "--yes", "--key", "second.pem"]).expect(0);
+        assert!(shown.out.contains(&format!("baseline  {baseline}")) && shown.out.contains("purged: 1 file"), "{}", shown.out);
+        assert!(!place.path("delta").join(file).exists());
+    }
+    // The newest baseline knows nothing of them.
+    place.run(&["audit", "./delta"]).expect(0);
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use super::{Place, files, sample};
 
-const MEMBERS: [&str; 6] = ["table", "trust", "baseline", "version", "summary", "findings"];
+const MEMBERS: [&str; 7] = ["table", "trust", "baseline", "version", "summary", "findings", "notes"];
 const FINDING_MEMBERS: [&str; 8] = ["verdict", "file", "row_group", "column", "commit", "rows_removed", "rows_added", "detail"];
 
 fn members(value: &serde_json::Value) -> Vec<&str> {

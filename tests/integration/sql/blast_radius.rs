@@ -120,6 +120,10 @@ async fn one_attestation_that_is_not_understood_hides_no_other() {
     assert_eq!(world.text(&told).await, "0 true true|1 false false|2 true true");
     let parts = ["clean: the attestation of version 1 cannot be read"];
     assert!(noted(&world.session().await, "SELECT * FROM lineage('clean')", &parts).await > 0);
+    // Of another table than the one that is asked about, one line says that there is something.
+    let session = world.session().await;
+    assert!(noted(&session, "SELECT * FROM blast_radius('raw')", &["not all of the lineage of clean is known"]).await > 0);
+    assert!(session.notes().iter().all(|note| !note.contains("cannot be read")), "{:?}", session.notes());
     assert_eq!(world.text("SELECT DISTINCT via_version FROM blast_radius('raw') ORDER BY 1").await, "0|2");
 }
 

@@ -150,7 +150,7 @@ async fn a_bound_that_is_a_last_digit_too_narrow_hides_nothing() {
     fixture.edit_log(|log| narrow(&log)).await;
     let (store, root, url) = (fixture.location.store().clone(), fixture.location.root().clone(), fixture.location.url().as_str());
     let sealer = Sealer::new(store, root, url, fixture.key.clone(), Arc::new(SystemClock), SealOptions::default()).unwrap();
-    names(&sealer.seal(&()).await.unwrap_err(), &["contradict", "delay"]);
+    names(&sealer.seal(&()).await.unwrap_err(), &["contradict", "delay", "written anew", "--no-rows"]);
 }
 
 /// Two sealed files of 4000 and 600 rows, compacted into one after the seal.

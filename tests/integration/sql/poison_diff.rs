@@ -433,12 +433,17 @@ async fn an_edited_deletion_vector_whose_sealed_bytes_are_gone_is_not_passed_ove
     assert_eq!(fixture.rows(query).await, [""; 0]);
     let (mut edited, _) = vector_file(100..110);
     for (file, why) in [(Some(edited.clone()), "the sealed deletion vector is gone"), (None, "cannot be told")] {
-        match file {
+        let refused = match file {
             Some(file) => {
                 fixture.lake.store.put(&Path::from(VECTOR), file.into()).await.unwrap();
+                "the file of a deletion vector is not the one that was sealed"
             }
-            None => fixture.lake.store.delete(&Path::from(VECTOR)).await.unwrap(),
-        }
+            None => {
+                fixture.lake.store.delete(&Path::from(VECTOR)).await.unwrap();
+                "the file of a sealed deletion vector is missing"
+            }
+        };
+        names(&fixture.number("SELECT SUM(id) FROM flights").await.unwrap_err(), &[refused]);
         let found = fixture.rows(query).await;
         assert!(matches!(&found[..], [row] if row.starts_with("undetermined|") && row.contains(why)), "{found:?}");
     }

@@ -64,6 +64,64 @@ async fn rows_that_are_no_number_are_not_given_the_only_number_that_is() {
     }
 }
 
+/// Comparisons order all floats, NaN above every number, or, with its sign set, below; statistics speak of numbers alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_bound_hides_a_row_that_is_no_number() {
+    let (above, below) = (f64::from_bits(0x7ff8_0000_0000_0000), f64::from_bits(0xfff8_0000_0000_0000));
+    let rows = |from: i64, x: &[f64]| {
+        let ids = Int64Array::from_iter_values((from..).take(x.len()));
+        RecordBatch::try_from_iter_with_nullable([
+            ("id", Arc::new(ids) as ArrayRef, true),
+            ("x", Arc::new(Float64Array::from(x.to_vec())), true),
+        ])
+        .unwrap()
+    };
+    let values = [1.0, above, below, 7.0, above, above, 2.0, 3.0];
+    let files: Vec<Vec<u8>> = (0..).step_by(2).zip(values.chunks(2)).map(|(from, x)| parquet_bytes(&[rows(from, x)])).collect();
+    let unpruned = datafusion::prelude::SessionContext::new();
+    unpruned.register_batch("t", rows(0, &values)).unwrap();
+
+    let names = ["a.parquet", "b.parquet", "c.parquet", "d.parquet"];
+    let named: Vec<(&str, Vec<u8>)> = names.into_iter().zip(files.iter().cloned()).collect();
+    let mut sessions = vec![folder(&named, true).await.1, folder(&named, false).await.1];
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let (location, key) = (Location::in_lake(&lake, "flights").unwrap(), PrivateKey::generate().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    for (name, bytes) in &named {
+        let source = directory.path().join(name);
+        std::fs::write(&source, bytes).unwrap();
+        delta::import(&location, Import { sources: vec![source], ..Import::default() }).await.unwrap();
+    }
+    let fixture = Fixture { lake, location, key, _directory: directory };
+    fixture.seal().await;
+    for mode in [ReadMode::Latest, ReadMode::Sealed] {
+        let session = fixture.session(mode).await;
+        session.register("t", &fixture.location).await.unwrap();
+        sessions.push(session);
+    }
+    let conditions =
+        ["x > 5", "x < 0", "x <> 1", "NOT (x <= 5)", "x > 5 AND id < 4", "id = 0 OR x >= 3", "isnan(x)", "x = 7", "x BETWEEN 2 AND 3"];
+    let mut queries: Vec<String> = conditions.iter().map(|condition| format!("SELECT COUNT(*) FROM t WHERE {condition}")).collect();
+    queries.push("SELECT COUNT(*) FROM (SELECT x FROM t ORDER BY x DESC LIMIT 3) WHERE isnan(x)".to_owned());
+    queries.push("SELECT COUNT(*) FROM (SELECT x FROM t ORDER BY x LIMIT 1) WHERE isnan(x)".to_owned());
+    queries.push("SELECT COUNT(*) FROM t JOIN (VALUES (7.0), (2.0)) AS v(y) ON t.x = v.y".to_owned());
+    for query in &queries {
+        let right = first(&unpruned.sql(query).await.unwrap().collect().await.unwrap());
+        for (at, session) in sessions.iter().enumerate() {
+            assert_eq!(first(&session.run(query).await.unwrap()), right, "{query}, session {at}");
+        }
+    }
+    assert_eq!(fixture.stock("SELECT COUNT(*) FROM flights WHERE x > 5 AND id < 2").await, 0, "stock readers believe the bounds");
+
+    // Neither are such rows left when they are to go, nor do they go with those that are.
+    let session = fixture.session(ReadMode::Latest).await;
+    session.run("DELETE FROM flights WHERE x > 5").await.unwrap();
+    let left = fixture.number("SELECT SUM(id * 10 + 1) FROM flights").await.unwrap();
+    assert_eq!(left, [0, 2, 6, 7].iter().map(|id| id * 10 + 1).sum::<i64>(), "1, the NaN below, 2 and 3 are left");
+    session.run("UPDATE flights SET id = 100 WHERE x < 0").await.unwrap();
+    assert_eq!(fixture.number("SELECT SUM(id) FROM flights").await.unwrap(), 113);
+}
+
 async fn add_column(fixture: &Fixture, name: &str) {
     let field = StructField::new(name, DeltaType::Primitive(PrimitiveType::String), true);
     delta::open(&fixture.location, None).await.unwrap().add_columns().with_fields([field]).await.unwrap();
@@ -216,4 +274,85 @@ async fn a_table_of_a_lake_is_not_dropped_in_words_only() {
     assert_eq!(session.run("DROP TABLE flights").await.unwrap_err().kind(), ErrorKind::Unsupported);
     session.register("Capital", &fixture.location).await.unwrap();
     assert_eq!(first(&session.run("SELECT COUNT(*) FROM \"Capital\"").await.unwrap()), 4000);
+}
+
+/// A session that stays open: what it gave a name follows the table, verified, as its lake's tables do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_table_is_read_as_it_is_now() {
+    let fixture = Fixture::sealed().await;
+    let (session, other) = (fixture.session(ReadMode::Latest).await, fixture.session(ReadMode::Latest).await);
+    session.register("t", &fixture.location).await.unwrap();
+    let count = "SELECT COUNT(*) FROM t";
+    assert_eq!(first(&session.run(count).await.unwrap()), 4000);
+    // Of its own, and of others.
+    session.run("INSERT INTO t VALUES (4000, 1.0, 'AA')").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4001);
+    other.run("INSERT INTO flights VALUES (4001, 1.0, 'AA')").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    assert!(session.notes().iter().any(|note| note.contains("not covered by baseline 1")), "{:?}", session.notes());
+    // The newest baseline, where exactly what was sealed is read.
+    session.run("SET lakeseal.read = 'sealed'").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4000);
+    fixture.seal().await;
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    // What is newer is verified as what was there before.
+    session.run("SET lakeseal.read = 'latest'").await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+    let commit = Path::from("flights/_delta_log/00000000000000000002.json");
+    let good = fixture.get(&commit).await;
+    let forged = String::from_utf8(good.to_vec()).unwrap().replace("\\\"numRecords\\\":1", "\\\"numRecords\\\":7");
+    fixture.lake.store.put(&commit, forged.into()).await.unwrap();
+    other.run("INSERT INTO flights VALUES (4002, 1.0, 'AA')").await.unwrap_err();
+    let newer = Path::from("flights/_delta_log/00000000000000000003.json");
+    let nothing = "{\"commitInfo\":{\"timestamp\":1800000000000,\"operation\":\"WRITE\",\"operationParameters\":{}}}\n";
+    fixture.lake.store.put(&newer, nothing.into()).await.unwrap();
+    assert_eq!(session.run(count).await.unwrap_err().kind(), ErrorKind::Mismatch);
+    // What was mended is read again.
+    fixture.lake.store.delete(&newer).await.unwrap();
+    fixture.lake.store.put(&commit, good.into()).await.unwrap();
+    assert_eq!(first(&session.run(count).await.unwrap()), 4002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_of_a_baseline_where_there_is_none() {
+    for (sealed, what) in [(false, "no baseline says which"), (true, "a sealed file is missing")] {
+        let fixture = if sealed { Fixture::sealed().await } else { Fixture::unsealed().await };
+        fixture.lake.store.delete(&fixture.data_file().await).await.unwrap();
+        names(&fixture.number("SELECT SUM(id) FROM flights").await.unwrap_err(), &[what]);
+    }
+}
+
+/// Notes are about what was asked about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_no_query_names_is_not_spoken_of() {
+    let (one, other) = (Fixture::unsealed().await, Fixture::sealed().await);
+    let session = other.session(ReadMode::Latest).await;
+    session.offer("one", &one.location).await.unwrap();
+    session.offer("other", &other.location).await.unwrap();
+    assert_eq!(session.peek("one").await.unwrap().fields().len(), 3);
+    session.run("SELECT COUNT(*) FROM other").await.unwrap();
+    assert_eq!(session.notes(), Vec::<String>::new());
+    session.run("SELECT COUNT(*) FROM one").await.unwrap();
+    assert!(session.notes().iter().any(|note| note.contains("verification: none")), "{:?}", session.notes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_were_made_since_are_listed_when_somebody_asks() {
+    let fixture = Fixture::sealed().await;
+    let session = fixture.session(ReadMode::Latest).await;
+    let names = || session.context().catalog("lakeseal").unwrap().schema("lake").unwrap().table_names();
+    fixture.session(ReadMode::Latest).await.run("CREATE TABLE made AS SELECT id FROM flights").await.unwrap();
+    assert_eq!(names(), ["flights"]);
+    session.list_tables().await.unwrap();
+    assert_eq!(names(), ["flights", "made"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_folder_is_listed_anew() {
+    for sealed in [false, true] {
+        let (lake, session) = folder(&[("a.parquet", parquet_bytes(&[batch(0..10)]))], sealed).await;
+        assert_eq!(first(&session.run("SELECT COUNT(*) FROM t").await.unwrap()), 10);
+        lake.store.put(&Path::from("t/b.parquet"), parquet_bytes(&[batch(10..15)]).into()).await.unwrap();
+        assert_eq!(first(&session.run("SELECT COUNT(*) FROM t").await.unwrap()), 15, "sealed: {sealed}");
+    }
 }
