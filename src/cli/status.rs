@@ -204,9 +204,12 @@ fn tell_counts(survey: &Survey, census: &ScrubReport, out: &mut Output) -> Resul
     let rows = survey.regions.iter().map(|region| {
         let objects = region.register_objects + region.system_objects + region.shard_objects;
         let state = region.unreachable.clone().unwrap_or_default();
-        vec![region.region.clone(), count(objects), count(region.shard_objects), bytes(region.bytes()), state]
+        let lacks = census.regions.iter().find(|found| found.region == region.region).map(|found| found.tally.shards_absent);
+        let lacks = lacks.map(count).unwrap_or_default();
+        vec![region.region.clone(), count(objects), count(region.shard_objects), lacks, bytes(region.bytes()), state]
     });
-    out.line(output::aligned(&["  region", "objects", "shards", "bytes", "unreachable"], &[1, 2, 3], rows.map(indented).collect()))?;
+    let header = ["  region", "objects", "shards", "lacking", "bytes", "unreachable"];
+    out.line(output::aligned(&header, &[1, 2, 3, 4], rows.map(indented).collect()))?;
     out.line("margins, by lists and sizes")?;
     for (margin, versions) in &census.margins {
         let style = if *margin < 0 { BAD } else { NOTE };

@@ -132,6 +132,8 @@ pub struct RegionStatistics {
     pub health: Health,
     /// What reading a GiB from it costs, in millionths.
     pub cost_micros_per_gib: u64,
+    /// Why it did not take the last of the writes that failed; absent when none did.
+    pub refusal: Option<String>,
     /// By operation, all of [`Operation::ALL`].
     pub operations: Vec<(Operation, OperationStatistics)>,
 }
@@ -203,6 +205,7 @@ impl ErasureStore {
             region: region.name().clone(),
             health: region.health(),
             cost_micros_per_gib: region.cost_micros_per_gib(),
+            refusal: region.refusal(),
             operations: Operation::ALL.iter().map(|operation| (*operation, region.statistics(*operation))).collect(),
         };
         self.inner.regions.regions().iter().map(of).collect()
