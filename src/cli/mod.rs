@@ -12,6 +12,7 @@ mod care;
 mod countersign;
 mod demo;
 mod diff;
+mod duration;
 mod expectations;
 mod integrity;
 mod interrupts;
@@ -31,6 +32,7 @@ mod status;
 mod transfer;
 mod trust;
 mod urls;
+mod vacuum;
 mod versions;
 mod watch;
 
@@ -143,6 +145,7 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Prove(args) => log::prove(args, context, out).await,
         Command::VerifyProof(args) => log::verify_proof(&args, context, out),
         Command::Lineage(args) => lineage::run(args, context, out).await,
+        Command::Vacuum(args) => vacuum::run(args, context, out).await,
         Command::Export(args) => transfer::export(args, context, out).await,
         Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),
     }

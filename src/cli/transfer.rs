@@ -81,7 +81,9 @@ async fn interrupted(location: &Location, before: Option<u64>, lake: Option<&sup
     }
     let after = version(location).await;
     let text = match after {
-        now if now == before => "nothing of the import is visible; data files that no version names may be left".to_owned(),
+        now if now == before => {
+            "nothing of the import is visible; data files that no version names may be left, which `lakeseal vacuum` finds".to_owned()
+        }
         Some(now) => format!("the table went on to version {now} meanwhile: look whether that is this import before repeating it"),
         None => "what became of the import could not be learned: look at the table before repeating it".to_owned(),
     };

@@ -7,6 +7,7 @@
 mod attest;
 mod export;
 mod import;
+mod leftovers;
 mod list;
 mod location;
 mod new_table;
@@ -25,6 +26,7 @@ mod written;
 pub use attest::AttestingStore;
 pub use export::{Exported, export};
 pub use import::{Import, ImportMode, ImportProgress, Imported, import};
+pub use leftovers::{Leftover, Leftovers, leftovers};
 pub use list::tables;
 pub use location::{LakeStore, Location};
 pub use operation::{Operation, Records};
