@@ -257,7 +257,6 @@ fn collect_json(report: &CollectReport, dry_run: bool) -> String {
 
 fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, out: &mut Output) -> Result<()> {
     let (word, done) = if dry_run { ("would collect", "to be collected") } else { ("collected", "collected") };
-    let days = retention_seconds / (24 * 60 * 60);
     out.line(format_args!(
         "{} {}, {} shards, {}",
         styled(GOOD, word),
@@ -266,8 +265,9 @@ fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, o
         bytes(report.bytes_deleted)
     ))?;
     out.line(format_args!(
-        "  kept      {} that others took the place of: the lake's retention is {days} days",
-        output::versions(report.kept)
+        "  kept      {} that others took the place of: the lake's retention is {}",
+        output::versions(report.kept),
+        super::duration::words(retention_seconds)
     ))?;
     out.line(format_args!(
         "  orphans   {} found, {} too young to tell, {} {done}, {} without an authentic trailer (never deleted)",

@@ -147,8 +147,8 @@ fn tell(open: &OpenLake, unfinished: &Option<Unfinished>, out: &mut Output) -> R
     out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
     let profile = &lake.record.profile;
     out.line(format_args!("profile   {} data + {} parity shards", profile.data, profile.parity))?;
-    let days = profile.retention_seconds / (24 * 60 * 60);
-    out.line(format_args!("retention {days} days; configuration {}", lake.record.number))?;
+    let retention = super::duration::words(profile.retention_seconds);
+    out.line(format_args!("retention {retention}; configuration {}", lake.record.number))?;
     out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
     for (name, reason) in &lake.down {
         out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;

@@ -82,7 +82,9 @@ Examples:
       --region az=az://container/lake --region gc=gs://bucket/lake --region home=./lake-home
 
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
-Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.")]
+Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.
+
+What is overwritten or deleted can be restored while the retention lasts (--retention 90d), and takes up space as long.")]
     Init(InitArgs),
     /// Show, check, add, replace or retire regions
     #[command(subcommand)]
