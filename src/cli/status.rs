@@ -116,6 +116,7 @@ fn to_json(open: &OpenLake, unfinished: &Option<Unfinished>, counted: Option<&(S
         "worst_margin": counted.and_then(|(_, census)| census.worst_margin()),
         "margins": counted.map(|(_, census)| &census.margins),
         "damaged_versions": counted.map(|(_, census)| census.damaged_versions),
+        "young_pieces": counted.map(|(_, census)| census.young_pieces()),
     });
     serde_json::to_string(&text).map_err(|e| Error::new(ErrorKind::Internal, "a status cannot be written as JSON").caused_by(e))
 }
@@ -220,6 +221,9 @@ fn tell_counts(survey: &Survey, census: &ScrubReport, out: &mut Output) -> Resul
         };
         let is_full = census.margins.keys().next_back() == Some(margin) && census.damaged_versions == 0;
         out.line(format_args!("  {}", if is_full { what } else { styled(style, what) }))?;
+    }
+    if census.young_pieces() > 0 {
+        out.line(format_args!("  {} {}", styled(NOTE, "note:"), super::care::young(census)))?;
     }
     if census.damaged_versions > 0 {
         let damaged = output::versions(census.damaged_versions);

@@ -45,6 +45,7 @@ mod scrub_report;
 mod segment;
 #[cfg(test)]
 mod simulation;
+mod stop;
 mod streamed;
 mod survey;
 #[cfg(test)]
@@ -83,6 +84,7 @@ pub(crate) use self::retained::unverified_ranges;
 pub use self::retained::{readable_versions, retained_names, retained_versions};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
 pub use self::scrub_report::{Defect, RegionReport, ScrubReport};
+pub use self::stop::Stop;
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;

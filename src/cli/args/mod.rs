@@ -108,12 +108,14 @@ Examples:
   lakeseal scrub --repair --resume        go on where an interrupted scrub stopped
 
 A region that cannot be reached is not a region without shards: it is reported as unreachable and left alone. What was rebuilt counts as
-repaired only after it was read back from its region.
+repaired only after it was read back from its region. Ctrl-C ends it with the report of what was looked at; so does a failure. What was found
+is kept for --resume every few seconds, and at Ctrl-C.
 
 Exit codes:
   0  every shard and name that was looked at is there and intact, or was repaired
   1  something is missing or damaged
-  2  could not be determined: a region is unreachable")]
+  2  could not be determined: a region is unreachable
+  130  stopped by Ctrl-C: what was found by then is shown")]
     Scrub(ScrubArgs),
     /// List the versions of an object
     #[command(after_help = "\

@@ -186,3 +186,24 @@ fn credentials_that_may_delete_are_no_writers() {
     assert!(place.run(&["scrub", "--sample", "2"]).expect(2).err.contains("fraction"));
     assert!(place.run(&["scrub", "--rate", "0"]).expect(2).err.contains("megabytes"));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_scrub_that_is_interrupted_says_what_it_saw_and_how_to_go_on() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let interrupted = |args: &[&str]| -> super::Run {
+        let child = place.command(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        child.wait_with_output().unwrap().into()
+    };
+    // So slow that the table's data takes minutes; its log and attestations, which come first, are seen by then.
+    let run = interrupted(&["scrub", "--rate", "0.01"]).expect(130);
+    assert!(run.out.contains("ended early") && run.out.contains("behind flights/_"), "{}", run.out);
+    assert!(run.out.contains("lakeseal scrub --resume"), "{}", run.out);
+    let resumed = place.run(&["scrub", "--resume", "--json"]).expect(0).json();
+    let whole = place.run(&["scrub", "--json"]).expect(0).json();
+    assert_eq!(resumed["names"], whole["names"], "{resumed}\n{whole}");
+}
