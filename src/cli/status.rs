@@ -77,9 +77,7 @@ async fn unfinished(lake: &Lake) -> Option<Unfinished> {
 
 /// How much may fail now: one fewer while a replacement was not ended.
 fn budgets(lake: &Lake, unfinished: &Option<Unfinished>) -> Budgets {
-    let mut budgets = lake.budgets();
-    budgets.unreachable_for_writes = budgets.unreachable_for_writes.saturating_sub(u8::from(unfinished.is_some()));
-    budgets
+    lake.budgets().owing(u8::from(unfinished.is_some()))
 }
 
 fn to_json(open: &OpenLake, unfinished: &Option<Unfinished>, counted: Option<&(Survey, ScrubReport)>) -> Result<String> {
