@@ -2,6 +2,7 @@
 
 mod collecting;
 mod scrubbing;
+mod spawned;
 
 use std::sync::Arc;
 use std::time::Duration;
