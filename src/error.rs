@@ -116,6 +116,18 @@ impl Error {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::OutcomeUnknown)
     }
 
+    /// What happened where it happened: the message of the last error of ours among the causes, and what that was caused by.
+    pub fn innermost(&self) -> String {
+        let mut last = self;
+        while let Some(own) = StdError::source(last).and_then(Self::find) {
+            last = own;
+        }
+        match StdError::source(last) {
+            Some(cause) => format!("{}: {cause}", last.message),
+            None => last.message.clone(),
+        }
+    }
+
     /// Finds a Lakeseal error in a chain of causes, as `object_store`, DataFusion and deltalake wrap it.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
@@ -222,6 +234,15 @@ mod tests {
 
     fn failed(text: &'static str) -> object_store::Error {
         object_store::Error::Generic { store: "S3", source: text.into() }
+    }
+
+    #[test]
+    fn what_happened_is_found_behind_what_was_made_of_it() {
+        let full = Error::new(ErrorKind::Io, "the disk is full").caused_by(std::io::Error::other("no space left"));
+        let wrapped = Error::from(full.into_object_store(&"k".into())).with("region", "a");
+        let outer = Error::new(ErrorKind::Unavailable, "too few regions").caused_by(wrapped);
+        assert_eq!(outer.innermost(), "the disk is full: no space left");
+        assert_eq!(Error::new(ErrorKind::Io, "alone").innermost(), "alone");
     }
 
     #[test]

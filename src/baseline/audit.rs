@@ -353,7 +353,7 @@ impl Auditor {
             match state {
                 FileState::Intact => intact += 1,
                 FileState::Absent if erased.is_of(file) => {
-                    comparison.findings.push(Finding::new(Verdict::Purged, purge::PURGED).file(&file.live.key.path));
+                    comparison.findings.push(Finding::new(Verdict::Purged, erased.said(file)).file(&file.live.key.path));
                 }
                 // VACUUM takes away what a later commit has removed.
                 FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}

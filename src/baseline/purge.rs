@@ -68,6 +68,8 @@ pub struct PurgeRecord {
     pub purge: Purge,
     /// The distinct trusted keys that signed it.
     pub signed_by: Vec<KeyId>,
+    /// When all of it was destroyed everywhere, in milliseconds since 1970-01-01T00:00:00Z, as a trusted sealer recorded it; absent while nobody did.
+    pub completed_ms: Option<i64>,
     needed: usize,
 }
 
@@ -277,7 +279,7 @@ impl Repository {
         Ok(())
     }
 
-    /// The stored purges that at least one trusted sealer signed, by digest; signed statements of other kinds are none. Cost: one LIST, and two GETs or
+    /// The stored purges that at least one trusted sealer signed, by digest; signed statements of other kinds are none. Cost: one LIST, and three GETs or
     /// more per record.
     ///
     /// # Errors
@@ -327,7 +329,12 @@ impl Repository {
         }
         let needed = PURGE_SIGNATURES.max(judge.trust.threshold(Role::Sealer));
         match Purge::parse(&bytes) {
-            Ok(purge) => Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), needed })),
+            Ok(purge) => {
+                let is_in_force = signed_by.len() >= needed;
+                let done = if is_in_force { self.purge_done(digest, judge).await? } else { None };
+                let completed_ms = done.map(|done| done.completed_ms);
+                Ok(Some(PurgeRecord { digest, purge, signed_by: signed_by.into_iter().collect(), completed_ms, needed }))
+            }
             // A thief of one key must not be able to make a table unreadable.
             Err(_) if signed_by.len() < needed => Ok(None),
             Err(e) => Err(e.with("purge", self.purge_path(digest))),
@@ -344,13 +351,18 @@ impl Repository {
         let here = |purge: &Purge| super::is_sealed_location(sealed, &purge.location);
         let records = self.purges(trust).await?.into_iter().filter(|record| of_table(record) && here(&record.purge));
         let mut erased = Erased::default();
-        for purge in records.map(|record| record.purge) {
+        for PurgeRecord { digest, purge, completed_ms, .. } in records {
             // A later baseline seals no purged file, unless it came back since: then nobody has erased that one.
             let excuses = sealed.baseline.number <= purge.baseline;
             for file in purge.files {
                 erased.digests.insert(file.digest);
-                if excuses {
-                    erased.files.insert((file.path, file.digest));
+                if !excuses {
+                    continue;
+                }
+                // Of several records, one that was carried out is enough.
+                let open = erased.files.entry((file.path, file.digest)).or_insert(Some(digest));
+                if completed_ms.is_some() {
+                    *open = None;
                 }
             }
         }
@@ -364,8 +376,9 @@ pub struct Erased {
     /// Digests of files: such bytes are not served again, wherever they lie.
     pub digests: BTreeSet<Digest>,
     /// The files by path and digest, as far as they were erased after the baseline that is looked at. Only their own absence is excused: the same
-    /// bytes under another path, or sealed anew since, are another file, which may well be missed.
-    files: BTreeSet<(String, Digest)>,
+    /// bytes under another path, or sealed anew since, are another file, which may well be missed. With the record of which nobody recorded yet that it
+    /// was carried out, if so.
+    files: BTreeMap<(String, Digest), Option<Digest>>,
 }
 
 impl Erased {
@@ -376,7 +389,22 @@ impl Erased {
 
     /// Whether this sealed file is one that was erased.
     pub fn is_of(&self, file: &SealedFile) -> bool {
-        self.digests.contains(&file.digest) && self.files.contains(&(file.live.key.path.clone(), file.digest))
+        self.digests.contains(&file.digest) && self.record(file).is_some()
+    }
+
+    fn record(&self, file: &SealedFile) -> Option<Option<Digest>> {
+        self.files.get(&(file.live.key.path.clone(), file.digest)).copied()
+    }
+
+    /// What a finding says of a file that is to be gone.
+    pub(super) fn said(&self, file: &SealedFile) -> String {
+        match self.record(file).flatten() {
+            None => "the sealed file was erased on record".to_owned(),
+            Some(purge) => format!(
+                "the sealed file is to be erased, on record, and nobody recorded that it was destroyed everywhere: \
+                 `lakeseal purge` with --confirm {purge} does the rest and records it"
+            ),
+        }
     }
 }
 
@@ -384,15 +412,12 @@ impl Erased {
 pub fn excuse_purged(findings: &mut [Finding], sealed: &SealedTable, erased: &Erased) {
     for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Missing) {
         let file = finding.file.as_ref().and_then(|path| sealed.file_at(path));
-        if file.is_some_and(|file| erased.is_of(file)) {
+        if let Some(file) = file.filter(|file| erased.is_of(file)) {
             finding.verdict = Verdict::Purged;
-            finding.detail = PURGED.to_owned();
+            finding.detail = erased.said(file);
         }
     }
 }
-
-/// What a finding says of a file that was purged.
-pub(super) const PURGED: &str = "the sealed file was erased on record";
 
 #[cfg(test)]
 mod tests {
@@ -442,7 +467,16 @@ mod tests {
         let one = repository.purge(digest, &trust).await.unwrap().unwrap();
         assert_eq!((one.signed_by.len(), one.is_in_force()), (1, false), "one key twice, and a stranger's, are one");
         repository.sign_purge(&purge(), &keys[1]).await.unwrap();
-        assert!(repository.purge(digest, &trust).await.unwrap().unwrap().is_in_force());
+        let record = repository.purge(digest, &trust).await.unwrap().unwrap();
+        assert!(record.is_in_force() && record.completed_ms.is_none());
+        // That it was carried out is said by a sealer, and by nobody else.
+        assert!(repository.record_purge_done(&one, 7, &keys[0]).await.is_err(), "it is not in force");
+        repository.record_purge_done(&record, 7, &stranger).await.unwrap();
+        assert_eq!(repository.purge(digest, &trust).await.unwrap().unwrap().completed_ms, None);
+        repository.record_purge_done(&record, 8, &keys[1]).await.unwrap();
+        let record = repository.purge(digest, &trust).await.unwrap().unwrap();
+        repository.record_purge_done(&record, 9, &keys[1]).await.unwrap();
+        assert_eq!(repository.purge(digest, &trust).await.unwrap().unwrap().completed_ms, Some(8), "what was said once stays");
         // The record under another name is nobody's.
         let other = Digest([9; 32]);
         repository.store().put(&repository.purge_path(other), purge().to_bytes().into()).await.unwrap();

@@ -10,12 +10,16 @@ use super::args::{CollectArgs, ScrubArgs};
 use super::context::{Context, OpenLake};
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::progress;
-use super::scrub_batches::Batches;
+use super::scrub_batches::{Batches, resuming};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::PrivateKey;
+use crate::printable::one_line;
 use crate::store::{CollectOptions, CollectReport, Defect, Outcome, RegionReport, ScrubOptions, ScrubProgress, ScrubReport};
 
-/// Names that are scrubbed before the place to go on is written down; among these, the worst margins are repaired first.
+/// Names that are scrubbed before the place to go on is written down for the first time, and the most of them; as many as take some seconds.
+/// Among these, the worst margins are repaired first, so that a repair begins with more.
+const FIRST_NAMES: u64 = 16;
+const FIRST_REPAIRED_NAMES: u64 = 2_000;
 const BATCH_NAMES: u64 = 20_000;
 /// Findings that people are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -36,13 +40,29 @@ impl ScrubProgress for Bar {
 
 pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let options = scrub_options(&args)?;
-    let open = context.lake().await?;
+    let open = tokio::select! {
+        biased;
+        () = super::interrupts::interrupt() => return Ok(Ending::Interrupted),
+        open = context.lake() => open?,
+    };
     let file = context.home.lake_keys(open.lake.config.id).join("scrub.cursor");
     let bar = Bar(progress::spinner("scrubbing"));
-    let outcome = Batches { file, names: BATCH_NAMES, resume: args.resume }.scrub(&open.store, options, &bar).await;
+    let (stop, resuming) = (options.stop.clone(), resuming(&options));
+    let names = if args.repair { FIRST_REPAIRED_NAMES } else { FIRST_NAMES };
+    let batches = Batches { file, names, names_limit: BATCH_NAMES, resume: args.resume };
+    let mut scrubbing = std::pin::pin!(batches.scrub(&open.store, options, &bar));
+    let outcome = tokio::select! {
+        biased;
+        () = super::interrupts::interrupt() => {
+            stop.say();
+            scrubbing.await
+        }
+        outcome = &mut scrubbing => outcome,
+    };
     bar.0.finish_and_clear();
     let report = outcome?;
-    if let Some(prefix) = args.prefix.as_ref().filter(|_| report.names == 0) {
+    let is_stopped = stop.is_said() && report.interrupted.is_some();
+    if let Some(prefix) = args.prefix.as_ref().filter(|_| report.names == 0 && !is_stopped) {
         let what =
             "nothing lies below this prefix, so nothing was looked at; a prefix is whole segments of a path, as in flights/_delta_log";
         return Err(Error::new(ErrorKind::NotFound, what).with("prefix", prefix));
@@ -51,9 +71,9 @@ pub(super) async fn scrub(args: ScrubArgs, context: &Context, out: &mut Output) 
         let text = serde_json::to_string(&report);
         out.line(text.map_err(|e| Error::new(ErrorKind::Internal, "a report cannot be written as JSON").caused_by(e))?)?;
     } else {
-        tell_scrub(&report, &args, out)?;
+        tell_scrub(&report, &args, &resuming, out)?;
     }
-    Ok(ending(&report))
+    Ok(if is_stopped { Ending::Interrupted } else { ending(&report) })
 }
 
 /// Whether there is a region that could not be looked at.
@@ -98,7 +118,7 @@ pub(super) fn object_path(text: &str) -> Result<Path> {
     path.map_err(|e| Error::new(ErrorKind::InvalidInput, "not a path of an object in a lake").with("path", text).caused_by(e))
 }
 
-fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, out: &mut Output) -> Result<()> {
+fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, resuming: &str, out: &mut Output) -> Result<()> {
     let verdict = match (report.is_clean(), report.damaged_versions) {
         (true, _) if is_blind(report) => styled(NOTE, "not all could be looked at"),
         (true, 0) => styled(GOOD, "nothing is wrong"),
@@ -141,10 +161,23 @@ fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, out: &mut Output) -> Resul
         out.line(format_args!("  … and {} more findings; --json has up to a thousand", count(more)))?;
     }
     if let Some(why) = &report.interrupted {
-        out.line(format_args!("{} {why}; go on with --resume", styled(NOTE, "ended early:")))?;
+        let ended = styled(NOTE, "ended early:");
+        match &report.resume_after {
+            Some(place) => {
+                out.line(format_args!(
+                    "{ended} {why}, behind {}; what is above is of the names up to there. Go on with:",
+                    one_line(place)
+                ))?;
+                out.line(format_args!("  {resuming}"))?;
+            }
+            None => out.line(format_args!("{ended} {why}, with no place to go on from; begin anew"))?,
+        }
     }
     if args.quick {
         out.line(format_args!("{} --quick compares lists and sizes: damage that keeps the size is not seen", styled(NOTE, "note:")))?;
+    }
+    if report.young_pieces() > 0 {
+        out.line(format_args!("{} {}", styled(NOTE, "note:"), young(report)))?;
     }
     if report.open_slots > 0 {
         let what = "in which nothing is decided: a writer is at work there, or stopped half-way";
@@ -154,6 +187,16 @@ fn tell_scrub(report: &ScrubReport, args: &ScrubArgs, out: &mut Output) -> Resul
         out.line("next: lakeseal scrub --repair")?;
     }
     Ok(())
+}
+
+/// What is said of pieces that may be on their way.
+pub(super) fn young(report: &ScrubReport) -> String {
+    let settle = ScrubOptions::default().settle.as_secs();
+    let pieces = count(report.young_pieces());
+    format!(
+        "{pieces} entries and markers of versions that are less than {settle} s old are not in their regions: they may be on their way, and count as \
+         no damage; look again in a minute"
+    )
 }
 
 fn region_row(region: &RegionReport) -> Vec<String> {
@@ -257,7 +300,6 @@ fn collect_json(report: &CollectReport, dry_run: bool) -> String {
 
 fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, out: &mut Output) -> Result<()> {
     let (word, done) = if dry_run { ("would collect", "to be collected") } else { ("collected", "collected") };
-    let days = retention_seconds / (24 * 60 * 60);
     out.line(format_args!(
         "{} {}, {} shards, {}",
         styled(GOOD, word),
@@ -266,8 +308,9 @@ fn tell_collect(report: &CollectReport, dry_run: bool, retention_seconds: u64, o
         bytes(report.bytes_deleted)
     ))?;
     out.line(format_args!(
-        "  kept      {} that others took the place of: the lake's retention is {days} days",
-        output::versions(report.kept)
+        "  kept      {} that others took the place of: the lake's retention is {}",
+        output::versions(report.kept),
+        super::duration::words(retention_seconds)
     ))?;
     out.line(format_args!(
         "  orphans   {} found, {} too young to tell, {} {done}, {} without an authentic trailer (never deleted)",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use super::Ending;
 use super::args::{CheckRole, InitArgs, RegionCommand};
@@ -15,11 +16,16 @@ use crate::id::RegionName;
 use crate::lake::{self, InitPlan, LakeConfig, ProfileConfig, RegionConfig, RegionState};
 use crate::region;
 
+/// The shortest retention that a lake is made with.
+const RETENTION_LEAST: Duration = Duration::from_secs(60 * 60);
+
 pub(super) async fn run_init(args: InitArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let config = init(args, context, context.clock.clone()).await?;
     out.line(format_args!("{} lake \"{}\" over {} regions", styled(GOOD, "made"), config.name, config.regions.len()))?;
     out.line(format_args!("  configuration  {}", context.new_config_path().display()))?;
     out.line(format_args!("  identity       {}", config.id))?;
+    let retention = super::duration::words(config.profile.retention_seconds);
+    out.line(format_args!("  retention      {retention}   (so long overwritten and deleted versions stay)"))?;
     out.line(format_args!(
         "  keys           {}   (root, writer, collector; keep copies, and keep them out of the lake)",
         context.home.lake_keys(config.id).display()
@@ -33,7 +39,12 @@ pub(super) async fn init(args: InitArgs, context: &Context, clock: SharedClock) 
     let regions = args.regions.iter().map(|text| parse_region(text, !args.no_fsync)).collect::<Result<Vec<_>>>()?;
     let lakes_keys = context.home.all_lakes_keys();
     Home::make_private(&lakes_keys)?;
-    let profile = ProfileConfig { liars: args.liars, ..ProfileConfig::new(args.data, args.parity) };
+    if args.retention < RETENTION_LEAST {
+        let what = "the retention is at least an hour: what a reader or a writer is at work on must not be collected";
+        return Err(Error::new(ErrorKind::InvalidInput, what).with("retention", super::duration::words(args.retention.as_secs())));
+    }
+    let retention_seconds = args.retention.as_secs();
+    let profile = ProfileConfig { liars: args.liars, retention_seconds, ..ProfileConfig::new(args.data, args.parity) };
     lake::init(InitPlan { config_path: context.new_config_path(), name: args.name, regions, profile, lakes_keys, clock }).await
 }
 

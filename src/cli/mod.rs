@@ -12,6 +12,7 @@ mod care;
 mod countersign;
 mod demo;
 mod diff;
+mod duration;
 mod expectations;
 mod integrity;
 mod interrupts;
@@ -31,6 +32,7 @@ mod status;
 mod transfer;
 mod trust;
 mod urls;
+mod vacuum;
 mod versions;
 mod watch;
 
@@ -93,11 +95,17 @@ pub fn run(cli: Cli) -> Result<Ending> {
 async fn dispatch(cli: Cli) -> Result<Ending> {
     let context = Context::new(cli.global)?;
     let mut out = Output::stdout();
-    // The shell hears one for each query; an import says what it left behind.
-    interrupts::watch(!matches!(&cli.command, Command::Import(_)) && !matches!(&cli.command, Command::Sql(args) if args.query.is_none()));
+    // The shell hears one for each query; an import says what it left behind, and a scrub what it found.
+    let hears_itself = match &cli.command {
+        Command::Import(_) | Command::Scrub(_) => true,
+        Command::Sql(args) => args.query.is_none(),
+        _ => false,
+    };
+    interrupts::watch(!hears_itself);
     let ending = match cli.command {
         // An import says itself what an interrupt left behind.
         Command::Import(args) => transfer::import(args, &context, &mut out).await,
+        Command::Scrub(args) => care::scrub(args, &context, &mut out).await,
         // In the shell an interrupt ends the query, not the shell.
         Command::Sql(args) if args.query.is_none() => sql::run(args, &context, &mut out).await,
         command => tokio::select! {
@@ -143,6 +151,7 @@ async fn execute(command: Command, context: &Context, out: &mut Output) -> Resul
         Command::Prove(args) => log::prove(args, context, out).await,
         Command::VerifyProof(args) => log::verify_proof(&args, context, out),
         Command::Lineage(args) => lineage::run(args, context, out).await,
+        Command::Vacuum(args) => vacuum::run(args, context, out).await,
         Command::Export(args) => transfer::export(args, context, out).await,
         Command::Demo(args) => demo::run(args.keep, context, out).await.map(|()| Ending::Done),
     }

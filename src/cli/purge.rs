@@ -12,7 +12,7 @@ use crate::baseline::{Purge, PurgeRecord, Repository};
 use crate::delta::Location;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{PrivateKey, Signer as _};
+use crate::key::{PrivateKey, SecretKey, Signer as _};
 use crate::printable::one_line;
 use crate::store::ErasureStore;
 use crate::table::{self, CanonicalPath};
@@ -97,7 +97,7 @@ async fn confirm(
         .with("signatures", record.signed_by.len())
         .with("needed", record.needed()));
     }
-    destroy(&record, args, lake, location, context, out).await
+    destroy(&record, args, lake, location, &key, context, out).await
 }
 
 /// What became of a file that was to be destroyed.
@@ -115,6 +115,7 @@ async fn destroy(
     args: &PurgeArgs,
     lake: Option<&OpenLake>,
     location: &Location,
+    key: &SecretKey,
     context: &Context,
     out: &mut Output,
 ) -> Result<Ending> {
@@ -138,6 +139,13 @@ async fn destroy(
             Fate::Left(why) => left.push((&file.path, why)),
         }
     }
+    if left.is_empty() {
+        let recorded = location.repository().record_purge_done(record, context.clock.now_ms(), key).await;
+        recorded.map_err(|error| {
+            let what = "nothing is left of the files, and that could not be recorded: audits go on saying that it is to be done. Do the same again";
+            Error::new(error.kind(), what).caused_by(error)
+        })?;
+    }
     if args.json {
         let left: Vec<_> = left.iter().map(|(file, why)| json!({"file": file, "why": why})).collect();
         out.line(json!({
@@ -154,6 +162,10 @@ async fn destroy(
                 "  {} versions that a bucket keeps by itself are not known here: delete them there",
                 styled(NOTE, "note:")
             ))?;
+        } else if left.is_empty() {
+            let what = "a shard that comes back later (of a region that is restored from a copy, or by a repair that was under way) belongs to no version: \
+                        `lakeseal collect` finds it";
+            out.line(format_args!("  {} {what}", styled(NOTE, "note:")))?;
         }
     }
     Ok(if left.is_empty() { Ending::Done } else { Ending::Undetermined })
@@ -168,7 +180,7 @@ fn tell(files: usize, absent: &[&String], left: &[(&String, String)], location: 
         out.line(format_args!("  {} {}", styled(NOTE, "absent"), one_line(&format!("{file}: {what}"))))?;
     }
     let what = match (left.is_empty(), absent.len() == files) {
-        (false, _) => styled(NOTE, "purged in part; do it again"),
+        (false, _) => styled(NOTE, "purged in part; do the same again when all regions answer: until then audits say that it is not done"),
         (true, true) => styled(NOTE, "nothing was there to be destroyed"),
         (true, false) => styled(GOOD, "purged"),
     };

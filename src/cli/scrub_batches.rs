@@ -3,8 +3,10 @@
 
 use std::io::ErrorKind as IoKind;
 use std::path::{Path as FsPath, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::care::object_path;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,8 +22,10 @@ const FILE_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) struct Batches {
     /// Where the place to go on is kept.
     pub(super) file: PathBuf,
-    /// Names that are scrubbed before it is written down.
+    /// Names that are scrubbed before it is written down for the first time. Then it is as many as take a while, whatever the names are.
     pub(super) names: u64,
+    /// The most of them.
+    pub(super) names_limit: u64,
     /// Whether to go on with a scrub that was stopped.
     pub(super) resume: bool,
 }
@@ -71,18 +75,30 @@ struct Kept {
     report: ScrubReport,
 }
 
+/// Batches that take less are made larger, those that take more smaller.
+const SHORT: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
+
+/// The command that goes on with a scrub of these options.
+pub(super) fn resuming(options: &ScrubOptions) -> String {
+    Asked::of(options).command()
+}
+
 impl Batches {
     /// Scrubs a batch of names at a time, and gives the report of all, those of the scrub that is gone on with included.
     ///
-    /// What was found is told, whatever happens to a later batch: the report then says that the scrub was interrupted.
+    /// What was found is told, whatever happens to a later batch, and where the scrub is stopped: the report then says that it was interrupted. A batch
+    /// that was to be repaired when it was stopped is gone on with at its beginning; what is repaired already is found to be intact then.
     ///
     /// # Errors
     /// Those of a scrub whose first batch fails; [`ErrorKind::InvalidInput`] when what was stopped was asked something else; those of reading the file.
     pub(super) async fn scrub(&self, store: &ErasureStore, mut options: ScrubOptions, progress: &dyn ScrubProgress) -> Result<ScrubReport> {
         let asked = Asked::of(&options);
         let mut all = if self.resume { self.read(&asked)? } else { None };
-        options.names_limit = Some(self.names);
+        let mut names = self.names;
         loop {
+            options.names_limit = Some(names);
+            let begun = Instant::now();
             let place = all.as_ref().and_then(|all| all.resume_after.as_deref());
             options.resume_after = place.map(object_path).transpose()?;
             let report = match (store.scrub(&options, progress).await, &mut all) {
@@ -95,6 +111,17 @@ impl Batches {
                 }
             };
             let is_over = report.resume_after.is_none() || report.interrupted.is_some();
+            if options.repair && options.stop.is_said() && report.interrupted.is_some() {
+                let place = all.as_ref().and_then(|all| all.resume_after.clone());
+                let mut so_far = all.take().unwrap_or_default();
+                so_far.absorb(report, options.findings_limit);
+                return Ok(ScrubReport { resume_after: place, ..so_far });
+            }
+            names = match begun.elapsed() {
+                took if took < SHORT => names.saturating_mul(2).min(self.names_limit),
+                took if took > LONG => (names / 2).max(1),
+                _ => names,
+            };
             let mut so_far = match all.take() {
                 Some(mut all) => {
                     all.absorb(report, options.findings_limit);
@@ -191,7 +218,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::lake::testing::{FaultyRegion, lake_over};
-    use crate::store::Profile;
+    use crate::store::{Profile, Stop};
 
     /// Switches regions off once a name was looked at, so that the next batch finds too few.
     struct DownAfter<'a>(&'a str, &'a [FaultyRegion]);
@@ -231,7 +258,7 @@ mod tests {
         }
 
         async fn scrub(&self, resume: bool, options: ScrubOptions, progress: &dyn ScrubProgress) -> Result<ScrubReport> {
-            Batches { file: self.file(), names: 1, resume }.scrub(&self.store, options, progress).await
+            Batches { file: self.file(), names: 1, names_limit: 1, resume }.scrub(&self.store, options, progress).await
         }
 
         fn file(&self) -> PathBuf {
@@ -270,6 +297,59 @@ mod tests {
             let whole = lab.scrub(false, verified(), &()).await.unwrap();
             assert_eq!(ScrubReport { bytes_read: whole.bytes_read, ..resumed }, whole);
         }
+    }
+
+    /// Says that a scrub is to end once a name was looked at.
+    struct StopAfter<'a>(&'a str, Stop);
+
+    impl ScrubProgress for StopAfter<'_> {
+        fn planned(&self, path: &Path, _: u64, _: u64, _: u64) {
+            if path.as_ref() == self.0 {
+                self.1.say();
+            }
+        }
+    }
+
+    impl Lab {
+        /// One large batch that is stopped after a name.
+        async fn stopped_within(&self, name: &str, options: ScrubOptions, resume: bool) -> ScrubReport {
+            let stop = Stop::default();
+            let options = ScrubOptions { stop: stop.clone(), concurrency: 1, ..options };
+            let batches = Batches { file: self.file(), names: 100, names_limit: 100, resume };
+            batches.scrub(&self.store, options, &StopAfter(name, stop)).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scrub_that_is_stopped_tells_what_it_saw_and_is_gone_on_with_behind_it() {
+        let lab = Lab::new("a").await;
+        for (name, seen) in [("a", 1), ("b", 2), ("c", 3)] {
+            let stopped = lab.stopped_within(name, verified(), seen > 1).await;
+            assert_eq!((stopped.names, stopped.damaged_versions, stopped.resume_after.as_deref()), (seen, 1, Some(name)), "{stopped:?}");
+            assert_eq!((stopped.interrupted.as_deref(), stopped.own_slots), (Some("it was stopped"), 0));
+        }
+        let resumed = lab.scrub(true, verified(), &()).await.unwrap();
+        let whole = lab.scrub(false, verified(), &()).await.unwrap();
+        assert_eq!(ScrubReport { bytes_read: whole.bytes_read, ..resumed }, whole);
+        assert!(!lab.file().exists());
+        // Before the first name, nothing was seen, and there is no place to go on from.
+        let options = ScrubOptions { stop: Stop::default(), ..verified() };
+        options.stop.say();
+        let none = lab.scrub(false, options, &()).await.unwrap();
+        assert!(none.interrupted.is_some() && none.names == 0 && none.resume_after.is_none(), "{none:?}");
+        assert!(!lab.file().exists());
+    }
+
+    #[tokio::test]
+    async fn a_repair_that_is_stopped_leaves_what_it_had_not_repaired_to_the_next_one() {
+        let lab = Lab::new("a").await;
+        let repairing = ScrubOptions { repair: true, ..verified() };
+        let stopped = lab.stopped_within("a", repairing.clone(), false).await;
+        assert_eq!((stopped.damaged_versions, stopped.repaired_versions, stopped.left_versions), (1, 0, 1), "{stopped:?}");
+        assert!(stopped.interrupted.is_some() && stopped.resume_after.is_none() && !lab.file().exists(), "{stopped:?}");
+        let resumed = lab.scrub(true, repairing, &()).await.unwrap();
+        assert_eq!((resumed.names, resumed.repaired_versions, resumed.left_versions), (3, 1, 0), "{resumed:?}");
+        assert_eq!(lab.scrub(false, verified(), &()).await.unwrap().damaged_versions, 0);
     }
 
     #[tokio::test]

@@ -77,9 +77,7 @@ async fn unfinished(lake: &Lake) -> Option<Unfinished> {
 
 /// How much may fail now: one fewer while a replacement was not ended.
 fn budgets(lake: &Lake, unfinished: &Option<Unfinished>) -> Budgets {
-    let mut budgets = lake.budgets();
-    budgets.unreachable_for_writes = budgets.unreachable_for_writes.saturating_sub(u8::from(unfinished.is_some()));
-    budgets
+    lake.budgets().owing(u8::from(unfinished.is_some()))
 }
 
 fn to_json(open: &OpenLake, unfinished: &Option<Unfinished>, counted: Option<&(Survey, ScrubReport)>) -> Result<String> {
@@ -116,6 +114,7 @@ fn to_json(open: &OpenLake, unfinished: &Option<Unfinished>, counted: Option<&(S
         "worst_margin": counted.and_then(|(_, census)| census.worst_margin()),
         "margins": counted.map(|(_, census)| &census.margins),
         "damaged_versions": counted.map(|(_, census)| census.damaged_versions),
+        "young_pieces": counted.map(|(_, census)| census.young_pieces()),
     });
     serde_json::to_string(&text).map_err(|e| Error::new(ErrorKind::Internal, "a status cannot be written as JSON").caused_by(e))
 }
@@ -147,8 +146,8 @@ fn tell(open: &OpenLake, unfinished: &Option<Unfinished>, out: &mut Output) -> R
     out.line(format_args!("lake      {}   {}", lake.config.name, lake.config.id))?;
     let profile = &lake.record.profile;
     out.line(format_args!("profile   {} data + {} parity shards", profile.data, profile.parity))?;
-    let days = profile.retention_seconds / (24 * 60 * 60);
-    out.line(format_args!("retention {days} days; configuration {}", lake.record.number))?;
+    let retention = super::duration::words(profile.retention_seconds);
+    out.line(format_args!("retention {retention}; configuration {}", lake.record.number))?;
     out.line(format_args!("regions   {n}, of which {} down", lake.down.len()))?;
     for (name, reason) in &lake.down {
         out.line(format_args!("            {} {name}: {reason}", styled(BAD, "down")))?;
@@ -204,9 +203,12 @@ fn tell_counts(survey: &Survey, census: &ScrubReport, out: &mut Output) -> Resul
     let rows = survey.regions.iter().map(|region| {
         let objects = region.register_objects + region.system_objects + region.shard_objects;
         let state = region.unreachable.clone().unwrap_or_default();
-        vec![region.region.clone(), count(objects), count(region.shard_objects), bytes(region.bytes()), state]
+        let lacks = census.regions.iter().find(|found| found.region == region.region).map(|found| found.tally.shards_absent);
+        let lacks = lacks.map(count).unwrap_or_default();
+        vec![region.region.clone(), count(objects), count(region.shard_objects), lacks, bytes(region.bytes()), state]
     });
-    out.line(output::aligned(&["  region", "objects", "shards", "bytes", "unreachable"], &[1, 2, 3], rows.map(indented).collect()))?;
+    let header = ["  region", "objects", "shards", "lacking", "bytes", "unreachable"];
+    out.line(output::aligned(&header, &[1, 2, 3, 4], rows.map(indented).collect()))?;
     out.line("margins, by lists and sizes")?;
     for (margin, versions) in &census.margins {
         let style = if *margin < 0 { BAD } else { NOTE };
@@ -217,6 +219,9 @@ fn tell_counts(survey: &Survey, census: &ScrubReport, out: &mut Output) -> Resul
         };
         let is_full = census.margins.keys().next_back() == Some(margin) && census.damaged_versions == 0;
         out.line(format_args!("  {}", if is_full { what } else { styled(style, what) }))?;
+    }
+    if census.young_pieces() > 0 {
+        out.line(format_args!("  {} {}", styled(NOTE, "note:"), super::care::young(census)))?;
     }
     if census.damaged_versions > 0 {
         let damaged = output::versions(census.damaged_versions);

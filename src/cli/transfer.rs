@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::Ending;
 use super::args::{ExportArgs, ImportArgs, ImportMode};
 use super::context::Context;
-use super::output::{self, GOOD, Output, bytes, count, styled};
+use super::output::{self, GOOD, NOTE, Output, bytes, count, styled};
 use super::progress;
 use crate::delta::{self, Import, Imported, Location};
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::one_line;
+use crate::region::Operation;
 
 pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output) -> Result<Ending> {
     let (lake, location) = context.table(&args.table).await?;
@@ -39,16 +41,37 @@ pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output
     };
     bar.finish_and_clear();
     match done {
-        Some(done) => told(&location, done?, out),
+        Some(done) => {
+            told(&location, done?, out)?;
+            tell_refusals(lake.as_ref(), out)?;
+            Ok(Ending::Done)
+        }
         None => interrupted(&location, before, lake.as_ref()).await,
     }
 }
 
-fn told(location: &Location, done: Imported, out: &mut Output) -> Result<Ending> {
+fn told(location: &Location, done: Imported, out: &mut Output) -> Result<()> {
     let how = if done.created { "made" } else { "written" };
     let (rows, files) = (count(done.rows), output::files(u64::try_from(done.files).unwrap_or(u64::MAX)));
-    out.line(format_args!("{} {rows} rows into {} (version {}, {how}; {files})", styled(GOOD, "imported"), location.name(), done.version))?;
-    Ok(Ending::Done)
+    out.line(format_args!("{} {rows} rows into {} (version {}, {how}; {files})", styled(GOOD, "imported"), location.name(), done.version))
+}
+
+/// Names the regions that did not take all that they were given: the rows are there, and survive the loss of fewer regions until that is made good.
+fn tell_refusals(lake: Option<&super::context::OpenLake>, out: &mut Output) -> Result<()> {
+    let statistics = lake.map(|lake| lake.store.region_statistics()).unwrap_or_default();
+    let mut is_any = false;
+    for region in statistics {
+        let Some(why) = region.refusal else { continue };
+        is_any = true;
+        let writes = region.operations.iter().filter(|(operation, _)| matches!(operation, Operation::Create | Operation::Put));
+        let (failures, all) = writes.fold((0, 0), |(failures, all), (_, counted)| (failures + counted.failures, all + counted.requests));
+        let what = format!("{} did not take {} of {} writes: {}", region.region, count(failures), count(all), one_line(&why));
+        out.line(format_args!("  {} {what}", styled(NOTE, "note:")))?;
+    }
+    if is_any {
+        out.line("  when the regions take writes again: lakeseal scrub --repair; until then `lakeseal status` shows what they lack")?;
+    }
+    Ok(())
 }
 
 /// Says what an interrupt left behind: the commit is one object, so it is either there or not.
@@ -58,7 +81,9 @@ async fn interrupted(location: &Location, before: Option<u64>, lake: Option<&sup
     }
     let after = version(location).await;
     let text = match after {
-        now if now == before => "nothing of the import is visible; data files that no version names may be left".to_owned(),
+        now if now == before => {
+            "nothing of the import is visible; data files that no version names may be left, which `lakeseal vacuum` finds".to_owned()
+        }
         Some(now) => format!("the table went on to version {now} meanwhile: look whether that is this import before repeating it"),
         None => "what became of the import could not be learned: look at the table before repeating it".to_owned(),
     };
@@ -66,8 +91,9 @@ async fn interrupted(location: &Location, before: Option<u64>, lake: Option<&sup
     Ok(Ending::Interrupted)
 }
 
+/// The newest commit's version. Only the log is listed: a path that was given by mistake may have anything below it.
 async fn version(location: &Location) -> Option<u64> {
-    crate::table::load(location.store().as_ref(), location.root(), None).await.ok().map(|snapshot| snapshot.version)
+    crate::table::commit_versions(location.store().as_ref(), location.root()).await.ok()?.last().copied()
 }
 
 pub(super) async fn export(args: ExportArgs, context: &Context, out: &mut Output) -> Result<Ending> {

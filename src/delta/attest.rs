@@ -242,7 +242,7 @@ impl Naming {
 }
 
 /// Whether an object is a data file of some table.
-fn is_data(location: &Path) -> bool {
+pub(super) fn is_data(location: &Path) -> bool {
     let inner = |part: &str| part == "_delta_log" || part == SEAL_FOLDER;
     location.filename().is_some_and(|name| name.ends_with(".parquet")) && !location.parts().any(|part| inner(part.as_ref()))
 }

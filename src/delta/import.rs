@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::physical_plan::streaming::PartitionStream;
+use deltalake::kernel::transaction::CommitProperties;
 use deltalake::protocol::SaveMode;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::source::{Source, SourceStream};
-use super::{Location, Operation, TrustedLog, begin_table, delta_error, end_table, open_or_new, session};
+use super::traces::{Fate, Traces};
+use super::{Location, Operation, TrustedLog, begin_table, delta_error, end_table, new_table, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::{Lineage, Transformation};
 
@@ -104,30 +106,51 @@ impl fmt::Debug for Counter {
 
 /// Imports files into the table at `location`, which is made if it does not exist.
 ///
-/// All files become visible in one commit, or none: whatever stops the import before its end leaves no more behind than data files
-/// that no version names. Memory is bounded by a few batches and one row group per stream, whatever the files' sizes.
+/// All files become visible in one commit, or none: an import that fails takes its data files away again, and one that is killed leaves no more
+/// behind than data files that no version names. Where another import makes the table meanwhile, this one goes on as any other into a table that is
+/// there, and reads its files a second time. Memory is bounded by a few batches and one row group per stream, whatever the files' sizes.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`], naming the file, for what is no Parquet or CSV and for columns that do not fit the table;
 /// [`ErrorKind::NotFound`] for a missing file; what the store reports.
 pub async fn import(location: &Location, import: Import) -> Result<Imported> {
     let sources = open_sources(&import.sources).await?;
+    let location = &location.doing(Operation(Arc::new(lineage(&sources, import.mode))))?;
+    if let Some(done) = attempt(location, &sources, &import).await? {
+        return Ok(done);
+    }
+    tracing::debug!(table = %location, "another write made the table meanwhile: going on with that one");
+    let into_theirs = attempt(location, &sources, &import).await.map_err(|error| {
+        let what = "another write made the table meanwhile, and this import did not go into that one; nothing of it was written";
+        Error::new(error.kind(), what).with("table", location.name()).caused_by(error)
+    })?;
+    into_theirs.ok_or_else(|| {
+        let what = "the table was made and taken away by others meanwhile; nothing was written";
+        Error::new(ErrorKind::Unavailable, what).with("table", location.name())
+    })
+}
+
+/// Imports into the table as it is now. Nothing is left, and nothing said, when it was to be made and another write made it meanwhile.
+async fn attempt(location: &Location, sources: &[Source], import: &Import) -> Result<Option<Imported>> {
     let Some(first) = sources.first() else {
         return Err(Error::new(ErrorKind::InvalidInput, "no file was named to be imported"));
     };
-    let location = &location.doing(Operation(Arc::new(lineage(&sources, import.mode))))?;
     let location = &TrustedLog::of(location).await?;
+    let (location, traces) = &Traces::of(location)?;
     let (table, exists) = open_or_new(location).await?;
+    if !exists {
+        new_table::check(location).await?;
+    }
     let schema = if exists { existing_schema(location, &table)? } else { first.table_schema()? };
-    for source in &sources {
+    for source in sources {
         source.check_against(&schema)?;
     }
     check_partitions(&import.partition_by, &schema)?;
 
     let rows = sources.iter().map(|source| source.rows).sum();
-    let counter = Arc::new(Counter { rows: AtomicU64::new(0), total: rows, report: import.progress });
+    let counter = Arc::new(Counter { rows: AtomicU64::new(0), total: rows, report: import.progress.clone() });
     let context = session([location])?;
-    let plan = StreamingTable::try_new(schema.clone(), streams(sources, &schema, &counter))
+    let plan = StreamingTable::try_new(schema.clone(), streams(sources.to_vec(), &schema, &counter))
         .and_then(|streaming| context.read_table(Arc::new(streaming)))
         .map_err(|e| Error::new(ErrorKind::Internal, "no plan could be made for the import").caused_by(e))?
         .into_unoptimized_plan();
@@ -142,20 +165,40 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
         .with_save_mode(mode)
         .with_cast_safety(false)
         .with_writer_properties(writer_properties()?);
-    if !exists && !import.partition_by.is_empty() {
-        write = write.with_partition_columns(import.partition_by);
+    if !exists {
+        write = write.with_commit_properties(making());
+        if !import.partition_by.is_empty() {
+            write = write.with_partition_columns(import.partition_by.clone());
+        }
     }
-    let table = write.await.map_err(|e| delta_error(location, e))?;
+    let table = match write.await {
+        Ok(table) => table,
+        Err(error) => match traces.settle().await {
+            // The answer to the table's first commit was lost: what comes after a commit was not begun.
+            Fate::Committed if !exists => open(location, Some(0)).await?,
+            Fate::Unnamed if !exists && open_or_new(location).await.is_ok_and(|(_, is_there)| is_there) => {
+                end_table(location).await;
+                return Ok(None);
+            }
+            fate => return Err(Traces::said(delta_error(location, error), fate)),
+        },
+    };
     if !exists {
         end_table(location).await;
     }
     let state = table.snapshot().map_err(|e| delta_error(location, e))?;
-    Ok(Imported {
+    Ok(Some(Imported {
         version: state.version(),
         created: !exists,
         rows: counter.rows.load(Ordering::Relaxed),
         files: state.log_data().num_files(),
-    })
+    }))
+}
+
+/// How the commit that makes a table is made: once. deltalake would go on after losing it, and put its own columns and table id over those of
+/// the table that is there then.
+pub(super) fn making() -> CommitProperties {
+    CommitProperties::default().with_max_retries(0)
 }
 
 /// What the import is made from, for whoever attests its commit.
@@ -178,7 +221,7 @@ async fn open_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
 
 /// The columns of the Delta table at a version, in plain types.
 pub(crate) async fn table_schema(location: &Location, version: u64) -> Result<SchemaRef> {
-    let table = super::open(location, Some(version)).await?;
+    let table = open(location, Some(version)).await?;
     existing_schema(location, &table)
 }
 

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::table::BEGUN;
 
 /// How deep folders are searched for tables.
-const MAX_DEPTH: usize = 4;
+pub(super) const MAX_DEPTH: usize = 4;
 
 /// The Delta tables in `store`, by path, sorted. A folder is a table when it has a `_delta_log`; tables do not nest.
 ///
@@ -37,7 +37,7 @@ pub async fn tables(store: &dyn ObjectStore) -> Result<Vec<String>> {
 }
 
 /// Whether a log has more than the word that a table is being made.
-async fn has_log(store: &dyn ObjectStore, folder: &Path) -> Result<bool> {
+pub(super) async fn has_log(store: &dyn ObjectStore, folder: &Path) -> Result<bool> {
     let mut objects = store.list(Some(&folder.clone().join("_delta_log")));
     while let Some(object) = objects.next().await {
         if object?.location.filename() != Some(BEGUN) {
@@ -47,6 +47,6 @@ async fn has_log(store: &dyn ObjectStore, folder: &Path) -> Result<bool> {
     Ok(false)
 }
 
-fn may_be_table(folder: &Path) -> bool {
+pub(super) fn may_be_table(folder: &Path) -> bool {
     folder.filename().is_some_and(|name| !name.starts_with(['_', '.']) && !name.contains('='))
 }

@@ -14,6 +14,7 @@ use crate::baseline::{Log, PinNames, Repository};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 use crate::region::directory::DirectoryStore;
+use crate::region::layout;
 
 /// An open lake's name and store, for table names to be looked up in.
 #[derive(Debug, Clone)]
@@ -45,6 +46,10 @@ impl Location {
         let root = table_path(table)?;
         if root.as_ref().is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "a table's name is missing").with("lake", &lake.name));
+        }
+        if layout::is_system(&root) {
+            let what = "the lake keeps this folder for itself; choose another name";
+            return Err(Error::new(ErrorKind::InvalidInput, what).with("table", table).with("folder", layout::SYSTEM_SEGMENT));
         }
         let mut url = lake_url(&lake.name)?;
         url.set_path(root.as_ref());

@@ -7,8 +7,10 @@
 mod attest;
 mod export;
 mod import;
+mod leftovers;
 mod list;
 mod location;
+mod new_table;
 mod operation;
 mod restore;
 mod rewrite;
@@ -16,6 +18,7 @@ mod scheme;
 mod session;
 mod sorted_log;
 mod source;
+mod traces;
 mod trusted_log;
 mod write;
 mod written;
@@ -23,6 +26,7 @@ mod written;
 pub use attest::AttestingStore;
 pub use export::{Exported, export};
 pub use import::{Import, ImportMode, ImportProgress, Imported, import};
+pub use leftovers::{Leftover, Leftovers, leftovers};
 pub use list::tables;
 pub use location::{LakeStore, Location};
 pub use operation::{Operation, Records};
@@ -88,7 +92,11 @@ pub(crate) async fn begin_table(location: &Location) -> Result<()> {
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     match location.store().put_opts(&at, Bytes::from_static(b"{}\n").into(), options).await {
         Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-        Err(error) => Err(Error::from(error).with("table", location.name())),
+        Err(error) => {
+            let error = Error::from(error);
+            let what = "the table could not be begun, and nothing of it was written";
+            Err(Error::new(error.kind(), what).with("table", location.name()).caused_by(error))
+        }
     }
 }
 

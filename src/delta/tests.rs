@@ -43,7 +43,21 @@ fn arguments_mean_what_the_help_says() {
     assert_eq!(kind("lakeseal://other/flights", Some(&lake)), ErrorKind::Config);
     assert_eq!(kind("lakeseal://test/flights", None), ErrorKind::Config);
     assert_eq!(kind("./no/such/directory", Some(&lake)), ErrorKind::NotFound);
-    for bad in ["my table", "a%20b", "ä", "a//b", "a/../b", "lakeseal://test/a b", "lakeseal://test/", "", "t/_delta_log"] {
+    for bad in [
+        "my table",
+        "a%20b",
+        "ä",
+        "a//b",
+        "a/../b",
+        "a/../../x",
+        ".lakeseal",
+        ".lakeseal/t",
+        "lakeseal://test/a b",
+        "lakeseal://test//a",
+        "lakeseal://test/",
+        "",
+        "t/_delta_log",
+    ] {
         assert_eq!(kind(bad, Some(&lake)), ErrorKind::InvalidInput, "{bad:?}");
     }
 }

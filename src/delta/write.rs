@@ -15,8 +15,9 @@ use deltalake::table::state::DeltaTableState;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use super::import::writer_properties;
-use super::{Location, TrustedLog, begin_table, delta_error, end_table, log_store, open, open_or_new, session};
+use super::import::{making, writer_properties};
+use super::traces::{Fate, Traces};
+use super::{Location, TrustedLog, begin_table, delta_error, end_table, log_store, new_table, open, open_or_new, session};
 use crate::error::{Error, ErrorKind, Result};
 
 /// deltalake's table provider for one version of the table.
@@ -54,14 +55,16 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
     Ok(open_or_new(location).await?.1)
 }
 
-/// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced.
+/// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced. What fails takes its data files away again.
 pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
     let location = &TrustedLog::of(location).await?;
+    let (location, traces) = &Traces::of(location)?;
     let table = match mode {
         WriteMode::Create => open_or_new(location).await?.0,
         WriteMode::Append | WriteMode::Overwrite => open(location, None).await?,
     };
     if mode == WriteMode::Create {
+        new_table::check(location).await?;
         begin_table(location).await?;
     }
     let context = session([location])?;
@@ -79,7 +82,7 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
         .and_then(|streaming| context.read_table(Arc::new(streaming)))
         .map_err(|e| Error::new(ErrorKind::Internal, "no plan could be made for the rows").caused_by(e))?
         .into_unoptimized_plan();
-    table
+    let mut write = table
         .write(Vec::new())
         .with_input_plan(plan)
         .with_session_state(Arc::new(context.state()))
@@ -88,9 +91,22 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
             WriteMode::Overwrite => SaveMode::Overwrite,
             WriteMode::Create => SaveMode::ErrorIfExists,
         })
-        .with_writer_properties(writer_properties()?)
-        .await
-        .map_err(|e| delta_error(location, e))?;
+        .with_writer_properties(writer_properties()?);
+    if mode == WriteMode::Create {
+        write = write.with_commit_properties(making());
+    }
+    if let Err(error) = write.await {
+        match traces.settle().await {
+            // The answer to the table's first commit was lost.
+            Fate::Committed if mode == WriteMode::Create => {}
+            Fate::Unnamed if mode == WriteMode::Create && exists(location).await.unwrap_or(false) => {
+                end_table(location).await;
+                let what = "another write made a table of this name meanwhile; nothing of this statement was written";
+                return Err(Error::new(ErrorKind::AlreadyExists, what).with("table", location.name()).caused_by(error));
+            }
+            fate => return Err(Traces::said(delta_error(location, error), fate)),
+        }
+    }
     if mode == WriteMode::Create {
         end_table(location).await;
     }

@@ -80,15 +80,20 @@ impl Budgets {
             },
         }
     }
+
+    /// The same while so many regions are still to be told something: for writes they count as unreachable.
+    #[must_use]
+    pub fn owing(self, regions: u8) -> Self {
+        Self { unreachable_for_writes: self.unreachable_for_writes.saturating_sub(regions), ..self }
+    }
 }
 
 impl Lake {
-    /// How much may fail now. A region that takes another's place counts as unreachable for writes until it was told everything.
+    /// How much may fail now, by the configuration alone. A region that takes another's place counts as unreachable for writes until it was told
+    /// everything. Whether a replacement was ended behind its last configuration is not known here: [`crate::membership::budgets`] asks.
     pub fn budgets(&self) -> Budgets {
-        let mut budgets = Budgets::new(&self.record.profile, self.region_set.quorums());
         let replacing = self.record.counted().filter(|place| place.state == RegionState::Replacing).count();
-        budgets.unreachable_for_writes = budgets.unreachable_for_writes.saturating_sub(u8::try_from(replacing).unwrap_or(u8::MAX));
-        budgets
+        Budgets::new(&self.record.profile, self.region_set.quorums()).owing(u8::try_from(replacing).unwrap_or(u8::MAX))
     }
 
     /// The part that the region of this name has in the lake; `None` when it has left, or never was one.

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::failpoint;
 use crate::id::RegionName;
-use crate::lake::{Lake, LakeRecord, RegionPlace, RegionState};
+use crate::lake::{Budgets, Lake, LakeRecord, RegionPlace, RegionState};
 use crate::region::layout;
 use crate::register::{Decided, Registers, Taught};
 
@@ -33,6 +33,17 @@ const DONE: &[u8] = b"handed over";
 /// [`ErrorKind::Unavailable`] when too few regions answer to know.
 pub async fn unfinished(lake: &Lake) -> Result<Option<RegionName>> {
     Ok(owed(lake).await?.map(|(_, place)| place.name.clone()))
+}
+
+/// How much may fail now: what [`Lake::budgets`] tells by the configuration alone, and one region fewer for writes while the last replacement is
+/// not ended.
+///
+/// Cost: that of [`unfinished`].
+///
+/// # Errors
+/// Those of [`unfinished`]: then the last replacement may or may not be ended.
+pub async fn budgets(lake: &Lake) -> Result<Budgets> {
+    Ok(lake.budgets().owing(u8::from(unfinished(lake).await?.is_some())))
 }
 
 /// The region that the lake's newest configuration gave its vote, in another's place. Whoever decided a later one saw to it before that nothing

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::add::{AddPlan, add};
-pub use self::late::unfinished;
+pub use self::late::{budgets, unfinished};
 pub use self::replace::{ReplacePlan, replace};
 pub use self::retire::{RetirePlan, retire};
 pub use self::sweep::SweepReport;

@@ -184,6 +184,11 @@ impl Region {
         }
     }
 
+    /// Why the region did not take the last of the writes that failed since it was opened.
+    pub fn refusal(&self) -> Option<String> {
+        self.metrics.refusal()
+    }
+
     /// Create-if-absent. `Ok` only on the region's own clear word; after any error the outcome is unknown.
     pub async fn create(&self, key: &Path, payload: PutPayload) -> Result<Created> {
         let length = length(payload.content_length());
@@ -335,6 +340,9 @@ impl Region {
 
 fn note_failure(metrics: &Metrics, operation: Operation, error: &Error) {
     metrics.failed(operation);
+    if matches!(operation, Operation::Create | Operation::Put) {
+        metrics.refused(error.innermost());
+    }
     // From one bad, missing or forbidden object nothing follows for others.
     if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Io) {
         metrics.unreachable();

@@ -153,6 +153,7 @@ struct Recent {
 pub(super) struct Metrics {
     counters: [Counters; Operation::ALL.len()],
     recent: Mutex<Recent>,
+    refusal: Mutex<Option<String>>,
 }
 
 fn add(counter: &AtomicU64, amount: u64) {
@@ -196,6 +197,16 @@ impl Metrics {
         if let Some(counters) = self.of(operation) {
             add(&counters.failures, 1);
         }
+    }
+
+    /// A write failed for this reason.
+    pub(super) fn refused(&self, why: String) {
+        *self.refusal.lock() = Some(why);
+    }
+
+    /// Why the last write failed that did.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().clone()
     }
 
     /// The region could not be asked.

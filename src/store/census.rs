@@ -84,6 +84,9 @@ pub struct RegionTally {
     pub entries_unreachable: u64,
     /// Decided markers that are not here.
     pub markers_absent: u64,
+    /// Entries and markers that are not here, of versions so young that they may be on their way.
+    #[serde(default)]
+    pub young_absent: u64,
     /// Shards that should be here.
     pub shards_expected: u64,
     /// Of these, shards that are here with the right size, and are right where they were read.
@@ -116,6 +119,7 @@ impl AddAssign for RegionTally {
         self.entries_unreadable += other.entries_unreadable;
         self.entries_unreachable += other.entries_unreachable;
         self.markers_absent += other.markers_absent;
+        self.young_absent += other.young_absent;
         self.shards_expected += other.shards_expected;
         self.shards_intact += other.shards_intact;
         self.shards_absent += other.shards_absent;
@@ -139,7 +143,7 @@ pub(super) struct Depth {
     pub(super) seed: u64,
     /// Shards that are read in any case.
     pub(super) also: BTreeSet<(u64, usize)>,
-    /// Versions younger than this may still be on their way to some regions: entries and markers that lack are not counted.
+    /// Versions younger than this may still be on their way to some regions: entries and markers that lack are counted as young alone.
     pub(super) settle_ms: i64,
 }
 
@@ -326,13 +330,17 @@ impl Inner {
             match &held {
                 Ok(()) => tally.entries_intact += 1,
                 Err((Fault::Unreachable, _)) => tally.entries_unreachable += 1,
-                Err((Fault::Absent, _)) => tally.entries_absent += u64::from(settled),
+                Err((Fault::Absent, _)) if !settled => tally.young_absent += 1,
+                Err((Fault::Absent, _)) => tally.entries_absent += 1,
                 Err(_) => tally.entries_unreadable += 1,
             }
-            copies += i64::from(held.is_ok());
+            // What may be on its way is damage neither here nor in the margin.
+            copies += i64::from(held.is_ok() || (!settled && matches!(held, Err((Fault::Absent, _)))));
             let has_room = self.regions.region(index).is_some_and(|region| self.registers.has_room_for_marker(path, region));
-            let marker_absent = reachable && !marked && settled && has_room;
+            let marker_lacks = reachable && !marked && has_room;
+            let marker_absent = marker_lacks && settled;
             tally.markers_absent += u64::from(marker_absent);
+            tally.young_absent += u64::from(marker_lacks && !settled);
             if let Err((fault, detail)) = held
                 && (settled || fault != Fault::Absent)
             {

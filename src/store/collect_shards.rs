@@ -1,6 +1,8 @@
 //! Deleting the shards of one version: each only by its own trailer, for a manifest could name the shards of another object.
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -21,6 +23,9 @@ use crate::register::WalkedSlot;
 
 /// Deletions that are under way at one time.
 pub(super) const AT_ONCE: usize = 16;
+
+/// Deletions that are under way. Streams that make them by closures with references could not be sent to another thread.
+type Deletions<'a> = FuturesUnordered<BoxFuture<'a, Result<Gone>>>;
 
 /// What became of one shard.
 enum Gone {
@@ -44,18 +49,15 @@ impl Collector<'_> {
             slot: sharded.shard_slot,
             path: manifest.path.clone(),
         };
-        let inner = self.inner;
-        let all = (0..segments).flat_map(|segment| (0..sharded.placement.len()).map(move |shard| (segment, shard)));
-        let trailer = &trailer;
-        let outcomes = futures::stream::iter(all)
-            .map(|(segment, shard)| async move { delete_named(inner, sharded, trailer, segment, shard).await })
-            .buffer_unordered(AT_ONCE);
-        let mut outcomes = std::pin::pin!(outcomes);
-        let mut none_left = true;
-        while let Some(outcome) = outcomes.next().await {
-            none_left &= self.count_shard(path, outcome);
+        let (inner, mut none_left) = (self.inner, true);
+        let mut under_way = Deletions::new();
+        for segment in 0..segments {
+            for shard in 0..sharded.placement.len() {
+                none_left &= self.make_room(path, &mut under_way).await;
+                under_way.push(delete_named(inner, sharded, &trailer, segment, shard).boxed());
+            }
         }
-        none_left
+        none_left & self.finish(path, under_way).await
     }
 
     /// Deletes what a run that was stopped left of a version's shards, and copies that no manifest names: all that any region lists of its
@@ -86,15 +88,15 @@ impl Collector<'_> {
         }
         let inner = self.inner;
         let mut none_left = true;
+        let mut under_way = Deletions::new();
         for region in inner.regions.regions() {
-            let outcomes = region
-                .list(&layout::shard_folder(&write_id), None)
-                .map_ok(|meta| async move { Ok(delete_listed(inner, region, &meta, path, write_id).await) })
-                .try_buffer_unordered(AT_ONCE);
-            let mut outcomes = std::pin::pin!(outcomes);
+            let mut listed = region.list(&layout::shard_folder(&write_id), None);
             loop {
-                match outcomes.try_next().await {
-                    Ok(Some(outcome)) => none_left &= self.count_shard(path, outcome),
+                match listed.try_next().await {
+                    Ok(Some(meta)) => {
+                        none_left &= self.make_room(path, &mut under_way).await;
+                        under_way.push(delete_listed(inner, region, meta, path, write_id).boxed());
+                    }
                     Ok(None) => break,
                     Err(error) => {
                         none_left = false;
@@ -103,6 +105,24 @@ impl Collector<'_> {
                     }
                 }
             }
+        }
+        none_left & self.finish(path, under_way).await
+    }
+
+    /// Waits until one more deletion may begin. Whether all that ended meanwhile left nothing.
+    async fn make_room(&mut self, path: &Path, under_way: &mut Deletions<'_>) -> bool {
+        let mut none_left = true;
+        while under_way.len() >= AT_ONCE {
+            let Some(outcome) = under_way.next().await else { break };
+            none_left &= self.count_shard(path, outcome);
+        }
+        none_left
+    }
+
+    async fn finish(&mut self, path: &Path, mut under_way: Deletions<'_>) -> bool {
+        let mut none_left = true;
+        while let Some(outcome) = under_way.next().await {
+            none_left &= self.count_shard(path, outcome);
         }
         none_left
     }
@@ -150,10 +170,10 @@ async fn delete_named(inner: &Inner, sharded: &Sharded, owner: &Trailer, segment
 }
 
 /// Deletes one shard of a write that a region lists.
-async fn delete_listed(inner: &Inner, region: &Region, meta: &ObjectMeta, path: &Path, write_id: WriteId) -> Result<Gone> {
+async fn delete_listed(inner: &Inner, region: &Region, meta: ObjectMeta, path: &Path, write_id: WriteId) -> Result<Gone> {
     // What was not named as a shard is, no reader takes for one.
     let Some(name) = layout::parse_shard_key(&meta.location) else { return Ok(Gone::Before) };
-    let found = match trailer(region, meta, inner.regions.writers()).await {
+    let found = match trailer(region, &meta, inner.regions.writers()).await {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Before),
         Err(error) => return Err(error),

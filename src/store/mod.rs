@@ -46,6 +46,7 @@ mod scrub_report;
 mod segment;
 #[cfg(test)]
 mod simulation;
+mod stop;
 mod streamed;
 mod survey;
 #[cfg(test)]
@@ -84,6 +85,7 @@ pub(crate) use self::retained::unverified_ranges;
 pub use self::retained::{readable_versions, retained_names, retained_versions};
 pub use self::scrub::{ScrubOptions, ScrubProgress};
 pub use self::scrub_report::{Defect, RegionReport, ScrubReport};
+pub use self::stop::Stop;
 pub use self::survey::{RegionUsage, Survey, SurveyProgress};
 pub use self::versions::{VersionInfo, VersionState};
 pub use crate::erasure::Profile;
@@ -133,6 +135,8 @@ pub struct RegionStatistics {
     pub health: Health,
     /// What reading a GiB from it costs, in millionths.
     pub cost_micros_per_gib: u64,
+    /// Why it did not take the last of the writes that failed; absent when none did.
+    pub refusal: Option<String>,
     /// By operation, all of [`Operation::ALL`].
     pub operations: Vec<(Operation, OperationStatistics)>,
 }
@@ -204,6 +208,7 @@ impl ErasureStore {
             region: region.name().clone(),
             health: region.health(),
             cost_micros_per_gib: region.cost_micros_per_gib(),
+            refusal: region.refusal(),
             operations: Operation::ALL.iter().map(|operation| (*operation, region.statistics(*operation))).collect(),
         };
         self.inner.regions.regions().iter().map(of).collect()

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Attributes, ObjectMeta};
 
@@ -137,11 +138,16 @@ impl Collector<'_> {
             return;
         }
         let writers = self.inner.regions.writers();
-        let tails: Vec<(usize, Result<Trailer>)> = futures::stream::iter(stored.iter().enumerate())
-            .map(|(at, shard)| async move { (at, trailer(&shard.region, &shard.meta, writers).await) })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        let (mut tails, mut asking) = (Vec::new(), FuturesUnordered::<BoxFuture<'_, (usize, Result<Trailer>)>>::new());
+        for (at, shard) in stored.iter().enumerate() {
+            if asking.len() >= AT_ONCE {
+                tails.extend(asking.next().await);
+            }
+            asking.push(async move { (at, trailer(&shard.region, &shard.meta, writers).await) }.boxed());
+        }
+        while let Some(tail) = asking.next().await {
+            tails.push(tail);
+        }
         // A shard goes only by its own trailer: what somebody else put beside it says nothing of it.
         let mut owners: BTreeMap<(Path, Slot), Vec<&Stored>> = BTreeMap::new();
         let mut unexplained = None;
@@ -285,28 +291,39 @@ impl Collector<'_> {
     async fn discard(&mut self, path: &str, shards: &[&Stored]) {
         let mut complete = true;
         if !self.options.dry_run {
-            let outcomes = futures::stream::iter(shards)
-                .map(|shard| async move {
+            let mut deleting = FuturesUnordered::<BoxFuture<'_, (u64, Result<()>)>>::new();
+            for shard in shards {
+                if deleting.len() >= AT_ONCE {
+                    complete &= self.count_deletion(path, deleting.next().await);
+                }
+                let deletion = async move {
                     failpoint!("collect.before-orphan");
                     let deleted = shard.region.delete(&shard.meta.location).await;
                     failpoint!("collect.after-orphan");
                     (shard.meta.size, deleted)
-                })
-                .buffer_unordered(AT_ONCE);
-            let mut outcomes = std::pin::pin!(outcomes);
-            while let Some((bytes, deleted)) = outcomes.next().await {
-                match deleted {
-                    Ok(()) => {
-                        self.report.shards_deleted += 1;
-                        self.report.bytes_deleted += bytes;
-                    }
-                    Err(error) => {
-                        complete = false;
-                        self.report.problem(path, error);
-                    }
-                }
+                };
+                deleting.push(deletion.boxed());
+            }
+            while let Some(deleted) = deleting.next().await {
+                complete &= self.count_deletion(path, Some(deleted));
             }
         }
         self.report.orphans_collected += u64::from(complete);
+    }
+
+    /// Counts a shard of so many bytes that was deleted, or not. Whether it is gone.
+    fn count_deletion(&mut self, path: &str, outcome: Option<(u64, Result<()>)>) -> bool {
+        match outcome {
+            Some((bytes, Ok(()))) => {
+                self.report.shards_deleted += 1;
+                self.report.bytes_deleted += bytes;
+                true
+            }
+            Some((_, Err(error))) => {
+                self.report.problem(path, error);
+                false
+            }
+            None => true,
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::census::{Census, Depth, Fault, Flaw, Found, Piece, fault_of};
 use super::pace::Pace;
 use super::repair::{Mended, Outcome, VersionRepair};
 use super::scrub_report::{Defect, RegionReport, ScrubReport};
+use super::stop::Stop;
 use super::{ErasureStore, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::ObjectKind;
@@ -41,8 +42,11 @@ pub struct ScrubOptions {
     pub findings_limit: usize,
     /// Damaged versions that are remembered for repair at one time; for the rest, the names are walked again.
     pub repairs_limit: usize,
-    /// A version younger than this may still be on its way to some regions: entries and markers that lack are no findings.
+    /// A version younger than this may still be on its way to some regions: entries and markers that lack are counted as young, are no findings,
+    /// and take nothing from its margin.
     pub settle: Duration,
+    /// Ends the scrub early: what was looked at by then is reported.
+    pub stop: Stop,
 }
 
 impl Default for ScrubOptions {
@@ -60,6 +64,7 @@ impl Default for ScrubOptions {
             findings_limit: 1000,
             repairs_limit: 10_000,
             settle: Duration::from_secs(60),
+            stop: Stop::default(),
         }
     }
 }
@@ -105,6 +110,9 @@ impl ErasureStore {
     /// With repair, slots in which a writer stopped are completed, or closed to all but the last to whom a quorum promised a ballot. Slots of which
     /// nobody shows anything authentic stay as they are, whatever regions list.
     ///
+    /// Where [`ScrubOptions::stop`] is said, names of which not all versions were looked at count for nothing, and the report says behind which name to
+    /// go on. With repair, damaged versions before that place may have been left: they are counted.
+    ///
     /// Behind the last name come the lake's own registers (its configurations, and what uploads were bound to), unless a prefix is given.
     ///
     /// Cost: a walk of all names (one LIST a region), for each version one GET and one LIST for each region with shards, and what is verified. Memory:
@@ -127,6 +135,7 @@ impl ErasureStore {
             progress,
             report: ScrubReport::default(),
             given_up: BTreeSet::new(),
+            last: None,
         };
         scrub.begin();
         loop {
@@ -143,8 +152,8 @@ impl ErasureStore {
                 break;
             }
         }
-        if options.prefix.is_none() && scrub.report.resume_after.is_none() {
-            scrub.own_registers().await;
+        if options.prefix.is_none() && scrub.report.resume_after.is_none() && !options.stop.is_said() {
+            scrub.own_registers_unless_stopped().await;
         }
         scrub.report.bytes_read = pace.bytes();
         Ok(scrub.report)
@@ -191,7 +200,12 @@ pub(super) struct Scrub<'a> {
     pub(super) report: ScrubReport,
     /// Versions that could not be repaired, so that they are not tried again in the next round.
     given_up: BTreeSet<(String, u64)>,
+    /// The last name that was looked at.
+    last: Option<Path>,
 }
+
+/// Why a scrub ended that was asked to.
+const STOPPED: &str = "it was stopped";
 
 impl Scrub<'_> {
     fn begin(&mut self) {
@@ -201,6 +215,13 @@ impl Scrub<'_> {
             ..RegionReport::default()
         };
         self.report.regions = self.inner.regions.regions().iter().map(report).collect();
+    }
+
+    /// Notes that the scrub ends here, and that it goes on behind the last name that was looked at.
+    pub(super) fn stopped(&mut self) {
+        self.report.interrupted = Some(STOPPED.to_owned());
+        let place = self.last.as_ref().or(self.options.resume_after.as_ref());
+        self.report.resume_after = place.map(Path::to_string);
     }
 
     /// Walks the names and takes the census of every version. Only the first round is counted.
@@ -225,7 +246,16 @@ impl Scrub<'_> {
                 self.report.resume_after = last.as_ref().map(Path::to_string);
                 break;
             }
-            let (path, found) = match looks.try_next().await {
+            let next = tokio::select! {
+                biased;
+                () = self.options.stop.said() => None,
+                next = looks.try_next() => Some(next),
+            };
+            let Some(next) = next else {
+                self.report.interrupted = Some(STOPPED.to_owned());
+                break;
+            };
+            let (path, found) = match next {
                 Ok(Some(looked)) => looked,
                 Ok(None) => break,
                 Err(error) if names == 0 && first => return Err(error),
@@ -248,6 +278,12 @@ impl Scrub<'_> {
                 self.progress.planned(&path, names, self.report.versions, self.pace.bytes());
             }
             last = Some(path);
+        }
+        if first {
+            self.last = last;
+        }
+        if self.options.stop.is_said() && first {
+            self.stopped();
         }
         Ok(plan)
     }
@@ -354,6 +390,9 @@ impl Scrub<'_> {
     /// Repairs what was planned, the worst margin first.
     async fn repair(&mut self, plan: Plan) {
         for (path, slot) in plan.open {
+            if self.options.stop.is_said() {
+                break;
+            }
             self.close(&path, slot).await;
         }
         let order = plan.worst.into_sorted_vec();
@@ -370,7 +409,16 @@ impl Scrub<'_> {
             })
             .buffered(self.options.concurrency);
         let mut done = 0;
-        while let Some((path, damaged, repair)) = repairs.next().await {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.options.stop.said() => {
+                    self.report.interrupted = Some(STOPPED.to_owned());
+                    break;
+                }
+                next = repairs.next() => next,
+            };
+            let Some((path, damaged, repair)) = next else { break };
             done += 1;
             match repair {
                 Ok(Some(repair)) => self.settle(&path, &damaged, repair),

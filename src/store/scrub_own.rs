@@ -12,8 +12,21 @@ use crate::region::layout;
 use crate::register::{Decided, Taught, WalkedRegister, WalkedSlot, is_collected, is_unreadable};
 
 impl Scrub<'_> {
+    /// What was found of the lake's own registers counts when all of them were looked at: there is no place among them to go on from.
+    pub(super) async fn own_registers_unless_stopped(&mut self) {
+        let (before, stop) = (self.report.clone(), self.options.stop.clone());
+        tokio::select! {
+            biased;
+            () = stop.said() => {
+                self.report = before;
+                self.stopped();
+            }
+            () = self.own_registers() => {}
+        }
+    }
+
     /// Looks at every slot of the lake's own registers, in all regions, and tells those that lack what is decided, if asked to repair.
-    pub(super) async fn own_registers(&mut self) {
+    async fn own_registers(&mut self) {
         let folder = Path::from(layout::SYSTEM_SEGMENT);
         let mut registers = self.inner.registers.walk(Some(&folder), None);
         loop {

@@ -98,6 +98,11 @@ impl ScrubReport {
         wrong == 0 && self.damaged_versions == self.repaired_versions && self.interrupted.is_none()
     }
 
+    /// Entries and markers that are not in their regions, of versions so young that they may be on their way: no damage so far.
+    pub fn young_pieces(&self) -> u64 {
+        self.regions.iter().map(|region| region.tally.young_absent).sum()
+    }
+
     /// Damaged versions of which it was not said what became of them.
     pub(super) fn unsettled_versions(&self) -> u64 {
         self.damaged_versions.saturating_sub(self.repaired_versions + self.unrepaired_versions + self.lost_versions)

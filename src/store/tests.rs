@@ -3,6 +3,7 @@
 mod collecting;
 mod salvaging;
 mod scrubbing;
+mod spawned;
 
 use std::sync::Arc;
 use std::time::Duration;

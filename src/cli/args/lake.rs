@@ -1,6 +1,7 @@
 //! Arguments of commands about a lake and its regions.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -22,6 +23,10 @@ pub struct InitArgs {
     /// How many regions may forget or lie about names [0 trusts all of them with names, never with data]
     #[arg(long, value_name = "B", default_value_t = 0)]
     pub liars: u8,
+    /// How long overwritten and deleted versions stay readable before they may be collected: 30d, 12h, … at least an hour. The root key signs it,
+    /// and it stays
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = crate::cli::duration::parse)]
+    pub retention: Duration,
     /// Do not wait for directories to reach the disk (for trying out)
     #[arg(long)]
     pub no_fsync: bool,

@@ -17,7 +17,7 @@ pub use self::keys::KeysCommand;
 pub use self::lake::{AddArgs, ChangeArgs, CheckRole, InitArgs, RegionCommand, ReplaceArgs, RetireArgs, StatusArgs};
 pub use self::log::{InventoryCommand, LogArgs, ProveArgs, VerifyProofArgs};
 pub use self::seals::{AuditArgs, BaselinesCommand, BoundsArgs, CountersignArgs, SealArgs};
-pub use self::tables::{ExportArgs, ImportArgs, ImportMode, LineageArgs, RowFormat, SqlArgs};
+pub use self::tables::{ExportArgs, ImportArgs, ImportMode, LineageArgs, RowFormat, SqlArgs, VacuumArgs};
 pub use self::trust::{EditArgs, InitTrustArgs, TrustCommand};
 
 const ABOUT: &str = "A data lake that keeps itself: erasure-coded across regions, sealed by signed baselines, checked while it is queried.";
@@ -82,7 +82,9 @@ Examples:
       --region az=az://container/lake --region gc=gs://bucket/lake --region home=./lake-home
 
 Each region keeps one shard of everything: give at least DATA + PARITY of them, in places that fail independently.
-Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.")]
+Any PARITY of them may be lost without losing data. The root, writer and collector keys are made under HOME/lakes/LAKE_ID/.
+
+What is overwritten or deleted can be restored while the retention lasts (--retention 90d), and takes up space as long.")]
     Init(InitArgs),
     /// Show, check, add, replace or retire regions
     #[command(subcommand)]
@@ -106,12 +108,14 @@ Examples:
   lakeseal scrub --repair --resume        go on where an interrupted scrub stopped
 
 A region that cannot be reached is not a region without shards: it is reported as unreachable and left alone. What was rebuilt counts as
-repaired only after it was read back from its region.
+repaired only after it was read back from its region. Ctrl-C ends it with the report of what was looked at; so does a failure. What was found
+is kept for --resume every few seconds, and at Ctrl-C.
 
 Exit codes:
   0  every shard and name that was looked at is there and intact, or was repaired
   1  something is missing or damaged
-  2  could not be determined: a region is unreachable")]
+  2  could not be determined: a region is unreachable
+  130  stopped by Ctrl-C: what was found by then is shown")]
     Scrub(ScrubArgs),
     /// List the versions of an object
     #[command(after_help = "\
@@ -169,7 +173,8 @@ Examples:
   lakeseal import sample-data/flights.parquet --table flights
   lakeseal import january.csv february.csv --table sales --mode overwrite
 
-The files must agree in their columns. Nothing is visible before all of it is: an interrupted import leaves no trace in the table.")]
+The files must agree in their columns. Nothing is visible before all of it is: an interrupted import leaves no trace in the table.
+Data files that one left behind when it was killed are found by `lakeseal vacuum`.")]
     Import(ImportArgs),
     /// List the lake's tables
     #[command(after_help = "Example:\n  lakeseal tables")]
@@ -304,6 +309,18 @@ Exit codes:
   1  it is not, or the proof does not hold, or nobody whom you trust signed it, or its term is over
   2  it is no proof, or a file could not be read")]
     VerifyProof(VerifyProofArgs),
+    /// List data files that no version of a table names, as killed imports leave them; take them away
+    #[command(after_help = "\
+Examples:
+  lakeseal vacuum flights                        list them; nothing is changed
+  lakeseal vacuum flights --delete               take them away
+  lakeseal vacuum flights --older-than 30d
+
+A file is left over when no commit that the log still has ever named it, when no baseline in force seals it, and when it is
+older than the limit: younger ones may belong to a write that is going on. What compaction and DELETE removed is named by the log,
+and stays: older versions need it. In a lake a file that was taken away can be brought back while the retention lasts, by
+`lakeseal restore PATH`; `lakeseal collect` frees its space then. Elsewhere it is gone.")]
+    Vacuum(VacuumArgs),
     /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]
     Export(ExportArgs),

@@ -1,6 +1,7 @@
 //! Arguments of commands that read and write tables.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -86,6 +87,25 @@ pub struct LineageArgs {
     /// Public keys of the writers whose attestations count, in PEM [default: the lake's writers]
     #[arg(long, value_name = "FILE")]
     pub writers: Vec<PathBuf>,
+}
+
+/// `vacuum`.
+#[derive(Debug, Args)]
+pub struct VacuumArgs {
+    /// The table
+    pub table: String,
+    /// Take the files away; without it they are listed only
+    #[arg(long)]
+    pub delete: bool,
+    /// Leave files alone that are younger: 7d, 12h, … at least an hour
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::cli::duration::parse)]
+    pub older_than: Duration,
+    /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `export`.

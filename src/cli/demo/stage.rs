@@ -84,7 +84,8 @@ impl Stage {
     pub(super) async fn init(&self, clock: SharedClock) -> Result<()> {
         let regions: Vec<String> =
             REGIONS.iter().map(|name| format!("{name}={}", self.directory.join("regions").join(name).display())).collect();
-        let args = InitArgs { regions, data: 3, parity: 2, name: "demo".to_owned(), liars: 0, no_fsync: false };
+        let retention = std::time::Duration::from_secs(30 * 24 * 60 * 60);
+        let args = InitArgs { regions, data: 3, parity: 2, name: "demo".to_owned(), liars: 0, retention, no_fsync: false };
         let context = self.context()?;
         init(args, &context, clock).await?;
         context.home.new_key(Role::Sealer, Scheme::Ed25519, None)?;

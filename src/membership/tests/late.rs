@@ -43,8 +43,14 @@ impl Fixture {
         (fixture, faults, location)
     }
 
+    /// The region whose replacement is not ended: one fewer may fail then.
     async fn unfinished(&self) -> Option<String> {
-        unfinished(&self.lake(&self.config).await).await.unwrap().map(|name| name.to_string())
+        let lake = self.lake(&self.config).await;
+        let found = unfinished(&lake).await.unwrap().map(|name| name.to_string());
+        let (told, configured) = (budgets(&lake).await.unwrap(), lake.budgets());
+        assert_eq!(configured.unreachable_for_writes - told.unreachable_for_writes, u8::from(found.is_some()));
+        assert_eq!(told.unreachable_for_reads, configured.unreachable_for_reads);
+        found
     }
 
     /// Whichever region is lost, everybody reads what was decided.

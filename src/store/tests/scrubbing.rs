@@ -182,3 +182,21 @@ async fn a_scrub_goes_on_where_its_first_walk_ended_whatever_was_written_meanwhi
     assert_eq!((report.rounds, report.names, report.damaged_versions, report.repaired_versions), (3, 3, 3, 3), "{report:#?}");
     assert_eq!(report.resume_after.as_deref(), Some("d"));
 }
+
+/// What a writer has just sent to some regions may be on its way to others.
+#[tokio::test]
+async fn what_lacks_of_a_young_version_is_damage_neither_in_the_findings_nor_in_the_margin() {
+    let lab = Lab::new(0);
+    lab.put("t/a", content(1, 10)).await;
+    for key in lab.keys(4, "i").await {
+        lab.raw[4].delete(&key).await.unwrap();
+    }
+    lab.store.forget();
+    let young = lab.store.scrub(&ScrubOptions { verify: true, ..ScrubOptions::default() }, &()).await.unwrap();
+    assert!(young.is_clean() && young.findings.is_empty(), "{young:?}");
+    assert_eq!((young.young_pieces(), young.worst_margin()), (2, Some(2)), "an entry and a marker: {young:?}");
+    let settled = ScrubOptions { verify: true, settle: Duration::ZERO, ..ScrubOptions::default() };
+    let settled = lab.store.scrub(&settled, &()).await.unwrap();
+    assert_eq!((settled.damaged_versions, settled.findings.len(), settled.young_pieces()), (1, 2, 0), "{settled:?}");
+    assert_eq!(settled.worst_margin(), Some(1));
+}

@@ -108,6 +108,37 @@ fn a_path_that_needs_percent_encoding_is_refused() {
 }
 
 #[test]
+fn a_table_is_made_in_no_place_that_is_somebody_else_s() {
+    let place = Place::new();
+    place.init();
+    let csv = place.csv("t.csv", 0, 10);
+    place.import(&csv, "t");
+    let before = files(place.dir.path());
+    let deep = vec!["x".repeat(200); 3].join("/");
+    for (name, why) in [
+        ("a/../../x", "not a table path"),
+        (".lakeseal", "keeps this folder for itself"),
+        (".lakeseal/x", "keeps this folder for itself"),
+        ("_delta_log", "not a table path"),
+        ("a//b", "not a table path"),
+        ("lakeseal://lake/../x", "not a table path"),
+        ("t/below", "in the folder of another table"),
+        ("_hidden", "begins with"),
+        (deep.as_str(), "too long"),
+        // Directories outside of the lake, its own regions and the folder of its configuration among them.
+        ("./r/../home", "in an empty place"),
+        (".", "in an empty place"),
+        ("./r/a", "in an empty place"),
+        (place.path("home").to_str().unwrap(), "in an empty place"),
+    ] {
+        place.run(&["import", csv.to_str().unwrap(), "--table", name]).expect(2).says(&[why]);
+    }
+    assert_eq!(files(place.dir.path()), before, "nothing was written");
+    let made = place.run(&["sql", "-c", "CREATE TABLE \"t/below\" AS SELECT * FROM t"]);
+    made.expect(2).says(&["in the folder of another table"]);
+}
+
+#[test]
 fn what_is_no_parquet_or_csv_is_named() {
     let place = Place::new();
     place.init();

@@ -119,6 +119,50 @@ fn an_overwritten_object_keeps_its_versions_until_the_retention() {
 }
 
 #[test]
+fn the_retention_is_chosen_when_a_lake_is_made() {
+    let place = Place::new();
+    let init = |retention: &str| {
+        let regions = ["--region", "a=./r/a", "--region", "b=./r/b", "--region", "c=./r/c"];
+        let mut args = vec!["init", "--data", "2", "--parity", "1", "--no-fsync", "--retention", retention];
+        args.extend(regions);
+        place.run(&args)
+    };
+    for (bad, why) in [("soon", "30d"), ("30m", "at least an hour")] {
+        let run = init(bad).expect(2);
+        assert!(run.err.contains(why), "{}", run.err);
+        assert!(!place.path("lakeseal.toml").exists());
+    }
+    assert!(init("1d12h").expect(0).out.contains("1 day 12 hours"));
+    assert!(fs::read_to_string(place.path("lakeseal.toml")).unwrap().contains("retention_seconds = 129600"));
+    assert!(place.run(&["status", "--quick"]).expect(0).out.contains("retention 1 day 12 hours"));
+}
+
+#[test]
+fn what_is_left_over_of_a_table_is_listed_and_young_files_stay() {
+    let place = Place::new();
+    place.init();
+    place.import(&place.csv("t.csv", 0, 10), "t");
+    assert!(place.run(&["vacuum", "t"]).expect(0).out.contains("nothing is left over"));
+    place.run(&["vacuum", "nothing"]).expect(2).says(&["nothing"]);
+    place.run(&["vacuum", "t", "--older-than", "5m"]).expect(2).says(&["an hour at least"]);
+    // Outside of a lake, with a file as a killed write would have left it just now.
+    fs::create_dir(place.path("plain")).unwrap();
+    place.import(&place.csv("t.csv", 0, 10), "./plain");
+    let left = place.path("plain/part-0-left.parquet");
+    fs::write(&left, "left").unwrap();
+    let run = place.run(&["vacuum", "./plain", "--delete", "--older-than", "1h"]).expect(0);
+    assert!(run.out.contains("nothing is left over") && run.out.contains("1 more") && run.out.contains("younger"), "{}", run.out);
+    let json = place.run(&["vacuum", "./plain", "--json"]).expect(0).json();
+    assert_eq!((json["young"].as_u64(), json["files"].as_array().unwrap().len()), (Some(1), 0), "{json}");
+    assert!(left.exists());
+    // What is sealed is kept, so it has to be known who seals.
+    place.run(&["seal", "t"]).expect(0);
+    place.run(&["vacuum", "t"]).expect(0);
+    fs::remove_file(place.path("home/trusted-sealers.pem")).unwrap();
+    place.run(&["vacuum", "t"]).expect(2).says(&["nobody is trusted"]);
+}
+
+#[test]
 fn status_counts_what_is_stored_and_says_what_may_fail() {
     let place = Place::new();
     place.init();
@@ -141,4 +185,25 @@ fn credentials_that_may_delete_are_no_writers() {
     assert!(checked.out.contains("may not delete") && checked.out.contains("operating system"), "{}", checked.out);
     assert!(place.run(&["scrub", "--sample", "2"]).expect(2).err.contains("fraction"));
     assert!(place.run(&["scrub", "--rate", "0"]).expect(2).err.contains("megabytes"));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_scrub_that_is_interrupted_says_what_it_saw_and_how_to_go_on() {
+    let place = Place::new();
+    place.init();
+    place.import(&sample("flights.parquet"), "flights");
+    let interrupted = |args: &[&str]| -> super::Run {
+        let child = place.command(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        child.wait_with_output().unwrap().into()
+    };
+    // So slow that the table's data takes minutes; its log and attestations, which come first, are seen by then.
+    let run = interrupted(&["scrub", "--rate", "0.01"]).expect(130);
+    assert!(run.out.contains("ended early") && run.out.contains("behind flights/_"), "{}", run.out);
+    assert!(run.out.contains("lakeseal scrub --resume"), "{}", run.out);
+    let resumed = place.run(&["scrub", "--resume", "--json"]).expect(0).json();
+    let whole = place.run(&["scrub", "--json"]).expect(0).json();
+    assert_eq!(resumed["names"], whole["names"], "{resumed}\n{whole}");
 }

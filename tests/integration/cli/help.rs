@@ -31,6 +31,7 @@ const COMMANDS: &[&[&str]] = &[
     &["baselines", "export"],
     &["import"],
     &["tables"],
+    &["vacuum"],
     &["sql"],
     &["seal"],
     &["audit"],

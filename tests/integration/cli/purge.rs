@@ -53,7 +53,15 @@ fn the_file_that_was_named_is_destroyed_and_no_other() {
         assert!(!there(name), "{name} is there still");
         assert!(there(other), "{other}, which is live, was destroyed");
         // The commit that replaced it came after the baseline.
-        place.run(&["audit", "./delta"]).expect(3);
+        let audit = place.run(&["audit", "./delta"]).expect(3).out;
+        assert!(audit.contains("was erased on record"), "{audit}");
+        // Without the word of a sealer that it was carried out, it is to be done.
+        let done = place.path("delta/_seal/purged").join(format!("{purge}.json"));
+        let kept = fs::read(&done).unwrap();
+        fs::remove_file(&done).unwrap();
+        let audit = place.run(&["audit", "./delta"]).expect(3).out;
+        assert!(audit.contains("is to be erased") && audit.contains(&purge), "{audit}");
+        fs::write(&done, kept).unwrap();
         // Once more: nothing is there, and it says so.
         let again = confirmed(&place, &purge);
         assert!(again.contains("nothing was there to be destroyed") && again.contains("neither an object nor a version"), "{again}");

@@ -188,3 +188,36 @@ async fn what_a_stopped_run_left_of_a_version_that_was_republished_is_kept_for_t
     assert!(lab.collect().await.is_idle());
     assert_eq!(lab.read(&path).await.unwrap(), content(1, 200_000));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_region_kept_that_was_down_is_destroyed_by_the_same_purge_again() {
+    let lab = Lab::new(YEAR);
+    let path = Path::from("t/a");
+    lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
+    lab.store.quiesce().await;
+    lab.faults[2].set_down(true);
+    let first = purge(&lab, &path).await.unwrap();
+    assert!(!is_complete(&first), "{first:?}");
+    lab.faults[2].set_down(false);
+    let second = purge(&lab, &path).await.unwrap();
+    assert!(is_complete(&second) && second.collected == 1, "{second:?}");
+    assert_eq!(lab.keys("d").await, []);
+}
+
+/// A region that is restored from a copy, or a repair that had read the shard before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_comes_back_after_a_purge_is_a_collectors() {
+    let lab = Lab::new(0);
+    let path = Path::from("t/a");
+    lab.store.put(&path, content(1, 200_000).into()).await.unwrap();
+    lab.store.quiesce().await;
+    let (region, key) = lab.keys("d").await[0].clone();
+    let shard = lab.raw[region].get(&key).await.unwrap().bytes().await.unwrap();
+    assert!(is_complete(&purge(&lab, &path).await.unwrap()));
+    lab.raw[region].put(&key, shard.into()).await.unwrap();
+    let again = purge(&lab, &path).await.unwrap();
+    assert!(is_complete(&again) && again.is_idle(), "{again:?}");
+    assert_eq!(lab.keys("d").await, [(region, key)]);
+    assert_eq!(lab.collect().await.orphans_collected, 1);
+    assert_eq!(lab.keys("d").await, []);
+}
