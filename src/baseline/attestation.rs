@@ -242,11 +242,13 @@ pub async fn read_attestation(
 ) -> Result<Option<Attestation>> {
     let Some(key) = keys.iter().find(|key| key.id() == name.key).copied() else { return Ok(None) };
     let Some(envelope) = attestation_bytes(store, root, name).await? else { return Ok(None) };
-    let of = *name;
-    let opened = tokio::task::spawn_blocking(move || open_attestation(&key, &envelope, &of)).await;
-    opened
-        .map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
-        .map_err(|e| e.with("attestation", name.path(root)))
+    open_on_a_thread(key, envelope, *name).await.map_err(|e| e.with("attestation", name.path(root)))
+}
+
+/// As [`open_attestation`], on a thread that nobody waits for otherwise.
+pub(super) async fn open_on_a_thread(key: VerifyingKey, envelope: Bytes, name: AttestationName) -> Result<Option<Attestation>> {
+    let opened = tokio::task::spawn_blocking(move || open_attestation(&key, &envelope, &name)).await;
+    opened.map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
 }
 
 /// What is stored under this name, whoever put it there; `None` when that is nothing, or too long. Cost: one GET.
