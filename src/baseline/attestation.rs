@@ -77,7 +77,8 @@ impl AttestationName {
         folder(root).join(format!("{:0width$}-{}-{}.json", self.version, self.commit, self.key, width = VERSION_DIGITS))
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    /// The name that a file's name is, in its one spelling.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".json")?.split('-');
         let (version, commit, key) = (parts.next()?, parts.next()?, parts.next()?);
         let fits = version.len() == VERSION_DIGITS && version.bytes().all(|b| b.is_ascii_digit()) && parts.next().is_none();
