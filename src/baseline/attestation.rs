@@ -77,7 +77,8 @@ impl AttestationName {
         folder(root).join(format!("{:0width$}-{}-{}.json", self.version, self.commit, self.key, width = VERSION_DIGITS))
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    /// The name that a file's name is, in its one spelling.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".json")?.split('-');
         let (version, commit, key) = (parts.next()?, parts.next()?, parts.next()?);
         let fits = version.len() == VERSION_DIGITS && version.bytes().all(|b| b.is_ascii_digit()) && parts.next().is_none();
@@ -242,11 +243,13 @@ pub async fn read_attestation(
 ) -> Result<Option<Attestation>> {
     let Some(key) = keys.iter().find(|key| key.id() == name.key).copied() else { return Ok(None) };
     let Some(envelope) = attestation_bytes(store, root, name).await? else { return Ok(None) };
-    let of = *name;
-    let opened = tokio::task::spawn_blocking(move || open_attestation(&key, &envelope, &of)).await;
-    opened
-        .map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
-        .map_err(|e| e.with("attestation", name.path(root)))
+    open_on_a_thread(key, envelope, *name).await.map_err(|e| e.with("attestation", name.path(root)))
+}
+
+/// As [`open_attestation`], on a thread that nobody waits for otherwise.
+pub(super) async fn open_on_a_thread(key: VerifyingKey, envelope: Bytes, name: AttestationName) -> Result<Option<Attestation>> {
+    let opened = tokio::task::spawn_blocking(move || open_attestation(&key, &envelope, &name)).await;
+    opened.map_err(|e| Error::new(ErrorKind::Internal, "verifying an attestation was cut short").caused_by(e))?
 }
 
 /// What is stored under this name, whoever put it there; `None` when that is nothing, or too long. Cost: one GET.

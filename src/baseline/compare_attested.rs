@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::attestation::{AttestationName, AttestedCommit, attestation_names, read_attestation};
+use super::attestation::{
+    AttestationName, AttestedCommit, attestation_bytes, attestation_names, open_on_a_thread, small_attestation_bytes,
+};
 use super::compare::{Place, is_sealed_location};
 use super::sealed::SealedTable;
 use super::trust::Trust;
@@ -14,8 +17,10 @@ use crate::error::{Error, Result};
 use crate::key::{KeyId, Role, VerifyingKey};
 use crate::table::{Commit, TableKind, TableSnapshot};
 
-/// Attestations read at a time.
+/// Attestations read at a time, of up to so many bytes; larger ones are read one after the other: whoever may write to the table decides how large
+/// they are, and how many.
 const CONCURRENCY: usize = 16;
+const SMALL_BYTES: u64 = 256 << 10;
 /// How much of a key's identity people are shown.
 const SHORT_KEY: usize = 16;
 
@@ -87,7 +92,8 @@ fn short(key: &KeyId) -> String {
 ///
 /// Findings of attested commits get to say by whom; where writers are listed, what nobody attested becomes `unattested`; a commit other than the
 /// one that its successor's writer saw is `forged`. Commits that log cleanup took away are told by the chain of their attestations.
-/// Cost: one LIST, one GET per later commit, 16 at a time.
+/// Cost: one LIST, one GET per later commit, 16 at a time; a second GET for an attestation of more than 256 KiB, one at a time. Memory: 16 small
+/// attestations or a large one, of 64 MiB at most.
 pub(super) async fn compare_attestations(
     place: &Place<'_>,
     snapshot: &TableSnapshot,
@@ -133,19 +139,50 @@ type Signed = (AttestationName, AttestedCommit);
 /// Reads what may attest the commits after `sealed_version`, some at a time. Attempts at versions that have another commit are left alone.
 async fn read_all(place: &Place<'_>, sealed_version: u64, commits: &BTreeMap<u64, &Commit>) -> Result<BTreeMap<u64, Vec<Signed>>> {
     let names = attestation_names(place.store, place.root, Some(sealed_version)).await?;
+    let key_of = |name: &AttestationName| place.writers.keys().iter().find(|key| key.id() == name.key).copied();
     let wanted = names.into_iter().filter(|name| commits.get(&name.version).is_none_or(|commit| commit.digest == name.commit));
-    let reads = stream::iter(wanted).map(|name| async move {
-        let read = read_attestation(place.store, place.root, &name, place.writers.keys()).await?;
-        Ok::<_, Error>(read.map(|attestation| (name, attestation.commit)))
+    let wanted = wanted.filter_map(|name| Some((key_of(&name)?, name)));
+    let reads = stream::iter(wanted).map(|(key, name)| async move {
+        Ok::<_, Error>(match small_attestation_bytes(place.store, place.root, &name, SMALL_BYTES).await? {
+            Some(Ok(bytes)) => Read::Small(opened(place, key, name, bytes).await?),
+            Some(Err(_)) => Read::Large(key, name),
+            None => Read::Small(None),
+        })
     });
     let mut reads = reads.buffered(CONCURRENCY);
-    let mut found: BTreeMap<u64, Vec<Signed>> = BTreeMap::new();
+    let (mut found, mut large): (BTreeMap<u64, Vec<Signed>>, Vec<_>) = Default::default();
     while let Some(read) = reads.try_next().await? {
-        if let Some(signed) = read {
-            found.entry(signed.0.version).or_default().push(signed);
+        match read {
+            Read::Small(signed) => add(&mut found, signed),
+            Read::Large(key, name) => large.push((key, name)),
         }
     }
+    for (key, name) in large {
+        if let Some(bytes) = attestation_bytes(place.store, place.root, &name).await? {
+            add(&mut found, opened(place, key, name, bytes).await?);
+        }
+    }
+    // As their names are sorted, whichever were read last.
+    found.values_mut().for_each(|signed| signed.sort_unstable_by_key(|(name, _)| *name));
     Ok(found)
+}
+
+fn add(found: &mut BTreeMap<u64, Vec<Signed>>, signed: Option<Signed>) {
+    if let Some(signed) = signed {
+        found.entry(signed.0.version).or_default().push(signed);
+    }
+}
+
+/// What became of reading an attestation.
+enum Read {
+    Small(Option<Signed>),
+    /// It is to be read alone.
+    Large(VerifyingKey, AttestationName),
+}
+
+async fn opened(place: &Place<'_>, key: VerifyingKey, name: AttestationName, bytes: Bytes) -> Result<Option<Signed>> {
+    let read = open_on_a_thread(key, bytes, name).await.map_err(|e| e.with("attestation", name.path(place.root)))?;
+    Ok(read.map(|attestation| (name, attestation.commit)))
 }
 
 struct Walk<'a> {

@@ -27,6 +27,8 @@ Examples:
   lakeseal diff flights --from 3 --to 17     between baseline 3 and Delta version 17
   lakeseal diff flights --json | jq .        one JSON object a line, all of them
 
+At a terminal long values are cut; in a pipe or a file they are whole.
+
 Sealed values come from where the sealed bytes still are: the file itself, an older version that the lake retains, or a file that Delta's
 history still has. They are verified against the seal. Where they are gone, the place of the change is named and no value is made up.
 Rows that another deletion vector brings back are added, those that it takes are removed.
@@ -69,8 +71,8 @@ pub(super) async fn run(args: DiffArgs, context: &Context, out: &mut Output) -> 
     let plan = session.sql(&query(&args)).await?;
     let mut batches = plan.execute_stream().await.map_err(to_error)?;
     let limit = if args.limit == 0 || args.json { usize::MAX } else { args.limit };
+    let mut found = Found::new(limit, out.is_terminal());
     let mut json = args.json.then(|| Rows::new(out, RowFormat::Json, batches.schema()));
-    let mut found = Found::new(limit);
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(to_error)?;
         found.tally.add(&batch);
@@ -101,6 +103,8 @@ pub(super) async fn run(args: DiffArgs, context: &Context, out: &mut Output) -> 
 /// What is shown.
 struct Found {
     limit: usize,
+    /// Whether long values are cut: a person reads them.
+    cut: bool,
     lines: Vec<Vec<String>>,
     /// Details of the lines that are shown, each once, as they came.
     details: Vec<String>,
@@ -109,14 +113,14 @@ struct Found {
 }
 
 impl Found {
-    fn new(limit: usize) -> Self {
-        Self { limit, lines: Vec::new(), details: Vec::new(), known: BTreeSet::new(), tally: Tally::default() }
+    fn new(limit: usize, cut: bool) -> Self {
+        Self { limit, cut, lines: Vec::new(), details: Vec::new(), known: BTreeSet::new(), tally: Tally::default() }
     }
 
     /// Keeps the lines of a batch that has been counted, as far as there is room. Whether there are more than are shown.
     fn show(&mut self, batch: &RecordBatch) -> bool {
         for row in 0..batch.num_rows().min(self.limit.saturating_sub(self.lines.len())) {
-            self.lines.push(line(batch, row));
+            self.lines.push(line(batch, row, self.cut));
             if let Some(detail) = text(batch, "detail", row).filter(|detail| !self.known.contains(detail)) {
                 self.known.insert(detail.clone());
                 self.details.push(detail);
@@ -161,13 +165,14 @@ impl Tally {
 }
 
 fn tell(args: &DiffArgs, found: Found, out: &mut Output) -> Result<()> {
-    let Found { lines, details, tally, .. } = found;
+    let Found { lines, details, tally, cut, .. } = found;
+    let shown = |value: &str| if cut { shown(value) } else { one_line(value).into_owned() };
     if tally.total == 0 {
         return out.line(format_args!("{}: {}", shown(&args.table), styled(GOOD, "no row differs from what was sealed")));
     }
     let header = ["kind", "file", "group", "row", "key", "column", "sealed", "found"];
     let shown_lines = lines.len();
-    out.line(output::aligned(&header, &[2, 3], lines))?;
+    out.line(if cut { output::aligned(&header, &[2, 3], lines) } else { output::aligned_whole(&header, &[2, 3], &lines) })?;
     let what = |kind: &str| if kind == "changed" { "changed values".to_owned() } else { format!("{kind} rows") };
     let kinds: Vec<String> = tally.kinds.iter().map(|(kind, n)| format!("{} {}", count(*n as u64), what(kind))).collect();
     let style = if tally.ending() == Ending::Mismatch { BAD } else { NOTE };
@@ -193,12 +198,13 @@ fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
     }
 }
 
-fn line(batch: &RecordBatch, row: usize) -> Vec<String> {
-    let cell = |name| text(batch, name, row).map_or_else(|| "-".to_owned(), |value| shown(&value));
+fn line(batch: &RecordBatch, row: usize, cut: bool) -> Vec<String> {
+    let shown = |value: String| if cut { shown(&value) } else { one_line(&value).into_owned() };
+    let cell = |name| text(batch, name, row).map_or_else(|| "-".to_owned(), shown);
     ["kind", "file", "row_group", "row", "key", "column", "sealed", "found"].map(cell).to_vec()
 }
 
-/// Most characters of a value that a line shows.
+/// Most characters of a value that a line shows at a terminal.
 const SHOWN_CHARS: usize = 60;
 
 /// A value in one line; a long one is cut.
@@ -236,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_speaks_of_lines_that_are_not_shown() {
-        let mut found = Found::new(10);
+        let mut found = Found::new(10, true);
         for (kind, full, ending) in [
             ("undetermined", true, Ending::Undetermined),
             ("undetermined", true, Ending::Undetermined),
@@ -248,11 +254,30 @@ mod tests {
         }
         assert_eq!((found.lines.len(), found.tally.total), (10, 300));
         assert_eq!(found.details, ["because 0", "because 1", "because 2", "because 3", "because 4"]);
-        let mut all = Found::new(usize::MAX);
+        let mut all = Found::new(usize::MAX, true);
         let batch = lines("undetermined", 0..100);
         all.tally.add(&batch);
         assert!(!all.show(&batch), "all are shown");
         assert_eq!((all.lines.len(), all.details.len()), (100, 50));
+    }
+
+    #[test]
+    fn values_and_notes_are_whole_where_no_terminal_is() {
+        let (value, detail) = ("v".repeat(500), format!("{}\u{1b}[2J", "d".repeat(500)));
+        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("kind", text("changed")), ("found", text(&value)), ("detail", text(&detail))]).unwrap();
+        let args = DiffArgs { table: "t".into(), from: None, to: None, key: None, limit: 1, json: false, trust: Vec::new() };
+        for (terminal, whole) in [(true, false), (false, true)] {
+            let mut found = Found::new(10, terminal);
+            found.tally.add(&batch);
+            found.show(&batch);
+            let (mut out, written) = Output::captured();
+            tell(&args, found, &mut out).unwrap();
+            let told = String::from_utf8(written.lock().clone()).unwrap();
+            let has = |text: &str| told.contains(text);
+            assert_eq!((has(&value), has(&format!("{}\\u001b[2J", "d".repeat(500)))), (whole, whole), "{told}");
+            assert!(has(&"v".repeat(60)) && has(&"d".repeat(60)) && has('…'.to_string().as_str()) != whole, "{told}");
+        }
     }
 
     #[test]

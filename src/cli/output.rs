@@ -99,6 +99,11 @@ impl Output {
         (Self { writer: Box::new(shared.clone()), exact: Box::new(shared.clone()), closed: false, is_terminal: false }, shared.0)
     }
 
+    /// Whether a person reads it at a terminal: only there are long values cut.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Whether the reader has gone away.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -154,6 +159,28 @@ pub fn aligned(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> Stri
         }
     }
     table.trim_fmt()
+}
+
+/// Characters of a cell that [`aligned_whole`] makes room for.
+const WIDE_CHARS: usize = 60;
+
+/// As [`aligned`], for pipes: what stands in long cells is whole, and a long one moves what comes after it in its own line only, so that one value
+/// does not fill all lines with spaces.
+pub fn aligned_whole(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+    let mut lines: Vec<Vec<String>> = vec![header.iter().map(ToString::to_string).collect()];
+    lines.extend(rows.iter().map(|row| row.iter().map(|cell| one_line(cell).into_owned()).collect()));
+    let mut widths = vec![0; header.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(Some(cell.chars().count()).filter(|chars| *chars <= WIDE_CHARS).unwrap_or_default());
+        }
+    }
+    let padded = |(column, (cell, &width)): (usize, (&String, &usize))| match right.contains(&column) {
+        true => format!("{cell:>width$}"),
+        false => format!("{cell:<width$}"),
+    };
+    let line = |line: &Vec<String>| line.iter().zip(&widths).enumerate().map(padded).collect::<Vec<_>>().join("  ").trim_end().to_owned();
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Says on standard error what went wrong, where, why, and what to do.
@@ -362,6 +389,15 @@ mod tests {
         out.is_terminal = true;
         out.bytes(b"a,\x1b[2J\n").unwrap();
         assert_eq!(*written.lock(), b"a,\\u001b[2J\n");
+    }
+
+    #[test]
+    fn a_long_cell_is_whole_and_widens_no_other_line() {
+        let long = "x".repeat(1_000);
+        let rows =
+            vec![vec![long.clone(), "1".to_owned()], vec!["bb".to_owned(), "100".to_owned()], vec!["a\nb".to_owned(), "7".to_owned()]];
+        let text = aligned_whole(&["name", "n"], &[1], &rows);
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["name    n", &format!("{long}    1"), "bb    100", "a\\nb    7"]);
     }
 
     #[test]

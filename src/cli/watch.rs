@@ -4,6 +4,7 @@ mod known;
 mod metrics;
 mod round;
 mod serve;
+mod telling;
 mod told;
 mod webhook;
 
@@ -19,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::metrics::Metrics;
 use self::round::{Watch, Watched};
+use self::telling::Telling;
 use self::webhook::Webhook;
 use super::Ending;
 use super::context::Context;
@@ -42,7 +44,7 @@ detection that is reported is the longest it can have been: since the last round
 
 The webhook is sent one JSON object when a table's outcome or its findings change: table, outcome, before, report, detection_seconds. A report
 has the first 100 findings, and says how many it leaves out; whoever takes no long or no such report is sent the object without it. What is
-not taken is sent again in the next round. With --metrics, what was found is known from that file after a restart, and between runs of --once.
+not taken is sent again in the next round; a webhook that does not answer is waited for twice a round, 36 s each time, and holds up nothing else. With --metrics, what was found is known from that file after a restart, and between runs of --once.
 
 Until it ends a watch remembers the newest baseline, and the log, that it found intact: older ones, and none, are a mismatch from then on. With
 --pin FILE that is known after a restart as well.
@@ -112,7 +114,8 @@ pub(super) async fn run(args: WatchArgs, context: &Context, out: &mut Output) ->
         args.tables.iter().map(|table| (table.clone(), Watched::resumed(table, &before))).collect();
     let mut rounds = tokio::time::interval(Duration::from_secs(args.interval));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { args: &args, context, webhook, shared, pins, out, failed: Vec::new() };
+    let telling = Telling::new(webhook);
+    let mut watch = Watch { args: &args, context, telling, shared, pins, out, failed: Vec::new() };
     loop {
         rounds.tick().await;
         let outcome = watch.round(&mut watched).await;

@@ -3,6 +3,7 @@
 //! It sees the exact bytes and version of every attempt of every engine, retries included. An attempt that loses its race, or stops before
 //! its create, leaves an attestation that names no commit: an orphan, which accuses nobody. `docs/decisions/0020-attestations.md`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -25,8 +26,7 @@ use super::scheme::lake_url;
 use super::written::{self, Behind, Pending, WrittenUpload};
 use super::{LakeStore, Location};
 use crate::baseline::{
-    ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, SEAL_FOLDER, attestation_envelope, attestation_names,
-    read_attestation,
+    ATTESTATION_LIMIT_BYTES, Attestation, AttestationName, AttestedCommit, SEAL_FOLDER, attestation_envelope, read_attestation,
 };
 use crate::clock::SharedClock;
 use crate::digest::Digest;
@@ -76,6 +76,23 @@ struct Known {
     e_tag: Option<String>,
 }
 
+/// A commit that is about to be made.
+struct Attempt {
+    root: Path,
+    version: u64,
+    /// The table's URL.
+    uri: String,
+    bytes: Bytes,
+    actions: CommitActions,
+}
+
+/// What a commit follows.
+struct Base {
+    /// The digest of the commit before; absent when there is none any more.
+    previous: Option<Digest>,
+    table_id: String,
+}
+
 impl AttestingStore {
     fn new(inner: Arc<dyn ObjectStore>, key: Arc<dyn Signer>, clock: SharedClock, naming: Naming) -> Self {
         let written = Mutex::new(LruCache::new(WRITTEN_FILES));
@@ -110,71 +127,107 @@ impl AttestingStore {
     ) -> Result<object_store::Result<PutResult>> {
         let bytes = Bytes::from(payload.clone());
         let actions = CommitActions::parse(&bytes).map_err(|e| e.with("commit", version))?;
-        let previous = self.previous(&root, version).await?;
-        let table_id = self.table_id(&root, version, previous, &actions).await?;
-        let uri = self.shared.naming.url(&root);
-        let mut lineage = match options.extensions.get::<Operation>() {
-            Some(operation) => operation.0.lineage().await,
-            None => actions.lineage(&uri, version),
-        };
-        self.complete(&mut lineage, &root, &actions).await;
-        let commit = AttestedCommit::of(table_id.clone(), uri, version, &bytes, previous);
-        let name = AttestationName { version, commit: commit.commit, key: self.shared.key.public().id() };
-        let envelope = self.envelope(commit, lineage).await?;
-        self.inner.put(&name.path(&root), envelope.into()).await?;
+        let attempt = Attempt { uri: self.shared.naming.url(&root), root, version, bytes, actions };
+        let (name, table_id) = self.attest(&attempt, options.extensions.get()).await?;
         failpoint!("attest.before-create");
         let made = self.inner.put_opts(location, payload, options).await;
         failpoint!("attest.after-create");
         if let Ok(made) = &made {
-            self.shared.known.lock().put(root, Known { table_id, version, commit: name.commit, e_tag: made.e_tag.clone() });
+            self.shared.known.lock().put(attempt.root, Known { table_id, version, commit: name.commit, e_tag: made.e_tag.clone() });
         }
         Ok(made)
     }
 
-    /// The digest of the commit before; absent when there is none any more.
+    /// Makes the attestation of a commit durable; its name, and the table's id.
     ///
-    /// Cost: one HEAD of that commit where it was made through this store, for the table may have been made anew since; else one GET.
-    async fn previous(&self, root: &Path, version: u64) -> Result<Option<Digest>> {
-        let Some(before) = version.checked_sub(1) else { return Ok(None) };
-        let known = self.shared.known.lock().get(root).filter(|known| known.version == before).cloned();
-        if let Some(Known { commit, e_tag: Some(e_tag), .. }) = known {
-            match self.inner.head(&commit_path(root, before)).await {
-                Ok(meta) if meta.e_tag.as_ref() == Some(&e_tag) => return Ok(Some(commit)),
-                Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                Ok(_) => {}
-                Err(e) => return Err(Error::from(e).with("commit", before)),
-            }
+    /// Cost: a PUT, and beside it a HEAD of the commit before where that was made through this store, for the table may have been made anew since: then,
+    /// and where it was not, what [`Self::base`] takes, before the PUT.
+    async fn attest(&self, attempt: &Attempt, operation: Option<&Operation>) -> Result<(AttestationName, String)> {
+        let lineage = self.lineage(attempt, operation);
+        let Some(known) = self.known_before(attempt) else {
+            let (base, lineage) = futures::join!(self.base(attempt), lineage);
+            return self.store(attempt, base?, &lineage).await;
+        };
+        let is_still = self.is_still_there(attempt, &known);
+        let expected =
+            Base { previous: Some(known.commit), table_id: attempt.actions.table_id.clone().unwrap_or_else(|| known.table_id.clone()) };
+        let stored = async {
+            let lineage = lineage.await;
+            self.store(attempt, expected, &lineage).await.map(|stored| (stored, lineage))
+        };
+        let (is_still, stored) = futures::join!(is_still, stored);
+        let (stored, lineage) = stored?;
+        if is_still? {
+            return Ok(stored);
         }
-        match read_commit(&*self.inner, root, before).await {
-            Ok(bytes) => Ok(Some(Digest::of(&bytes))),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        // It is of no commit yet, so that nobody misses what was expected and is not so.
+        self.store(attempt, self.base(attempt).await?, &lineage).await
+    }
+
+    /// The commit before, where it was made through this store, and its tag tells whether it is still the one that is there.
+    fn known_before(&self, attempt: &Attempt) -> Option<Known> {
+        let before = attempt.version.checked_sub(1)?;
+        self.shared.known.lock().get(&attempt.root).filter(|known| known.version == before && known.e_tag.is_some()).cloned()
+    }
+
+    async fn is_still_there(&self, attempt: &Attempt, known: &Known) -> Result<bool> {
+        match self.inner.head(&commit_path(&attempt.root, known.version)).await {
+            Ok(meta) => Ok(meta.e_tag == known.e_tag),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(Error::from(e).with("commit", known.version)),
         }
     }
 
-    /// Delta's id of the table: from the commit, from the own one before it, from an own attestation of that, else from the log.
+    /// What a commit follows, as the log has it now.
     ///
-    /// `previous` is the commit before. What is known of any other one may be of another table, or of the time before the id was changed.
-    async fn table_id(&self, root: &Path, version: u64, previous: Option<Digest>, actions: &CommitActions) -> Result<String> {
-        if let Some(id) = &actions.table_id {
-            return Ok(id.clone());
-        }
+    /// Delta's id of the table comes from the commit, from the one before it, from an own attestation of that, else from the whole log. What is known of any
+    /// other commit than the one before may be of another table, or of the time before the id was changed.
+    ///
+    /// Cost: one GET of the commit before; where neither states the id, one of its own attestation; where there is none, the log.
+    async fn base(&self, attempt: &Attempt) -> Result<Base> {
+        let Attempt { root, version, actions, .. } = attempt;
         let Some(before) = version.checked_sub(1) else {
-            return Err(Error::new(ErrorKind::InvalidInput, "the first commit of a table states no metaData").with("table", root));
+            let missing = || Error::new(ErrorKind::InvalidInput, "the first commit of a table states no metaData").with("table", root);
+            return Ok(Base { previous: None, table_id: actions.table_id.clone().ok_or_else(missing)? });
         };
-        let is_before = |version: u64, commit: Digest| version == before && Some(commit) == previous;
-        let known = self.shared.known.lock().get(root).cloned();
-        if let Some(known) = known.filter(|known| is_before(known.version, known.commit)) {
-            return Ok(known.table_id);
+        let bytes = match read_commit(&*self.inner, root, before).await {
+            Ok(bytes) => Some(bytes),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let previous = bytes.as_ref().map(|bytes| Digest::of(bytes));
+        let stated = bytes.and_then(|bytes| CommitActions::parse(&bytes).ok()?.table_id);
+        let known = self.shared.known.lock().get(root).filter(|known| known.version == before && Some(known.commit) == previous).cloned();
+        if let Some(table_id) = actions.table_id.clone().or(stated).or(known.map(|known| known.table_id)) {
+            return Ok(Base { previous, table_id });
         }
-        let own = self.shared.key.public();
-        let names = attestation_names(&*self.inner, root, before.checked_sub(1)).await?;
-        for name in names.iter().filter(|name| is_before(name.version, name.commit)) {
-            if let Some(found) = read_attestation(&*self.inner, root, name, std::slice::from_ref(&own)).await? {
-                return Ok(found.commit.table_id);
+        if let Some(commit) = previous {
+            let own = self.shared.key.public();
+            let name = AttestationName { version: before, commit, key: own.id() };
+            if let Some(found) = read_attestation(&*self.inner, root, &name, std::slice::from_ref(&own)).await? {
+                return Ok(Base { previous, table_id: found.commit.table_id });
             }
         }
-        Ok(table::load(&*self.inner, root, Some(before)).await?.table_id)
+        Ok(Base { previous, table_id: table::load(&*self.inner, root, Some(before)).await?.table_id })
+    }
+
+    async fn store(&self, attempt: &Attempt, base: Base, lineage: &Lineage) -> Result<(AttestationName, String)> {
+        let Attempt { root, version, uri, bytes, .. } = attempt;
+        let commit = AttestedCommit::of(base.table_id.clone(), uri.clone(), *version, bytes, base.previous);
+        let name = AttestationName { version: *version, commit: commit.commit, key: self.shared.key.public().id() };
+        let envelope = self.envelope(commit, lineage).await?;
+        self.inner.put(&name.path(root), envelope.into()).await?;
+        Ok((name, base.table_id))
+    }
+
+    /// What the commit is recorded to be made from.
+    async fn lineage(&self, attempt: &Attempt, operation: Option<&Operation>) -> Lineage {
+        let mut lineage = match operation {
+            Some(operation) => operation.0.lineage().await,
+            None => attempt.actions.lineage(&attempt.uri, attempt.version),
+        };
+        self.complete(&mut lineage, &attempt.root, &attempt.actions).await;
+        lineage
     }
 
     /// Adds what this store knows: which files were written and removed, when, by which versions.
@@ -205,20 +258,15 @@ impl AttestingStore {
     }
 
     /// The object that is stored. Lineage that would be larger than readers accept loses its details, not its tables.
-    async fn envelope(&self, commit: AttestedCommit, mut lineage: Lineage) -> Result<Vec<u8>> {
+    async fn envelope(&self, commit: AttestedCommit, lineage: &Lineage) -> Result<Vec<u8>> {
         let builder = format!("urn:lakeseal:writer:{}", self.shared.key.public().id());
         let outputs = |lineage: &Lineage| -> Vec<(String, Digest)> {
             lineage.outputs.iter().filter_map(|output| Some((output.path.clone(), output.digest?))).collect()
         };
         for is_bare in [false, true] {
-            if is_bare {
-                lineage.inputs.iter_mut().for_each(|input| input.files = None);
-                lineage.removed = None;
-                lineage.transformation.plan = None;
-                lineage.outputs.iter_mut().for_each(|output| output.row_groups = None);
-            }
+            let lineage = if is_bare { Cow::Owned(bare(lineage)) } else { Cow::Borrowed(lineage) };
             let attestation = Attestation { commit: commit.clone(), provenance: lineage.to_provenance(&builder) };
-            let envelope = attestation_envelope(&*self.shared.key, attestation.statement(&outputs(&lineage))).await?;
+            let envelope = attestation_envelope(&*self.shared.key, attestation.statement(&outputs(lineage.as_ref()))).await?;
             if envelope.len() as u64 <= ATTESTATION_LIMIT_BYTES {
                 return Ok(envelope);
             }
@@ -226,6 +274,16 @@ impl AttestingStore {
         Err(Error::new(ErrorKind::Unsupported, "the commit names too many files to be attested; write them in several commits")
             .with("files", lineage.outputs.len()))
     }
+}
+
+/// Lineage without what is long.
+fn bare(lineage: &Lineage) -> Lineage {
+    let mut lineage = lineage.clone();
+    lineage.inputs.iter_mut().for_each(|input| input.files = None);
+    lineage.removed = None;
+    lineage.transformation.plan = None;
+    lineage.outputs.iter_mut().for_each(|output| output.row_groups = None);
+    lineage
 }
 
 impl Naming {

@@ -11,7 +11,7 @@ pub mod testing;
 pub(crate) use config::same_place;
 pub use config::{LakeConfig, ProfileConfig, RegionConfig};
 #[cfg(feature = "tables")]
-pub(crate) use file::write_whole;
+pub(crate) use file::{write_whole, write_whole_for_all};
 pub(crate) use init::check_empty;
 pub use init::{InitPlan, init};
 pub(crate) use open::region_over;

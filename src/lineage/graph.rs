@@ -9,7 +9,6 @@ mod walk;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::derive::RESTORE;
 use super::record::{Input, InputFile, InputKind, Lineage};
 use super::table::CommitLineage;
 use crate::error::{Error, ErrorKind, Result};
@@ -236,7 +235,7 @@ impl Graph {
             inputs.push(self.edge(at, index(inputs.len()), Edge { table: read, version: input.version, files, of_unknown: false }));
         }
         // Nobody but its label says that it restored.
-        if lineage.derived && lineage.operation == RESTORE && !outputs.is_empty() {
+        if commit.claims_restore() {
             let before = commit.version.checked_sub(1);
             inputs.push(self.edge(at, index(inputs.len()), Edge { table: own, version: before, files: None, of_unknown: true }));
         }

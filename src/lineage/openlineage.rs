@@ -137,7 +137,14 @@ mod tests {
 
     #[test]
     fn the_same_commit_is_the_same_run() {
-        let commit = CommitLineage { version: 1, commit: Digest([1; 32]), attested_by: None, table_id: None, lineage: sample() };
+        let commit = CommitLineage {
+            version: 1,
+            commit: Digest([1; 32]),
+            attested_by: None,
+            table_id: None,
+            restores_baseline: None,
+            lineage: sample(),
+        };
         let events: Vec<Value> = events("lakeseal://lake/t", std::slice::from_ref(&commit), 0).collect();
         assert_eq!(events[0]["run"]["runId"], event("lakeseal://lake/t", &commit, 5)["run"]["runId"]);
         assert_eq!(events[0]["eventTime"], "2026-09-21T14:13:20.123Z");

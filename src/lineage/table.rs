@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::derive::CommitActions;
+use super::derive::{CommitActions, RESTORE};
 use super::record::Lineage;
 use crate::baseline::{AttestationName, AttestedCommit, attestation_bytes, attestation_names, open_attestation, small_attestation_bytes};
 use crate::digest::Digest;
@@ -63,8 +63,19 @@ pub struct CommitLineage {
     pub attested_by: Option<KeyId>,
     /// Delta's id of the table, as attested.
     pub table_id: Option<String>,
+    /// The baseline that proves what the commit says: every file that it restored holds what the baseline sealed, by its digest or its path. Absent
+    /// where nothing was held against one; what reads a log alone never sets it.
+    pub restores_baseline: Option<u64>,
     /// The lineage.
     pub lineage: Lineage,
+}
+
+impl CommitLineage {
+    /// Whether nothing but the commit's own label says that the files which it adds were there before.
+    pub fn claims_restore(&self) -> bool {
+        let lineage = &self.lineage;
+        lineage.derived && lineage.operation == RESTORE && !lineage.outputs.is_empty() && self.restores_baseline.is_none()
+    }
 }
 
 /// The lineage of a table's commits.
@@ -260,7 +271,7 @@ impl Found {
             Ok((commit, _)) if !source.is_of(&commit.location) => false,
             Ok((commit, Ok(lineage))) => {
                 let (version, attested_by, table_id) = (commit.version, Some(candidate.name.key), Some(commit.table_id));
-                let known = CommitLineage { version, commit: commit.commit, attested_by, table_id, lineage };
+                let known = CommitLineage { version, commit: commit.commit, attested_by, table_id, restores_baseline: None, lineage };
                 *self = Self { commit: Some(known), previous: commit.previous, unreadable: None };
                 true
             }
@@ -309,7 +320,7 @@ async fn one(source: LineageSource<'_>, ahead: Ahead<Candidate>, expected: Optio
     let mut lineage = actions.lineage(source.location, version);
     lineage.inputs_complete &= found.unreadable.is_none();
     let commit = Digest::of(&bytes);
-    found.commit = Some(CommitLineage { version, commit, attested_by: None, table_id: actions.table_id, lineage });
+    found.commit = Some(CommitLineage { version, commit, attested_by: None, table_id: actions.table_id, restores_baseline: None, lineage });
     Ok(found)
 }
 

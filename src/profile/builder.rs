@@ -11,7 +11,7 @@ use datasketches::kll::KllFloat;
 use super::{ColumnProfile, VALUE_LIMIT_BYTES};
 use crate::error::Result;
 
-/// Batches in which most values are distinct give no frequent ones but those that are there more than once.
+/// Batches in which most values are distinct, and too many to be listed, give no frequent ones but those that are there more than once.
 const MANY_DISTINCT: usize = 2;
 
 /// Builds the profile of a column, batch by batch.
@@ -55,7 +55,7 @@ impl ProfileBuilder {
         }
         let options = FormatOptions::default().with_display_error(true);
         let formatter = ArrayFormatter::try_new(array.as_ref(), &options).ok();
-        let many = seen.len() * MANY_DISTINCT > array.len() && array.len() > super::FREQUENT_SLOTS;
+        let many = seen.len() * MANY_DISTINCT > array.len() && seen.len() > super::FREQUENT_SLOTS;
         for (bytes, (count, row)) in seen {
             profile.distinct.update(bytes);
             if many && count == 1 {
@@ -110,7 +110,9 @@ fn numbers(array: &ArrayRef) -> Option<ArrayRef> {
             cast(&cast(&micros, &DataType::Int64).ok()?, &DataType::Float64).ok()
         }
         DataType::Date32 => cast(&cast(array, &DataType::Int32).ok()?, &DataType::Float64).ok(),
-        DataType::Dictionary(_, values) if values.is_numeric() => cast(array, &DataType::Float64).ok(),
+        DataType::Dictionary(_, values) if values.is_numeric() || values.is_temporal() || **values == DataType::Boolean => {
+            numbers(&cast(array, values).ok()?)
+        }
         other if other.is_numeric() => cast(array, &DataType::Float64).ok(),
         _ => None,
     }

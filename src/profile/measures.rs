@@ -12,6 +12,13 @@ const KS_POINTS: usize = 100;
 /// Fractions are not taken for less than this, so that no logarithm is infinite.
 const LEAST_FRACTION: f64 = 1e-4;
 
+/// What of a column's values may be missing in the counts of one: in long batches of values that are nearly all different, those that are there once are not
+/// counted.
+const MISSED_FRACTION: f64 = 1.0 / 64.0;
+/// So often a value must be found to be called more frequent than before, and by so many standard deviations.
+const GROWN_COUNT: u64 = 10;
+const GROWN_DEVIATIONS: f64 = 4.0;
+
 /// What drifted in a column, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Drift {
@@ -29,28 +36,41 @@ pub struct Drift {
     pub cramers_v: Option<f64>,
     /// Cohen's d: the difference of the means in standard deviations of the sealed values; absent for columns that are no numbers.
     pub cohens_d: Option<f64>,
-    /// The difference of the fractions of nulls, found less sealed.
+    /// The difference of the fractions of nulls, found less sealed; 0 where one side has no rows.
     pub null_shift: f64,
-    /// The difference of the fractions of NaNs, found less sealed. They are values to whoever learns from them, and count for no other measure.
+    /// The difference of the fractions of NaNs, found less sealed; 0 where one side has no rows. They are values to whoever learns from them, and count
+    /// for no other measure.
     pub nan_shift: f64,
     /// The ratio of the numbers of distinct values, found to sealed; absent without sealed values.
     pub distinct_ratio: Option<f64>,
     /// Values among the found frequent ones that were not sealed at all; absent where the sealed values are too many to be listed.
     pub new_values: Option<u64>,
+    /// By how much, of all values, one value is certainly more frequent than it was; only where values are too many to be listed, and are no numbers.
+    pub frequency_shift: Option<f64>,
+    /// Whether there are numbers on one side and none on the other, so that most measures are absent.
+    pub other_kind: bool,
 }
 
 /// Compares what is found with what was sealed.
 pub fn drift(sealed: &ColumnProfile, found: &ColumnProfile) -> Drift {
-    let fraction = |part: u64, whole: u64| if whole == 0 { 0.0 } else { u64_to_f64(part) / u64_to_f64(whole) };
+    let shift = |part: fn(&ColumnProfile) -> u64| match (sealed.rows, found.rows) {
+        // Of no rows there is no fraction that another could be held against.
+        (0, _) | (_, 0) => 0.0,
+        (before, after) => u64_to_f64(part(found)) / u64_to_f64(after) - u64_to_f64(part(sealed)) / u64_to_f64(before),
+    };
     let mut drift = Drift {
-        null_shift: fraction(found.nulls, found.rows) - fraction(sealed.nulls, sealed.rows),
-        nan_shift: fraction(found.nans, found.rows) - fraction(sealed.nans, sealed.rows),
+        null_shift: shift(|profile| profile.nulls),
+        nan_shift: shift(|profile| profile.nans),
         distinct_ratio: (sealed.distinct() > 0.0).then(|| found.distinct() / sealed.distinct()),
         ..Drift::default()
     };
     if sealed.values() == 0 || found.values() == 0 {
+        // Where rows were sealed that had no value, every value is a new one.
+        let is_new = sealed.rows > 0 && found.values() > 0;
+        drift.new_values = is_new.then(|| (found.frequent().0.len() as u64).max(1));
         return drift;
     }
+    drift.other_kind = sealed.is_numeric() != found.is_numeric();
     if sealed.is_numeric() && found.is_numeric() {
         let (ks, p) = kolmogorov_smirnov(sealed, found);
         (drift.ks, drift.ks_p) = (Some(ks), Some(p));
@@ -66,8 +86,26 @@ pub fn drift(sealed: &ColumnProfile, found: &ColumnProfile) -> Drift {
         (drift.chi_square, drift.chi_square_p, drift.cramers_v) = (Some(statistic), Some(p), Some(v));
         drift.new_values = Some(categories.new_values);
         drift.psi = drift.psi.or_else(|| Some(categories.stability()));
+    } else if !sealed.is_numeric() && !found.is_numeric() {
+        drift.frequency_shift = certain_growth(sealed, found);
     }
     drift
+}
+
+/// By how much the most grown value's part of all values grew at the least, whatever the sketches do not know; absent where that may be chance.
+fn certain_growth(sealed: &ColumnProfile, found: &ColumnProfile) -> Option<f64> {
+    let ((before, error), (after, slack)) = (sealed.frequent(), found.frequent());
+    let (sealed_values, found_values) = (u64_to_f64(sealed.values()), u64_to_f64(found.values()));
+    let growth = |(value, count): &(String, u64)| {
+        let count = count.saturating_sub(slack);
+        let known = before.iter().find(|(other, _)| other == value).map_or(error, |(_, count)| *count);
+        let most = (u64_to_f64(known) / sealed_values + MISSED_FRACTION).min(1.0);
+        let expected = most * found_values;
+        let deviation = (expected * (1.0 - most)).sqrt().max(1.0);
+        let is_chance = count < GROWN_COUNT || u64_to_f64(count) < expected + GROWN_DEVIATIONS * deviation;
+        (!is_chance).then(|| u64_to_f64(count) / found_values - most)
+    };
+    after.iter().filter_map(growth).max_by(f64::total_cmp)
 }
 
 /// The PSI of two distributions over the same bins, as fractions.
@@ -84,6 +122,10 @@ fn stability_by_deciles(sealed: &ColumnProfile, found: &ColumnProfile) -> f64 {
     let ranks: Vec<f64> = (1..BINS).map(|at| u64_to_f64(at as u64) / u64_to_f64(BINS as u64)).collect();
     let mut edges = sealed.quantiles(&ranks);
     edges.dedup();
+    // Edges belong to the part below them. Where the least value is an edge, what is less than any sealed value needs a part of its own.
+    if edges.first() == Some(&sealed.moments.min) {
+        edges.insert(0, sealed.moments.min.next_down());
+    }
     let parts = |profile: &ColumnProfile| {
         let mut before = 0.0;
         let mut parts: Vec<f64> = Vec::with_capacity(edges.len() + 1);
@@ -133,7 +175,7 @@ impl Categories {
     /// Only where the sealed values are few enough to be listed with exact counts.
     fn of(sealed: &ColumnProfile, found: &ColumnProfile) -> Option<Self> {
         let ((before, error), (after, _)) = (sealed.frequent(), found.frequent());
-        let listed: u64 = before.iter().map(|(_, count)| *count).sum();
+        let listed = before.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
         if error > 0 || listed != sealed.values() || before.is_empty() {
             return None;
         }
@@ -150,7 +192,8 @@ impl Categories {
         if rest > 0.0 {
             counts.push((0.0, rest));
         }
-        Some(Self { counts, new_values })
+        // Those that are too many to be listed are there all the same.
+        Some(Self { counts, new_values: new_values.max(u64::from(rest > 0.0)) })
     }
 
     fn totals(&self) -> (f64, f64) {

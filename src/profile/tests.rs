@@ -1,6 +1,10 @@
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray, TimestampSecondArray};
+use arrow::array::{
+    Array as _, ArrayRef, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray, TimestampSecondArray, new_null_array,
+};
+use arrow::datatypes::{DataType, Int32Type};
 
 use super::measures::drift;
 use super::*;
@@ -136,4 +140,68 @@ fn numbers_that_become_nan_drift() {
     assert!((few.nan_shift - 0.04).abs() < 1e-12 && !crate::sql::is_alert(&few), "{few:?}");
     let back = drift(&found, &sealed);
     assert!(back.nan_shift == -1.0 && crate::sql::is_alert(&back), "{back:?}");
+}
+
+/// Where a measure has nothing to go by, that must not look as if nothing had moved; nor the other way round.
+#[test]
+fn odd_columns_drift_where_they_do_and_only_there() {
+    let empty = || ColumnProfile::empty().unwrap();
+    let of = |array: ArrayRef| profile(&array);
+    let nulls = |rows| of(new_null_array(&DataType::Float64, rows));
+    let partly = |values: usize, rows: usize| of(Arc::new(Float64Array::from_iter((0..rows).map(|i| (i < values).then_some(1.5)))));
+    let nans = |rows, then: u32| floats(std::iter::repeat_n(f64::NAN, rows).chain((0..then).map(f64::from)));
+    let decimals = |by: i128| {
+        let values = Decimal128Array::from_iter_values((0..1000).map(|i| i + by)).with_precision_and_scale(20, 2);
+        of(Arc::new(values.unwrap()))
+    };
+    let dates = |from| -> ArrayRef { Arc::new(Date32Array::from_iter_values(from..from + 1000)) };
+    let keys = || Int32Array::from_iter_values(0..1000);
+    let dictionary = |values: ArrayRef| of(Arc::new(DictionaryArray::<Int32Type>::new(keys(), values)));
+    let integers = || -> ArrayRef { Arc::new(Int64Array::from_iter_values(0..1000)) };
+    let codes: Vec<String> = (0..200).map(|i| format!("code {i}")).collect();
+    let each = |count: usize, of: usize| texts(&codes.iter().take(of).map(|code| (code.as_str(), count)).collect::<Vec<_>>());
+    let distinct = || of(Arc::new(StringArray::from_iter_values((0..1000).map(|i| format!("text {i}")))));
+    let seventy = || {
+        let counted = |(at, code): (usize, &'static str)| (code, if at < 30 { 2 } else { 1 });
+        let codes = codes.iter().take(40).map(|code| &*code.clone().leak());
+        texts(&codes.enumerate().map(counted).collect::<Vec<_>>())
+    };
+    for (case, sealed, found, alert) in [
+        ("no rows on both sides", empty(), empty(), false),
+        ("the first rows, half of them null", empty(), partly(5, 10), false),
+        ("no rows any more, which whoever asks for the table says", partly(5, 10), empty(), false),
+        ("nulls alone on both sides", nulls(1000), nulls(10), false),
+        ("a few values where there were nulls alone", nulls(1000), partly(10, 1000), true),
+        ("a few numbers where there were NaNs alone", nans(1000, 0), nans(990, 10), true),
+        ("numbers that became texts", floats(scattered(1000)), distinct(), true),
+        ("texts that became numbers", distinct(), floats(scattered(1000)), true),
+        ("the same decimals", decimals(0), decimals(0), false),
+        ("other decimals", decimals(0), decimals(500), true),
+        ("other dates", of(dates(0)), of(dates(365)), true),
+        (
+            "the same instants in another unit and zone",
+            of(Arc::new(TimestampSecondArray::from_iter_values(0..1000).with_timezone("UTC"))),
+            of(Arc::new(TimestampMicrosecondArray::from_iter_values((0..1000).map(|i| i * 1_000_000)))),
+            false,
+        ),
+        ("the same numbers in a dictionary", of(integers()), dictionary(integers()), false),
+        ("the same dates in a dictionary", of(dates(0)), dictionary(dates(0)), false),
+        ("many categories as they were", each(10, 200), each(10, 200), false),
+        ("many categories that became one", each(10, 200), texts(&[("code 7", 2000)]), true),
+        ("many categories in a small append", each(10, 200), each(1, 3), false),
+        ("forty categories in a small append", each(100, 40), seventy(), false),
+        ("more new categories than can be listed", texts(&[("a", 500), ("b", 500)]), distinct(), true),
+    ] {
+        let found = drift(&sealed, &found);
+        assert_eq!(crate::sql::is_alert(&found), alert, "{case}: {found:?}");
+        let numbers = [found.psi, found.ks, found.ks_p, found.chi_square, found.cramers_v, Some(found.null_shift), found.distinct_ratio];
+        assert!(numbers.iter().flatten().all(|number| number.is_finite()), "{case}: {found:?}");
+    }
+    let new = drift(&texts(&[("a", 500), ("b", 500)]), &distinct());
+    assert!(new.new_values >= Some(1), "{new:?}");
+    // Half of the values are the least one: what is less is not taken for it.
+    let heavy = |low: f64| floats(std::iter::repeat_n(low, 500).chain(scattered(500).map(|v| v + 1.0)));
+    let fell = drift(&heavy(0.0), &heavy(-1.0));
+    assert!(fell.psi.unwrap() > 0.25, "{fell:?}");
+    assert!(drift(&heavy(0.0), &heavy(0.0)).psi.unwrap() < 0.01);
 }

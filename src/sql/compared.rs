@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableFunctionArgs;
-use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
-use datafusion::logical_expr::Expr;
+use datafusion::common::{Result as DataFusionResult, plan_err};
 
 use super::catalog::Resolver;
+use super::lineage::{integer_of, literal, text_of};
 use crate::baseline::{Repository, SealedTable, Trust};
 use crate::diff::DiffOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,26 +36,30 @@ impl Compared {
                  {function}('flights', NULL, 17, 'origin, day')"
             )
         };
-        let mut rest = args.exprs().iter();
-        let Some(Expr::Literal(ScalarValue::Utf8(Some(table)) | ScalarValue::Utf8View(Some(table)), _)) = rest.next() else {
-            return plan_err!("{}", usage());
-        };
-        let mut compared = Self { table: table.clone(), from: None, to: None, key: Vec::new() };
-        let mut numbers = 0;
+        let mut rest = args.exprs().iter().map(literal);
+        let Some(table) = rest.next().flatten().and_then(text_of) else { return plan_err!("{}", usage()) };
+        let mut compared = Self { table, from: None, to: None, key: Vec::new() };
+        let (mut numbers, mut has_key) = (0, false);
         for argument in rest {
-            let number = match argument {
-                Expr::Literal(ScalarValue::Utf8(Some(key)) | ScalarValue::Utf8View(Some(key)), _) if compared.key.is_empty() => {
+            let Some(argument) = argument else { return plan_err!("{}", usage()) };
+            let number = match (text_of(argument), integer_of(argument).map(u64::try_from)) {
+                (Some(key), _) if !has_key => {
                     compared.key = key.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+                    has_key = true;
+                    if compared.key.is_empty() {
+                        return plan_err!("{}", usage());
+                    }
                     continue;
                 }
-                Expr::Literal(ScalarValue::Null | ScalarValue::Int64(None), _) => None,
-                Expr::Literal(ScalarValue::Int64(Some(n)), _) if *n >= 0 => u64::try_from(*n).ok(),
-                Expr::Literal(ScalarValue::UInt64(Some(n)), _) => Some(*n),
+                (None, Some(Ok(number))) => Some(number),
+                (None, None) if argument.is_null() => None,
                 _ => return plan_err!("{}", usage()),
             };
             match numbers {
                 0 => compared.from = number,
                 1 => compared.to = number,
+                // What is left out of the end is left out.
+                2 if number.is_none() && !has_key => has_key = true,
                 _ => return plan_err!("{}", usage()),
             }
             numbers += 1;

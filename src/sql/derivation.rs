@@ -17,7 +17,7 @@ use super::answer::AnswerExec;
 use super::batches::{Batches, TEXT_LIMIT_BYTES, chunked, shown_text, streamed};
 use super::catalog::Resolver;
 use super::external;
-use super::lineage::{integer_of, text_of};
+use super::lineage::{integer_of, literal, text_of};
 use super::replay::Replay;
 use super::rows_compared::Comparison;
 use crate::delta::Location;
@@ -104,10 +104,10 @@ struct Function {
 
 impl TableFunctionImpl for Function {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let literals: Option<Vec<&ScalarValue>> =
-            args.exprs().iter().map(|e| if let Expr::Literal(value, _) = e { Some(value) } else { None }).collect();
+        let literals: Option<Vec<&ScalarValue>> = args.exprs().iter().map(literal).collect();
         let (table, version) = match literals.as_deref() {
             Some([table]) => (text_of(table), Some(None)),
+            Some([table, version]) if version.is_null() => (text_of(table), Some(None)),
             Some([table, version]) => (text_of(table), integer_of(version).and_then(|v| u64::try_from(v).ok()).map(Some)),
             _ => (None, None),
         };

@@ -19,6 +19,7 @@ use crate::diff::{ChangedProfiles, Differ};
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::ColumnProfile;
 use crate::profile::measures::{self, Drift};
+use crate::table::{ColumnType, TableColumn};
 
 const NAME: &str = "drift";
 /// From here on the customary measures speak of a shift.
@@ -154,6 +155,11 @@ impl DriftTable {
         for note in sealed.notes.iter().chain(&found.notes) {
             lines.note(note);
         }
+        let nested: Vec<&str> =
+            opened.snapshot.schema.columns.iter().filter(|column| is_nested(column)).map(|column| &*column.name).collect();
+        if !nested.is_empty() {
+            lines.note(&format!("nested columns have no profiles, only their values that changed are shown: {}", nested.join(", ")));
+        }
         if undetermined > 0 {
             lines.note(&format!("{undetermined} places could not be compared row by row: poison_diff says which, and why"));
         }
@@ -171,6 +177,22 @@ pub(crate) fn is_alert(drift: &Drift) -> bool {
         || drift.null_shift.abs() >= NULLS_ALERT
         || drift.nan_shift.abs() >= NULLS_ALERT
         || drift.new_values.is_some_and(|n| n > 0)
+        || over(drift.frequency_shift, EFFECT_ALERT)
+        || drift.other_kind
+}
+
+fn is_nested(column: &TableColumn) -> bool {
+    !matches!(column.data_type, ColumnType::Primitive(_))
+}
+
+/// What no measure says, for people.
+fn remark(drift: &Drift, is_emptied: bool) -> Option<String> {
+    let grown = |shift: f64| format!("one value makes up {:.0} % more of all values than it did; see found_top", shift * 100.0);
+    match drift.frequency_shift.filter(|shift| *shift >= EFFECT_ALERT) {
+        _ if is_emptied => Some("no value is left in the column".to_owned()),
+        _ if drift.other_kind => Some("there are numbers on one side and none on the other: they cannot be compared".to_owned()),
+        shift => shift.map(grown),
+    }
 }
 
 /// Columns under construction.
@@ -234,9 +256,10 @@ impl<'a> Lines<'a> {
         ];
         self.numbers.iter_mut().zip(numbers).for_each(|(builder, value)| builder.append_option(value));
         self.new_values.append_option(drift.new_values);
-        self.alert.append_value(is_alert(&drift));
+        let is_emptied = scope == "table" && sealed.values() > 0 && found.values() == 0;
+        self.alert.append_value(is_emptied || is_alert(&drift));
         self.tops.iter_mut().zip([sealed, found]).for_each(|(builder, profile)| builder.append_value(top(profile)));
-        self.detail.append_null();
+        self.detail.append_option(remark(&drift, is_emptied));
         self.baseline.append_value(self.opened.sealed.baseline.number);
     }
 

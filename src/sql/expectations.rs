@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::DFSchema;
@@ -215,7 +215,12 @@ fn logical(rows: &[Row], table: &TableSchema) -> Result<RecordBatch> {
         let texts = rows.iter().map(|row| row.partition_values().get(physical).cloned().flatten().filter(|text| !text.is_empty()));
         let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
         let data_type = column.and_then(arrow_type).unwrap_or(DataType::Utf8);
-        let typed = cast(&texts, &data_type).map_err(failed)?;
+        // What is no value of the column's type must not pass for null, of which every predicate is content.
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let typed = cast_with_options(&texts, &data_type, &options).map_err(|e| {
+            let column = column.map_or(physical.as_str(), |column| &column.name);
+            Error::new(ErrorKind::Corrupt, "a partition value is none of its column's type").with("column", column).caused_by(e)
+        })?;
         fields.push(Field::new(column.map_or(physical.as_str(), |column| &column.name), data_type, true));
         columns.push(typed);
     }

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result as DataFusionResult, ScalarValue, plan_err};
+use datafusion::common::{Result as DataFusionResult, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -15,6 +15,7 @@ use datafusion::prelude::SessionContext;
 use super::answer::{AnswerExec, in_memory};
 use super::batches::{Batches, chunked, shown_text, streamed};
 use super::catalog::Resolver;
+use super::lineage::{literal, text_of};
 use super::{external, hold_expectations};
 use crate::baseline::{
     AuditOptions, AuditReport, Auditor, SealedColumn, SealedFile, SealedRowGroup, SealedTable, TrustedBaseline, Verdict,
@@ -102,12 +103,16 @@ struct Function {
 
 impl TableFunctionImpl for Function {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let [Expr::Literal(ScalarValue::Utf8(Some(table)) | ScalarValue::Utf8View(Some(table)), _)] = args.exprs() else {
+        let table = match args.exprs() {
+            [table] => literal(table).and_then(text_of),
+            _ => None,
+        };
+        let Some(table) = table else {
             let name = self.kind.name();
             return plan_err!("{name} takes one argument, the table's name in single quotes: {name}('flights')");
         };
         let (kind, resolver) = (self.kind, self.resolver.clone());
-        Ok(Arc::new(FunctionTable { kind, resolver, table: table.clone(), schema: kind.schema() }))
+        Ok(Arc::new(FunctionTable { kind, resolver, table, schema: kind.schema() }))
     }
 }
 

@@ -113,7 +113,7 @@ struct Function {
 impl TableFunctionImpl for Function {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
         let kind = self.kind;
-        let literals: Option<Vec<ScalarValue>> = args.exprs().iter().map(literal).collect();
+        let literals: Option<Vec<&ScalarValue>> = args.exprs().iter().map(literal).collect();
         let (table, file, row_group) = match literals.as_deref() {
             Some([table]) => (text_of(table), None, None),
             Some([table, file]) if kind != Kind::Lineage => (text_of(table), Some(file), None),
@@ -124,7 +124,7 @@ impl TableFunctionImpl for Function {
         let file = match file {
             Some(value) if value.is_null() => None,
             Some(value) if text_of(value).is_none() => return plan_err!("{}", kind.usage()),
-            other => other.and_then(text_of),
+            other => other.and_then(|value| text_of(value)),
         };
         let row_group = match row_group.filter(|value| !value.is_null()) {
             Some(value) => match u32::try_from(integer_of(value).unwrap_or(-1)) {
@@ -138,9 +138,10 @@ impl TableFunctionImpl for Function {
     }
 }
 
-fn literal(expression: &Expr) -> Option<ScalarValue> {
+/// The value of an argument; absent for what depends on more than the statement.
+pub(super) fn literal(expression: &Expr) -> Option<&ScalarValue> {
     match expression {
-        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Literal(value, _) => Some(value),
         _ => None,
     }
 }
@@ -157,6 +158,11 @@ pub(super) fn integer_of(value: &ScalarValue) -> Option<i64> {
         ScalarValue::Int64(number) => *number,
         ScalarValue::UInt64(number) => number.and_then(|number| i64::try_from(number).ok()),
         ScalarValue::Int32(number) => number.map(i64::from),
+        ScalarValue::UInt32(number) => number.map(i64::from),
+        ScalarValue::Int16(number) => number.map(i64::from),
+        ScalarValue::UInt16(number) => number.map(i64::from),
+        ScalarValue::Int8(number) => number.map(i64::from),
+        ScalarValue::UInt8(number) => number.map(i64::from),
         _ => None,
     }
 }

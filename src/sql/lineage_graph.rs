@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::catalog::Resolver;
 use super::open::{newest_trust, under_newest_root};
+use super::restored;
 use crate::baseline::{Trust, Writers};
 use crate::delta::{self, Location};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ impl Resolver {
     async fn source_of(&self, location: &Location) -> Result<Known> {
         let trust = newest_trust(location, self.trust.as_ref()).await?;
         let writers = under_newest_root(trust.as_ref(), &self.options).writers;
-        Ok(Known { aliases: self.aliases_of(location, trust.as_ref()).await?, writers })
+        Ok(Known { aliases: self.aliases_of(location, trust.as_ref()).await?, writers, trust })
     }
 
     async fn aliases_of(&self, location: &Location, trust: Option<&Trust>) -> Result<Vec<String>> {
@@ -43,7 +44,9 @@ impl Resolver {
     /// The lineage of the table at `location`.
     pub(super) async fn lineage(&self, location: &Location) -> Result<TableLineage> {
         let known = self.source_of(location).await?;
-        read_table_lineage(known.source(location)).await
+        let mut found = read_table_lineage(known.source(location)).await?;
+        restored::prove(self, location, known.trust.as_ref(), &mut found.commits).await?;
+        Ok(found)
     }
 
     /// Keeps what is not known of a table's lineage.
@@ -81,6 +84,7 @@ impl Resolver {
 struct Known {
     writers: Writers,
     aliases: Vec<String>,
+    trust: Option<Trust>,
 }
 
 impl Known {
@@ -131,18 +135,26 @@ async fn add_table(
     known: Result<Known>,
     is_start: bool,
 ) -> Result<bool> {
-    let mut failed = None;
+    let (mut failed, mut restores) = (None, Vec::new());
     let read = match known {
         Ok(known) => {
-            let sink = |commit| {
-                if failed.is_none() {
+            let sink = |commit: CommitLineage| {
+                if restored::is_claimed(&commit) && restores.len() < restored::RESTORES_LIMIT {
+                    restores.push(commit);
+                } else if failed.is_none() {
                     failed = graph.add(location.url().as_str(), &commit).err();
                 }
             };
-            read_commit_lineage(known.source(location), sink).await
+            let gaps = read_commit_lineage(known.source(location), sink).await;
+            // Nothing that could not be proven takes a commit out of the graph.
+            let proven = restored::prove(resolver, location, known.trust.as_ref(), &mut restores).await;
+            gaps.and_then(|gaps| proven.map(|()| gaps))
         }
         Err(error) => Err(error),
     };
+    for commit in restores {
+        failed = failed.or(graph.add(location.url().as_str(), &commit).err());
+    }
     if let Some(error) = failed {
         return Err(error);
     }

@@ -45,6 +45,7 @@ mod poison_diff;
 mod record;
 mod replay;
 mod reports;
+mod restored;
 mod rows_compared;
 mod session;
 mod settings;

@@ -18,6 +18,8 @@ mod read_log;
 mod replay;
 mod schema;
 mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 mod written;
 
 use std::collections::BTreeMap;

@@ -1,16 +1,21 @@
 //! Commits after a baseline, with and without their writers' attestations.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use object_store::ObjectStoreExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::table::{add, honest, parquet};
 use super::{LOCATION, World, assert_found};
 use crate::baseline::{
-    Attestation, AttestationName, AttestedCommit, AuditOptions, AuditReport, Outcome, SealOptions, Verdict, Writers, attestation_envelope,
+    Attestation, AttestationName, AttestedCommit, AuditOptions, AuditReport, Auditor, Outcome, SealOptions, Verdict, Writers,
+    attestation_envelope,
 };
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::key::PrivateKey;
+use crate::table::testing::Counting;
 
 fn writer() -> PrivateKey {
     PrivateKey::from_seed(&[40; 32])
@@ -22,12 +27,16 @@ fn stranger() -> PrivateKey {
 
 impl World {
     async fn attest_as(&self, version: u64, key: &PrivateKey, change: impl FnOnce(&mut AttestedCommit)) {
+        self.attest_with(version, key, change, json!({"buildDefinition": {}, "runDetails": {}})).await;
+    }
+
+    async fn attest_with(&self, version: u64, key: &PrivateKey, change: impl FnOnce(&mut AttestedCommit), provenance: Value) {
         let bytes = self.get(&self.log(version)).await;
         let previous = Some(Digest::of(&self.get(&self.log(version - 1)).await));
         let mut commit = AttestedCommit::of("the-table".to_owned(), LOCATION.to_owned(), version, &bytes, previous);
         let name = AttestationName { version, commit: commit.commit, key: key.public().id() };
         change(&mut commit);
-        let attestation = Attestation { commit, provenance: json!({"buildDefinition": {}, "runDetails": {}}) };
+        let attestation = Attestation { commit, provenance };
         self.store.put(&name.path(&self.root), attestation_envelope(key, attestation.statement(&[])).await.unwrap().into()).await.unwrap();
     }
 
@@ -142,4 +151,29 @@ async fn a_commit_of_another_history_does_not_follow_the_sealed_one() {
     world.append(4).await;
     world.attest_as(4, &writer(), |commit| commit.previous = Some(Digest([5; 32]))).await;
     assert_found(&world.audit_listed().await, Verdict::Forged, &["commit 4", "was sealed as"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_attestations_count_and_are_held_one_at_a_time() {
+    const LONG_BYTES: usize = 2_000_000;
+    let world = World::sealed().await;
+    for version in 4..14 {
+        world.append(version).await;
+        // Every other one is short, so that both kinds stand in one chain.
+        let plan = if version % 2 == 0 { "x".repeat(LONG_BYTES) } else { String::new() };
+        world.attest_with(version, &writer(), |_| {}, json!({"buildDefinition": {"plan": plan}, "runDetails": {}})).await;
+    }
+    // Beyond what is read at all: nobody's.
+    let name = AttestationName { version: 13, commit: Digest::of(&world.get(&world.log(13)).await), key: stranger().public().id() };
+    world.put(&name.path(&world.root), vec![b'{'; 30_000_000]).await;
+    let store = Arc::new(Counting { inner: world.store.clone(), ..Counting::default() });
+    let options = AuditOptions { writers: Writers::listed(vec![writer().public()]), quick: true, ..AuditOptions::default() };
+    let auditor = Auditor::new(store.clone(), world.root.clone(), LOCATION, world.trust(), world.clock.clone(), options);
+    let report = auditor.audit(&()).await.unwrap();
+    assert_eq!(report.outcome(), Outcome::IntactWithUnsealed, "{report:#?}");
+    let by = format!("attested by writer {}", &writer().public().id().to_string()[..16]);
+    (4..14).for_each(|version| assert_found(&report, Verdict::Unsealed, &[&format!("commit {version}"), &by]));
+    // An envelope is half as long again as what it says.
+    let most = store.most.load(Ordering::SeqCst);
+    assert!((LONG_BYTES..LONG_BYTES * 2).contains(&most), "{most} bytes were held at a time");
 }

@@ -1,5 +1,6 @@
-//! SARIF 2.1.0: one result a finding, so that code-hosting systems show them.
+//! SARIF 2.1.0: one result a finding, the gravest first, so that code-hosting systems show them; no more of them than these take.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -10,6 +11,12 @@ use crate::cli::urls;
 use crate::printable::one_line;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
+/// Results of a run. Code-hosting systems show so many, and refuse a file with five times as many.
+const RESULTS_LIMIT: usize = 5_000;
+/// All results together, in bytes of compact JSON. Code-hosting systems refuse a file of more than 10 MB, compressed.
+const RESULTS_LIMIT_BYTES: usize = 6 << 20;
+/// The report beside them, likewise: its findings are left away where it is longer.
+const REPORT_LIMIT_BYTES: usize = 2 << 20;
 /// What may not stand in a segment of a URI's path.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -30,24 +37,82 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b':');
 
-/// The findings of `report` about the table that is called `table`.
+/// The findings of `report` about the table that is called `table`: less than 10 MB of JSON, white space aside.
 pub(super) fn render(report: &AuditReport, table: &str) -> Value {
     let verdicts: BTreeSet<Verdict> = report.findings.iter().map(|finding| finding.verdict).collect();
     let rules: Vec<Value> = verdicts.iter().map(|verdict| rule(*verdict)).collect();
     let shown = if table.contains("://") { urls::without_secrets(table) } else { table.to_owned() };
     let (named, base) = (plain(&shown), base(&shown, &report.table));
-    let mut seen = BTreeMap::new();
-    let results = report.findings.iter().map(|finding| result(finding, named, &base, &mut seen)).collect::<Vec<Value>>();
+    let Shown { results, left_out } = gravest(&report.findings, named, &base);
+    let mut run = json!({
+        "tool": {"driver": {"name": "Lakeseal", "version": env!("CARGO_PKG_VERSION"), "semanticVersion": env!("CARGO_PKG_VERSION"), "rules": rules}},
+        "automationDetails": {"id": format!("lakeseal/audit/{}", path(named))},
+        "columnKind": "unicodeCodePoints",
+        "properties": {"report": properties(report, left_out.values().sum())},
+        "results": results,
+    });
+    if let (false, Some(members)) = (left_out.is_empty(), run.as_object_mut()) {
+        members.insert(
+            "invocations".to_owned(),
+            json!([{"executionSuccessful": true, "toolExecutionNotifications": [notification(&left_out)]}]),
+        );
+    }
+    json!({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+}
+
+/// The results that there is room for.
+struct Shown {
+    results: Vec<Value>,
+    /// How many findings are not among them.
+    left_out: BTreeMap<Verdict, usize>,
+}
+
+fn gravest(findings: &[Finding], table: &str, base: &str) -> Shown {
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| Reverse(finding.verdict.outcome()));
+    let (mut seen, mut bytes) = (BTreeMap::new(), 0_usize);
+    let mut shown = Shown { results: Vec::new(), left_out: BTreeMap::new() };
+    for finding in sorted {
+        if shown.results.len() < RESULTS_LIMIT {
+            let result = result(finding, table, base, &mut seen);
+            let larger = bytes.saturating_add(result.to_string().len());
+            // A long one must not keep out those that come after it.
+            if larger <= RESULTS_LIMIT_BYTES {
+                bytes = larger;
+                shown.results.push(result);
+                continue;
+            }
+        }
+        *shown.left_out.entry(finding.verdict).or_default() += 1;
+    }
+    shown
+}
+
+/// The report beside its results; with all of its findings only where they are among the results, and do not make the file a large one.
+fn properties(report: &AuditReport, left_out: usize) -> Value {
+    let mut json = report.to_json();
+    let is_whole = left_out == 0 && json.to_string().len() <= REPORT_LIMIT_BYTES;
+    if let (false, Some(members)) = (is_whole, json.as_object_mut()) {
+        members.shift_remove("findings");
+        members.insert("findings_left_out".to_owned(), Value::from(report.findings.len()));
+    }
+    json
+}
+
+/// Tells whoever looks at the run that there is more.
+fn notification(left_out: &BTreeMap<Verdict, usize>) -> Value {
+    let kinds: Vec<String> = left_out.iter().map(|(verdict, count)| format!("{count} {}", verdict.name())).collect();
+    let text = format!(
+        "{} more findings are not among these results, which have the gravest and no more than code-hosting systems take: {}. `lakeseal audit TABLE \
+         --json` prints all of them.",
+        left_out.values().sum::<usize>(),
+        kinds.join(", ")
+    );
     json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {"name": "Lakeseal", "version": env!("CARGO_PKG_VERSION"), "semanticVersion": env!("CARGO_PKG_VERSION"), "rules": rules}},
-            "automationDetails": {"id": format!("lakeseal/audit/{}", path(named))},
-            "columnKind": "unicodeCodePoints",
-            "properties": {"report": report.to_json()},
-            "results": results,
-        }],
+        "level": "warning",
+        "descriptor": {"id": "findings-left-out"},
+        "message": {"text": text},
+        "properties": {"findings_left_out": left_out.iter().map(|(verdict, count)| (verdict.name(), *count)).collect::<BTreeMap<_, _>>()},
     })
 }
 
@@ -190,6 +255,10 @@ mod tests {
     use crate::baseline::TrustLevel;
 
     fn rendered(table: &str, url: &str, findings: Vec<Finding>) -> Vec<Value> {
+        run(table, url, findings)["results"].as_array().unwrap().clone()
+    }
+
+    fn run(table: &str, url: &str, findings: Vec<Finding>) -> Value {
         let mut report = AuditReport {
             table: url.into(),
             trust: TrustLevel::SelfMade,
@@ -201,7 +270,7 @@ mod tests {
             log: None,
         };
         report.complete(0);
-        render(&report, table)["runs"][0]["results"].as_array().unwrap().clone()
+        render(&report, table)["runs"][0].clone()
     }
 
     fn modified() -> Finding {
@@ -266,5 +335,39 @@ mod tests {
         assert_eq!(of("t").len(), findings().len());
         assert_eq!(prints("t"), prints("./t/"));
         assert!(of("t").is_disjoint(&of("u")), "each table has its own");
+    }
+
+    #[test]
+    fn more_than_is_taken_leaves_out_the_least_grave_and_says_so() {
+        let unsealed = |i: u64| Finding::new(Verdict::Unsealed, "x").commit(i);
+        // Verdicts sort otherwise than by how grave they are.
+        let unknown = |i: u64| Finding::new(Verdict::Undetermined, "x").file(format!("u{i}"));
+        let all = (0..6_000).map(unsealed).chain((0..10).map(unknown)).chain([modified().file("a")]);
+        let few = run("t", "memory:///t", vec![modified(), unsealed(1)]);
+        assert_eq!((few.get("invocations"), few["properties"]["report"]["findings"].as_array().unwrap().len()), (None, 2));
+
+        let many = run("t", "memory:///t", all.collect());
+        let levels: Vec<&str> = many["results"].as_array().unwrap().iter().map(|result| result["level"].as_str().unwrap()).collect();
+        assert_eq!((levels.len(), levels[0], levels[10], levels[11]), (RESULTS_LIMIT, "error", "warning", "note"));
+        let told = &many["invocations"][0]["toolExecutionNotifications"][0];
+        let text = told["message"]["text"].as_str().unwrap();
+        assert!(text.starts_with("1011 more findings") && text.contains("1011 unsealed") && text.contains("--json"), "{text}");
+        assert_eq!(told["properties"]["findings_left_out"], json!({"unsealed": 1011}));
+        let report = &many["properties"]["report"];
+        assert_eq!(
+            (report.get("findings"), &report["findings_left_out"], &report["summary"]["unsealed"]),
+            (None, &6011.into(), &6000.into())
+        );
+    }
+
+    #[test]
+    fn long_findings_keep_the_file_small_and_do_not_keep_others_out() {
+        let long = (0..20).map(|i| Finding::new(Verdict::Forged, format!("{i}{}", "\u{1}".repeat(200_000))));
+        let run = run("t", "memory:///t", long.chain([modified().file("short")]).collect());
+        assert!(run.to_string().len() < 10_000_000, "{}", run.to_string().len());
+        let results = run["results"].as_array().unwrap();
+        assert!(results.iter().any(|result| result["ruleId"] == "modified"));
+        let left_out = &run["invocations"][0]["toolExecutionNotifications"][0]["properties"]["findings_left_out"]["forged"];
+        assert_eq!(left_out.as_u64().unwrap() + results.len() as u64, 21);
     }
 }

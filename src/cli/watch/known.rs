@@ -1,5 +1,7 @@
 //! What a metrics file tells: of the tables that were watched before, and of whether the watch runs.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use super::metrics::{ERRORS, FAILURES, FINDINGS, INTACT, OUTCOMES, ROUND, RUNS, Totals, UNTOLD, key, outcome_key};
@@ -24,10 +26,19 @@ pub(super) struct Known {
     pub(super) totals: Totals,
 }
 
-/// The text of a metrics file, if there is one of a size that can be.
+/// The text of a metrics file, if there is one of a size that can be. One that is damaged tells nothing.
 pub(super) fn read_back(file: &Path) -> Option<String> {
-    let size = std::fs::metadata(file).ok()?.len();
-    std::fs::read_to_string(file).ok().filter(|_| size <= FILE_LIMIT_BYTES)
+    read(file).ok().flatten()
+}
+
+/// The text of a file; `None` when it is no file, or too large. A pipe or a device has no size and may have no end.
+fn read(file: &Path) -> std::io::Result<Option<String>> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let read = File::open(file)?.take(FILE_LIMIT_BYTES + 1).read_to_string(&mut text)?;
+    Ok(Some(text).filter(|_| read as u64 <= FILE_LIMIT_BYTES))
 }
 
 /// What `text`, as [`super::metrics::Metrics::to_text`] writes it, says of a table.
@@ -51,11 +62,8 @@ pub(super) fn check(file: &Path, max_age_seconds: u64, now_ms: i64, out: &mut Ou
         let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Io };
         Error::new(kind, "there are no metrics: the watch has not run, or writes them elsewhere").with("file", file.display()).caused_by(e)
     };
-    let size = std::fs::metadata(file).map_err(failed)?.len();
-    if size > FILE_LIMIT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidInput, "the metrics file is too large").with("file", file.display()).with("bytes", size));
-    }
-    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let wrong = || Error::new(ErrorKind::InvalidInput, "it is no file, or too large for metrics").with("file", file.display());
+    let text = read(file).map_err(failed)?.ok_or_else(wrong)?;
     let last = text.lines().find_map(|line| line.strip_prefix(ROUND)?.trim().parse::<f64>().ok());
     let last =
         last.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the file tells of no round of a watch").with("file", file.display()))?;
@@ -75,7 +83,29 @@ pub(super) fn check(file: &Path, max_age_seconds: u64, now_ms: i64, out: &mut Ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::watch::metrics::{Metrics, TableMetrics};
+    use crate::cli::watch::metrics::{Metrics, TableMetrics, Taken};
+
+    #[test]
+    fn a_damaged_metrics_file_tells_nothing_and_stops_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("lakeseal.prom");
+        assert_eq!(read_back(&file), None);
+        std::fs::write(&file, b"lakeseal_audit_runs_total{table=\"a\"} 7\n\xff").unwrap();
+        assert_eq!(read_back(&file), None);
+        File::create(&file).unwrap().set_len(FILE_LIMIT_BYTES + 1).unwrap();
+        assert_eq!(read_back(&file), None);
+        assert_eq!(read_back(Path::new("/dev/zero")), None);
+        let mut text = String::new();
+        for (name, value) in [(RUNS, "18446744073709551615"), (INTACT, "1e300"), (UNTOLD, "NaN"), (ERRORS, "-1")] {
+            text += &format!("{} {value}\n", key(name, "a"));
+        }
+        let known = known_of("a", &text);
+        assert_eq!((known.totals.runs, known.totals.errors, known.intact_ms, known.is_untold), (u64::MAX, 0, Some(i64::MAX), false));
+        let mut table = TableMetrics::resumed(known.totals);
+        let depth = crate::cli::watch::round::Depth::Log;
+        table.take(&Taken { outcome: Outcome::Intact, report: None, seconds: 0.0, now_ms: 0, depth, detection_ms: None });
+        assert_eq!(table.totals.runs, u64::MAX);
+    }
 
     #[test]
     fn a_watch_that_begins_anew_knows_what_the_last_one_found() {

@@ -109,7 +109,7 @@ impl TableMetrics {
     /// Takes over what a round came to.
     pub(super) fn take(&mut self, round: &Taken<'_>) {
         self.outcome = Some(round.outcome);
-        self.totals.runs += 1;
+        self.totals.runs = self.totals.runs.saturating_add(1);
         self.last_run_ms = Some(round.now_ms);
         self.seconds = round.seconds;
         if round.depth == Depth::All {
@@ -117,7 +117,7 @@ impl TableMetrics {
         }
         self.detection_ms = round.detection_ms.or(self.detection_ms);
         let Some(report) = round.report else {
-            self.totals.errors += 1;
+            self.totals.errors = self.totals.errors.saturating_add(1);
             return;
         };
         self.findings = report.summary.iter().map(|(verdict, count)| (verdict.name(), *count)).collect();

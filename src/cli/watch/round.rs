@@ -1,6 +1,6 @@
 //! One round: each table is audited, and what is news is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::WatchArgs;
 use super::known;
 use super::metrics::{Metrics, TableMetrics, Taken, Totals};
+use super::telling::{Queue, Telling};
 use super::told::{self, News, Untold};
-use super::webhook::Webhook;
 use crate::baseline::{AuditOptions, AuditReport, Auditor, Outcome};
 use crate::cli::context::{Context, OpenLake};
 use crate::cli::integrity;
@@ -21,9 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::printable::one_line;
 use crate::sql::hold_expectations;
 use crate::table;
-
-/// So many reports are kept for a webhook that does not answer; the oldest go first.
-const UNTOLD_LIMIT: usize = 16;
 
 /// How closely a round looks, each closer than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +74,8 @@ pub(super) struct Watched {
     findings: Option<String>,
     /// Whether a watch that was stopped left something untold.
     owes: bool,
-    /// What the webhook did not take yet, oldest first.
-    untold: VecDeque<Untold>,
+    /// What the webhook did not take yet.
+    untold: Queue,
     /// What was counted before this watch began.
     totals: Totals,
     /// The table, once it was found; its lake is opened once.
@@ -112,7 +109,7 @@ impl Watched {
 pub(super) struct Watch<'a> {
     pub(super) args: &'a WatchArgs,
     pub(super) context: &'a Context,
-    pub(super) webhook: Option<Webhook>,
+    pub(super) telling: Telling,
     pub(super) shared: Arc<Mutex<Metrics>>,
     /// What was seen of tables and logs: nobody can show less later.
     pub(super) pins: PinFile,
@@ -126,6 +123,11 @@ fn is_open(audited: &Result<(AuditReport, Depth)>) -> bool {
     audited.as_ref().map_or(true, |(report, _)| report.outcome() == Outcome::Undetermined)
 }
 
+/// The milliseconds from `earlier` on; absent where the clock was set back meanwhile, or somebody wrote a time that is still to come: then nobody knows.
+fn since(earlier_ms: i64, now_ms: i64) -> Option<i64> {
+    Some(now_ms.saturating_sub(earlier_ms)).filter(|ms| *ms >= 0)
+}
+
 fn is_intact(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Intact | Outcome::IntactWithUnsealed)
 }
@@ -136,16 +138,24 @@ impl Watch<'_> {
         let read = self.pins.read_again();
         self.go_on(read);
         let mut worst = Outcome::Intact;
-        for (name, state) in watched {
+        self.telling.begin();
+        for (name, state) in watched.iter_mut() {
             worst = worst.max(self.table(name, state).await);
+            self.telling.tell(name, &mut state.untold).await;
         }
+        self.telling.end(watched.iter_mut().map(|(name, state)| (name.as_str(), &mut state.untold))).await;
         let text = {
             let mut metrics = self.shared.lock();
+            for (name, state) in watched.iter() {
+                let Some(table) = metrics.tables.get_mut(name) else { continue };
+                table.untold = state.untold.len();
+                table.totals.webhook_failures = table.totals.webhook_failures.saturating_add(u64::from(table.untold > 0));
+            }
             metrics.last_round_ms = Some(self.context.clock.now_ms());
             metrics.to_text()
         };
         if let Some(file) = &self.args.metrics {
-            let written = crate::lake::write_whole(file, text.as_bytes(), true)
+            let written = crate::lake::write_whole_for_all(file, text.as_bytes())
                 .map_err(|e| Error::new(ErrorKind::Io, "the metrics could not be written").with("file", file.display()).caused_by(e));
             self.go_on(written);
         }
@@ -170,7 +180,7 @@ impl Watch<'_> {
             Err(_) => (Outcome::Undetermined, None, Depth::Log),
         };
         let detection_ms = match (outcome, state.intact.of(depth)) {
-            (Outcome::Mismatch, Some(intact)) if state.outcome != Some(Outcome::Mismatch) => Some(began_ms.saturating_sub(intact).max(0)),
+            (Outcome::Mismatch, Some(intact)) if state.outcome != Some(Outcome::Mismatch) => since(intact, began_ms),
             _ => None,
         };
         if let Err(error) = &audited {
@@ -186,10 +196,9 @@ impl Watch<'_> {
             let told = self.tell(&news);
             self.go_on(told);
         }
-        if is_news && self.webhook.is_some() && (news.before.is_some() || outcome != Outcome::Intact || state.owes) {
-            state.untold.push_back(Untold { body: news.to_json(), refused: false });
+        if is_news && self.telling.is_any() && (news.before.is_some() || outcome != Outcome::Intact || state.owes) {
+            state.untold.push(Untold { body: news.to_json(), refused: false });
         }
-        let is_untold = self.post(name, &mut state.untold).await;
         if is_intact(outcome) {
             state.intact.set(depth, began_ms);
         }
@@ -198,7 +207,6 @@ impl Watch<'_> {
         let mut metrics = self.shared.lock();
         let table = metrics.tables.entry(name.to_owned()).or_insert_with(|| TableMetrics::resumed(state.totals));
         table.take(&Taken { outcome, report, seconds, now_ms: began_ms, depth, detection_ms });
-        table.totals.webhook_failures += u64::from(is_untold);
         table.untold = state.untold.len();
         table.last_intact_ms = state.intact.all_ms;
         table.digest = state.findings.clone();
@@ -217,6 +225,8 @@ impl Watch<'_> {
         if is_open(&audited) || state.is_outdated() {
             self.forget(state);
         }
+        // What was gone, and is there again, need not be what was there.
+        state.suspect |= audited.as_ref().is_err_and(|error| !error.is_retryable());
         audited
     }
 
@@ -242,7 +252,7 @@ impl Watch<'_> {
         let version = table::load(store.as_ref(), &root, None).await.ok().map(|snapshot| snapshot.version);
         let due_ms = i64::try_from(self.args.full_every.saturating_mul(1000)).unwrap_or(i64::MAX);
         // What was found in data is not unfound by looking less closely.
-        let full = state.suspect || state.full_ms.is_none_or(|last| now_ms.saturating_sub(last) >= due_ms);
+        let full = state.suspect || state.full_ms.and_then(|last| since(last, now_ms)).is_none_or(|ago| ago >= due_ms);
         // In a lake an incremental audit is cheap, and sees files that were overwritten in place.
         let quick = !full && !location.is_in_lake() && version.is_some() && version == state.version;
         let names = location.pin_names();
@@ -292,21 +302,15 @@ impl Watch<'_> {
         }
         Ok(())
     }
+}
 
-    /// Sends what is to be told; whether that failed. What is not taken stays for the next round: the watch goes on.
-    async fn post(&self, name: &str, untold: &mut VecDeque<Untold>) -> bool {
-        let Some(webhook) = &self.webhook else { return false };
-        while untold.len() > UNTOLD_LIMIT {
-            untold.pop_front();
-            output::note(format_args!("{name}: the oldest report that the webhook did not take is given up"));
-        }
-        while let Some(oldest) = untold.front_mut() {
-            if let Err(error) = webhook.post(oldest).await {
-                output::note(format_args!("the webhook was not told, and will be in the next round: {error}"));
-                return true;
-            }
-            untold.pop_front();
-        }
-        false
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_no_time_and_makes_a_full_round_due() {
+        assert_eq!([since(1_000, 3_500), since(5, 5), since(3_500, 1_000)], [Some(2_500), Some(0), None]);
+        assert_eq!([since(i64::MAX, 0), since(i64::MIN, i64::MAX)], [None, Some(i64::MAX)]);
     }
 }

@@ -10,14 +10,43 @@ use super::told::{Untold, without_report};
 use crate::cli::urls;
 use crate::error::{Error, ErrorKind, Result};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-const ATTEMPTS: u32 = 3;
+/// How long, and how often, an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Until the head of the answer is there, connecting included.
+    pub(super) timeout: Duration,
+    pub(super) attempts: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), attempts: 3 }
+    }
+}
 
 /// Where to tell.
 #[derive(Debug)]
 pub(super) struct Webhook {
     client: reqwest::Client,
     url: Url,
+    attempts: u32,
+}
+
+/// Why a report was not taken.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// The other side will not have this one.
+    Refused(Error),
+    /// It could not be reached, failed, or has no time: it will not take another one either.
+    Failed(Error),
+}
+
+impl NotTaken {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Refused(error) | Self::Failed(error) => error,
+        }
+    }
 }
 
 /// How one body was answered.
@@ -49,46 +78,50 @@ impl Webhook {
     /// # Errors
     /// [`ErrorKind::Config`] when `url` is no http or https URL. What may be a secret in it is not part of the error.
     pub(super) fn new(url: &str) -> Result<Self> {
+        Self::patient(url, Patience::default())
+    }
+
+    pub(super) fn patient(url: &str, patience: Patience) -> Result<Self> {
         let wrong = || Error::new(ErrorKind::Config, "a webhook is an http or https URL").with("webhook", urls::host_only(url));
         let url = Url::parse(url).map_err(|e| wrong().caused_by(e))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong());
         }
-        let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build();
+        let client = reqwest::Client::builder().timeout(patience.timeout).redirect(reqwest::redirect::Policy::none()).build();
         let client = client.map_err(|e| Error::new(ErrorKind::Internal, "no HTTP client could be made").caused_by(e))?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, attempts: patience.attempts })
     }
 
     /// Sends what is to be told. What is too long, or was refused in an earlier round already, is sent once more without its report: that
     /// something is wrong must be heard, whatever its names look like to whoever stands before the other side.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when it was not taken. The URL, which may hold a secret, is not part of it.
-    pub(super) async fn post(&self, untold: &mut Untold) -> Result<()> {
+    /// Why it was not taken: [`ErrorKind::Unavailable`]. The URL, which may hold a secret, is not part of it.
+    pub(super) async fn post(&self, untold: &mut Untold) -> Result<(), NotTaken> {
         let before = std::mem::take(&mut untold.refused);
         let answer = match self.send(&untold.body).await {
             Answer::TooLong(_) => self.send(&without_report(&untold.body)).await,
             Answer::Refused(_) if before => self.send(&without_report(&untold.body)).await,
             answer => answer,
         };
-        let why = match answer {
-            Answer::Taken => return Ok(()),
+        let error = |why: String| Error::new(ErrorKind::Unavailable, why).with("host", self.url.host_str().unwrap_or_default());
+        match answer {
+            Answer::Taken => Ok(()),
             Answer::TooLong(why) | Answer::Refused(why) => {
                 untold.refused = true;
-                why
+                Err(NotTaken::Refused(error(why)))
             }
             Answer::Failed(why) => {
                 untold.refused = before;
-                why
+                Err(NotTaken::Failed(error(why)))
             }
-        };
-        Err(Error::new(ErrorKind::Unavailable, why).with("host", self.url.host_str().unwrap_or_default()))
+        }
     }
 
     /// Sends a body, again when the other side could not be reached or failed.
     async fn send(&self, body: &Value) -> Answer {
         let mut last = String::new();
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..self.attempts {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
             }
@@ -154,7 +187,7 @@ mod tests {
     async fn what_is_refused_is_told_again_as_it_is_and_then_without_its_report() {
         let (webhook, bodies) = server(&["403 Forbidden", "403 Forbidden", "204 No Content"]).await;
         let mut untold = untold();
-        let error = webhook.post(&mut untold).await.unwrap_err();
+        let error = webhook.post(&mut untold).await.unwrap_err().into_error();
         assert!(error.to_string().contains("403") && !error.to_string().contains("hook"), "{error}");
         webhook.post(&mut untold).await.unwrap();
         assert_eq!(bodies.await.unwrap(), [untold.body.clone(), untold.body.clone(), json!({"outcome": "mismatch"})]);

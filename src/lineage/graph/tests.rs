@@ -34,7 +34,7 @@ fn commit(version: u64, derived: bool, inputs: Vec<Input>, outputs: &[&str]) -> 
     let removed = derived.then(|| own.filter(|path| !outputs.iter().any(|output: &Output| output.path == *path)).collect());
     let operation = "INSERT".to_owned();
     let lineage = Lineage { operation, derived, inputs, outputs, removed, inputs_complete: true, ..Lineage::default() };
-    CommitLineage { version, commit: Digest([0; 32]), attested_by: None, table_id: None, lineage }
+    CommitLineage { version, commit: Digest([0; 32]), attested_by: None, table_id: None, restores_baseline: None, lineage }
 }
 
 /// raw: a, b (rewritten into c); clean reads row groups 0 and 2 of a; features read all of clean; train reads features' f and raw's c.

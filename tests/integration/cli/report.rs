@@ -177,6 +177,22 @@ fn diff_names_rows_and_ends_with_their_number() {
     place.run(&["diff", "scores", "--from", "9"]).expect(2).says(&["no such baseline"]);
 }
 
+#[test]
+fn in_a_pipe_a_value_is_whole() {
+    let place = Place::new();
+    place.init();
+    let csv = |name: &str, text: &str| {
+        std::fs::write(place.path(name), format!("id,name\n1,{text}\n")).unwrap();
+        place.path(name)
+    };
+    place.import(&csv("first.csv", "short"), "scores");
+    place.run(&["seal", "scores"]).expect(0);
+    let long = format!("{}end", "long ".repeat(100));
+    place.import(&csv("second.csv", &long), "scores");
+    let run = place.run(&["diff", "scores"]).expect(1);
+    assert!(run.out.contains(&long), "{}", run.out);
+}
+
 /// Numbers, each in a row group of its own, in as many bytes whatever they are.
 fn numbers(file: &Path, numbers: std::ops::Range<i64>) {
     let properties = WriterProperties::builder()

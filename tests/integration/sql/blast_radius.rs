@@ -165,7 +165,7 @@ async fn is_healed(world: &World, truth: &str, poison: &str, restored: &str, der
     world.run("CREATE TABLE counted AS SELECT count(*) AS n FROM raw").await;
     assert_eq!(world.reached(poison).await, "fooled");
     // The overwrite says that it came of what it removed: nobody recorded better.
-    assert_eq!(world.reached(restored).await, if derived { "counted|fooled|raw" } else { "counted" });
+    assert_eq!(world.reached(restored).await, if restored == truth { "counted|fooled|raw" } else { "counted" });
     assert_eq!(world.reached(truth).await, "counted|fooled|raw");
     let notes = ["origin nobody recorded"];
     assert_eq!(noted(&world.session().await, &format!("SELECT * FROM blast_radius('raw', '{poison}')"), &notes).await, 1);
@@ -197,6 +197,60 @@ async fn what_another_engine_restores_does_not_come_of_the_poison_either() {
     table.restore().with_version_to_restore(0).await.unwrap();
     assert_eq!(world.file_of(2).await, truth);
     is_healed(&world, &truth, &poison, &truth, true).await;
+}
+
+/// Restores `raw` as somebody does who attests nothing; the path that the truth has then.
+async fn restore_unattested(world: &World) -> String {
+    let (location, clock): (_, SharedClock) = (Location::in_lake(&world.plain, "raw").unwrap(), Arc::new(SystemClock));
+    let sealed = location.repository().newest_baseline(&trust()).await.unwrap().unwrap();
+    let options = RestoreOptions { attested: [].into(), keep: [].into(), erased: [].into(), clock: clock.clone() };
+    let plan = plan_restore(&location, &sealed, &options, &()).await.unwrap();
+    assert_eq!(plan.apply(&location, &clock, false, &()).await.unwrap().version, Some(2));
+    assert_eq!(world.session().await.lineage("raw").await.unwrap().1[2].attested_by, None);
+    world.file_of(2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_nobody_attested_is_known_by_the_digests_that_a_baseline_seals() {
+    let (world, truth, poison) = poisoned().await;
+    let restored = restore_unattested(&world).await;
+    assert!(restored.starts_with("part-restored-"), "{restored}");
+    is_healed(&world, &truth, &poison, &restored, true).await;
+    let commit = &world.session().await.lineage("raw").await.unwrap().1[2];
+    let input = &commit.lineage.inputs[0];
+    assert_eq!((commit.restores_baseline, input.baseline), (Some(1), Some(1)));
+    assert_eq!(commit.lineage.outputs[0].digest, input.files.as_ref().unwrap()[0].digest);
+    // A later baseline says what the file held, even where the file is gone.
+    world.seal("raw").await;
+    world.plain.store.delete(&Path::from(format!("raw/{restored}"))).await.unwrap();
+    assert_eq!(world.reached(&poison).await, "fooled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_says_it_restored_and_does_not_stays_in_the_blast_radius() {
+    let (world, truth, poison) = poisoned().await;
+    let path = |file: &str| Path::from(format!("raw/{file}"));
+    let bytes = world.plain.store.get(&path(&poison)).await.unwrap().bytes().await.unwrap();
+    let size = bytes.len();
+    world.plain.store.put(&path("copy.parquet"), bytes.into()).await.unwrap();
+    let mut commit = String::new();
+    for action in [
+        json!({"commitInfo": {"operation": "RESTORE", "operationParameters": {"baseline": "1", "sealedVersion": "0"}}}),
+        json!({"add": {"path": "copy.parquet", "size": size, "partitionValues": {}, "modificationTime": 0, "dataChange": true}}),
+    ] {
+        commit += &format!("{action}\n");
+    }
+    let log = Path::from("raw/_delta_log/00000000000000000002.json");
+    world.plain.store.put(&log, commit.into()).await.unwrap();
+    assert_eq!(world.reached(&poison).await, "fooled|raw");
+    assert_eq!(world.session().await.lineage("raw").await.unwrap().1[2].restores_baseline, None);
+    // Bytes that were changed after a true restore prove nothing either: of the same size, the last one another.
+    world.plain.store.delete(&log).await.unwrap();
+    let restored = restore_unattested(&world).await;
+    let mut bytes = world.plain.store.get(&path(&truth)).await.unwrap().bytes().await.unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    world.plain.store.put(&path(&restored), bytes.into()).await.unwrap();
+    assert_eq!(world.reached(&poison).await, "fooled|raw");
 }
 
 #[tokio::test(flavor = "multi_thread")]

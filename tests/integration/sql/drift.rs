@@ -137,3 +137,30 @@ async fn a_partition_column_is_what_the_log_says_for_expectations_and_profiles()
     let rows = "SELECT scope, found_rows FROM drift('flights') WHERE \"column\" = 'carrier' AND scope IN ('table', 'added') ORDER BY 1";
     assert_eq!(fixture.rows(rows).await, ["added|5", "table|105"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_value_of_another_type_is_no_null_that_satisfies_every_expectation() {
+    let lake = LakeStore { name: "test".to_owned(), store: Arc::new(InMemory::new()) };
+    let location = Location::in_lake(&lake, "flights").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("flights.parquet");
+    std::fs::write(&source, parquet_bytes(&[batch(0..2)])).unwrap();
+    let import = Import { sources: vec![source], partition_by: vec!["id".to_owned()], ..Import::default() };
+    delta::import(&location, import).await.unwrap();
+    let fixture = Fixture { lake, location, key: PrivateKey::generate().unwrap(), _directory: directory };
+    let (store, root) = (fixture.location.store().clone(), fixture.location.root().clone());
+    let expectation = lakeseal::baseline::Expectation { name: "few".to_owned(), predicate: "id < 100".to_owned() };
+    let options = SealOptions { expectations: Some(vec![expectation]), ..SealOptions::default() };
+    let sealer = Sealer::new(store, root, fixture.location.url().as_str(), fixture.key.clone(), Arc::new(SystemClock), options);
+    sealer.unwrap().seal(&()).await.unwrap();
+    let broken = "SELECT verdict, detail LIKE '%expectations%' FROM audit('flights') WHERE verdict IN ('unexpected', 'undetermined')";
+    assert_eq!(fixture.rows(broken).await, [""; 0]);
+    let rows = batch(0..3).project(&[1, 2]).unwrap();
+    let bytes = parquet_bytes(&[rows]);
+    let add = serde_json::json!({"add": {
+        "path": "id=1e9/a.parquet", "partitionValues": {"id": "one billion"}, "size": bytes.len(), "modificationTime": 1, "dataChange": true
+    }});
+    fixture.lake.store.put(&Path::from("flights/id=1e9/a.parquet"), bytes.into()).await.unwrap();
+    fixture.lake.store.put(&Path::from("flights/_delta_log/00000000000000000001.json"), format!("{add}\n").into()).await.unwrap();
+    assert!(fixture.rows(broken).await.contains(&"undetermined|true".to_owned()));
+}

@@ -33,6 +33,8 @@ pub(super) fn sealer() -> PrivateKey {
 
 pub(super) struct World {
     pub(super) lake: LakeStore,
+    /// The same, through which nothing is attested.
+    pub(super) plain: LakeStore,
     directory: tempfile::TempDir,
 }
 
@@ -41,7 +43,7 @@ impl World {
     pub(super) async fn new() -> Self {
         let plain = LakeStore { name: "lineage".to_owned(), store: Arc::new(InMemory::new()) };
         let lake = AttestingStore::around_lake(&plain, Arc::new(writer()), Arc::new(SystemClock)).unwrap();
-        let world = Self { lake, directory: tempfile::tempdir().unwrap() };
+        let world = Self { lake, plain, directory: tempfile::tempdir().unwrap() };
         world.import("raw", "raw.parquet", 0..4000).await;
         world
     }

@@ -9,6 +9,7 @@ mod dml;
 mod drift;
 mod evaluation;
 mod exact;
+mod functions;
 mod inventions;
 mod later;
 mod lineage;
