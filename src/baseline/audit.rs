@@ -16,6 +16,7 @@ use super::log::{Log, LogPin};
 use super::observe::Observer;
 use super::presence;
 use super::progress::Progress;
+use super::proven;
 use super::purge::{self, Erased};
 use super::repository::{BaselineName, Repository, TrustedBaseline};
 use super::sealed::{SealedFile, SealedTable};
@@ -25,7 +26,7 @@ use super::verdict::{AuditReport, Finding, Verdict};
 use crate::clock::SharedClock;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, CheckpointDisagreement, TableKind, TableSchema, TableSnapshot};
+use crate::table::{self, CheckedLog, CheckpointDisagreement, LoadedLog, TableKind, TableSchema, TableSnapshot};
 
 /// How an audit is done.
 #[derive(Debug, Clone)]
@@ -83,20 +84,15 @@ impl Found {
 fn overtaken(read: &LogRead) -> bool {
     let gone = |error: &Error| error.kind() == ErrorKind::NotFound;
     match read {
-        Ok((_, checkpoints)) => checkpoints.as_ref().is_err_and(gone),
+        Ok(read) => read.checkpoints.as_ref().is_err_and(gone),
         Err(error) => gone(error),
     }
 }
 
-/// What a log says, and which of its checkpoints contradict its commits.
-type LogRead = Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)>;
+type LogRead = Result<CheckedLog>;
 
-fn version_of(snapshot: &TableSnapshot) -> Option<u64> {
-    (snapshot.kind == TableKind::Delta).then_some(snapshot.version)
-}
-
-async fn joined(mut loads: JoinSet<LogRead>) -> LogRead {
-    let failed = || Error::new(ErrorKind::Internal, "reading the log was not completed");
+async fn joined<T: 'static>(mut loads: JoinSet<Result<T>>) -> Result<T> {
+    let failed = || Error::new(ErrorKind::Internal, "reading the table was not completed");
     loads.join_next().await.ok_or_else(failed)?.map_err(|e| failed().caused_by(e))?
 }
 
@@ -147,17 +143,24 @@ impl Auditor {
     async fn fill(&self, report: &mut AuditReport, progress: &dyn Progress) -> Result<u64> {
         // The log is read while the evidence is: neither needs the other before they are compared.
         let mut loads = JoinSet::new();
-        let (store, root) = (Arc::clone(self.repository.store()), self.repository.root().clone());
-        loads.spawn(async move { table::load_checked(&*store, &root).await });
+        let (store, root, quick) = (Arc::clone(self.repository.store()), self.repository.root().clone(), self.options.quick);
+        loads.spawn(async move { table::read_checked(&*store, &root, quick).await });
         let newest = self.newest(report).await?;
         let logged = self.consult(&newest, report).await;
         let Found::Baseline(newest) = newest else {
             // Without a baseline, a table that cannot be read is the caller's mistake rather than a finding.
-            let (snapshot, _) = joined(loads).await?;
-            report.version = version_of(&snapshot);
+            let log = joined(loads).await?.log;
+            report.version = log.version();
+            log.snapshot()?;
             return Ok(0);
         };
         report.baseline = Some(newest.summary.clone());
+        // Not before the baseline is known: what it seals was there then.
+        let mut listed = JoinSet::new();
+        if quick && newest.statement.state.kind == TableKind::Delta {
+            let (store, root) = (Arc::clone(self.repository.store()), self.repository.root().clone());
+            listed.spawn(async move { presence::sizes(&*store, &root).await });
+        }
         self.check_chain(&newest, logged, report).await;
         let sealed = match self.options.quick {
             true => self.repository.checked_table(*newest).await,
@@ -167,25 +170,32 @@ impl Auditor {
             Ok(sealed) => sealed,
             Err(e) => {
                 report.findings.push(Finding::new(Verdict::Undetermined, format!("the baseline's evidence cannot be used: {e}")));
-                report.version = joined(loads).await.ok().and_then(|(snapshot, _)| version_of(&snapshot));
+                report.version = joined(loads).await.ok().and_then(|read| read.log.version());
                 return Ok(0);
             }
         };
         let mut read = joined(loads).await;
         // What was read before a commit that was sealed meanwhile would look rolled back; what was listed and then is gone, a clean-up took away.
-        let before = |snapshot: &TableSnapshot| snapshot.kind == TableKind::Delta && snapshot.version < sealed.statement.state.version;
-        if overtaken(&read) || read.as_ref().is_ok_and(|(snapshot, _)| before(snapshot)) {
-            read = table::load_checked(&**self.repository.store(), self.repository.root()).await;
+        let before = |read: &CheckedLog| read.log.version().is_some_and(|version| version < sealed.statement.state.version);
+        if overtaken(&read) || read.as_ref().is_ok_and(before) {
+            read = table::read_checked(&**self.repository.store(), self.repository.root(), quick).await;
         }
-        let (snapshot, checkpoints) = match read {
+        let replayed = read.and_then(|read| Ok((self.replayed(read.log, &sealed)?, read.checkpoints)));
+        let (snapshot, checkpoints) = match replayed {
             Ok(read) => read,
             Err(e) => {
                 report.findings.push(unreadable(&e));
                 return Ok(0);
             }
         };
-        report.version = version_of(&snapshot);
-        self.compare(&snapshot, checkpoints, &sealed, report, progress).await
+        report.version = (snapshot.kind == TableKind::Delta).then_some(snapshot.version);
+        self.compare(&snapshot, checkpoints, listed, &sealed, report, progress).await
+    }
+
+    /// The state that a log comes to. A quick audit does not parse once more the commits that were sealed, where they are all there: the same bytes
+    /// came to the sealed state then. Any other audit replays them.
+    fn replayed(&self, log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
+        if self.options.quick { proven::snapshot_of(log, sealed) } else { log.snapshot() }
     }
 
     /// The newest trusted baseline; a finding when there is none.
@@ -273,6 +283,7 @@ impl Auditor {
         &self,
         snapshot: &TableSnapshot,
         checkpoints: Result<Vec<CheckpointDisagreement>>,
+        listed: JoinSet<Result<presence::Sizes>>,
         sealed: &SealedTable,
         report: &mut AuditReport,
         progress: &dyn Progress,
@@ -312,9 +323,14 @@ impl Auditor {
             }
         }
         let intact = if self.options.quick {
-            match presence::compare_presence(&self.repository, snapshot, sealed).await {
-                Ok(found) => comparison.findings.extend(found),
-                Err(e) => comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}"))),
+            // A folder of Parquet is what a listing says of it already.
+            if !listed.is_empty() && snapshot.kind == TableKind::Delta {
+                match joined(listed).await {
+                    Ok(sizes) => comparison.findings.extend(presence::compare_presence(self.repository.root(), &sizes, snapshot, sealed)),
+                    Err(e) => {
+                        comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}")))
+                    }
+                }
             }
             let suspect: Vec<&String> = comparison.findings.iter().filter_map(|f| f.file.as_ref()).collect();
             sealed.files.keys().filter(|key| snapshot.files.contains_key(*key) && !suspect.contains(&&key.path)).count()

@@ -1,37 +1,37 @@
 //! Sealed files by a listing: whether they are there, and as long as they were.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
+use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::repository::Repository;
 use super::sealed::{SealedFile, SealedTable};
 use super::verdict::{Finding, Verdict};
 use crate::error::Result;
+use crate::table::TableSnapshot;
 use crate::table::deletion_vector::{Descriptor, descriptor};
-use crate::table::{TableKind, TableSnapshot};
 
-/// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size. A folder of Parquet is what a listing
-/// says of it already.
-///
-/// Cost: one LIST of the table; memory: the paths below it.
+/// Sizes in bytes of what a store lists.
+pub(super) type Sizes = HashMap<Path, u64>;
+
+/// All objects below `root`. Cost: one LIST of the table; memory: the paths below it.
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn compare_presence(repository: &Repository, snapshot: &TableSnapshot, sealed: &SealedTable) -> Result<Vec<Finding>> {
-    if snapshot.kind == TableKind::Parquet {
-        return Ok(Vec::new());
-    }
-    let root = repository.root();
+pub(super) async fn sizes(store: &dyn ObjectStore, root: &Path) -> Result<Sizes> {
     let prefix = (!root.as_ref().is_empty()).then_some(root);
-    let sizes: BTreeMap<Path, u64> = repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
-    let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
-    Ok(live.filter_map(|file| finding(root, file, &sizes)).collect())
+    Ok(store.list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?)
 }
 
-fn finding(root: &Path, file: &Arc<SealedFile>, sizes: &BTreeMap<Path, u64>) -> Option<Finding> {
+/// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size.
+pub(super) fn compare_presence(root: &Path, sizes: &Sizes, snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
+    let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
+    live.filter_map(|file| finding(root, file, sizes)).collect()
+}
+
+fn finding(root: &Path, file: &Arc<SealedFile>, sizes: &Sizes) -> Option<Finding> {
     let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
     let of = |verdict, detail: String| Some(Finding::new(verdict, detail).file(&file.live.key.path));
     match found {

@@ -14,7 +14,7 @@ use super::attest::is_data;
 use super::{Location, begun};
 use crate::baseline::SealedTable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, CommitActions, FileKey, TableKind, TableSnapshot, read_commit};
+use crate::table::{self, CommitContents, FileKey, TableKind, TableSnapshot, read_commit};
 
 /// Most data files that are looked at.
 const FILES_LIMIT: usize = 10_000_000;
@@ -119,7 +119,7 @@ async fn named(location: &Location, snapshot: &TableSnapshot) -> Result<Names> {
     let versions: Vec<u64> = snapshot.commits.iter().map(|commit| commit.version).collect();
     let reads = stream::iter(versions).map(|version| async move {
         let bytes = read_commit(store, root, version).await?;
-        CommitActions::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
+        CommitContents::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
     });
     let mut reads = std::pin::pin!(reads.buffered(AT_ONCE));
     while let Some(actions) = reads.try_next().await? {

@@ -75,6 +75,8 @@ struct Report {
     changed: u64,
     /// Versions that were collected.
     collected: u64,
+    /// Writes that no version names whose shards were collected.
+    orphans: u64,
     /// Of all that was answered, in order.
     trace: u64,
 }

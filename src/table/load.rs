@@ -91,14 +91,17 @@ pub(super) fn starts_at_commit_0(listing: &LogListing, version: Option<u64>) -> 
 ///
 /// # Errors
 /// Those of [`load`]; within, those of [`super::check_checkpoints`].
-pub(crate) async fn load_checked(store: &dyn ObjectStore, root: &Path) -> Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)> {
-    let listing = LogListing::read(store, root).await?;
-    let Some(newest) = listing.newest() else { return Ok((load_folder(store, root, &listing, None).await?, Ok(Vec::new()))) };
-    let (checked, replayed) = match checkpoint::check_listed(store, root, &listing, newest, None).await {
+pub(super) async fn load_checked(
+    store: &dyn ObjectStore,
+    root: &Path,
+    listing: &LogListing,
+) -> Result<(TableSnapshot, Result<Vec<CheckpointDisagreement>>)> {
+    let Some(newest) = listing.newest() else { return Ok((load_folder(store, root, listing, None).await?, Ok(Vec::new()))) };
+    let (checked, replayed) = match checkpoint::check_listed(store, root, listing, newest, None).await {
         Ok((found, replayed)) => (Ok(found), replayed),
         Err(error) => (Err(error), None),
     };
-    let snapshot = load_delta(store, root, &listing, newest, None, replayed).await;
+    let snapshot = load_delta(store, root, listing, newest, None, replayed).await;
     Ok((snapshot.map_err(|e| e.with("table", root))?, checked))
 }
 

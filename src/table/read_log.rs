@@ -9,7 +9,8 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
 
-use super::load::{LogReader, apply_commit, load_listed, read_commits, snapshot, starts_at_commit_0};
+use super::checkpoint::CheckpointDisagreement;
+use super::load::{LogReader, apply_commit, load_checked, load_listed, read_commits, snapshot, starts_at_commit_0};
 use super::log::LogListing;
 use super::replay::{CommitScope, Replay};
 use super::{FileKey, LiveFile, TableKind, TableSnapshot};
@@ -76,14 +77,42 @@ fn others(bytes: &[u8]) -> Option<Vec<Value>> {
 /// Those of [`super::load`]; what commits say is not looked at.
 pub(crate) async fn read(store: &dyn ObjectStore, root: &Path, version: Option<u64>) -> Result<LoadedLog> {
     let listing = LogListing::read(store, root).await?;
-    let commits = match starts_at_commit_0(&listing, version) {
-        Some(version) => held(store, root, &listing, version).await?,
+    read_listed(store, root, &listing, version).await
+}
+
+async fn read_listed(store: &dyn ObjectStore, root: &Path, listing: &LogListing, version: Option<u64>) -> Result<LoadedLog> {
+    let commits = match starts_at_commit_0(listing, version) {
+        Some(version) => held(store, root, listing, version).await?,
         None => None,
     };
     match commits {
         Some(commits) => Ok(LoadedLog::Commits(ReadCommits { root: root.clone(), commits })),
-        None => Ok(LoadedLog::Snapshot(Box::new(load_listed(store, root, &listing, version, None).await?))),
+        None => Ok(LoadedLog::Snapshot(Box::new(load_listed(store, root, listing, version, None).await?))),
     }
+}
+
+/// The newest state of a table as its log tells it, and which checkpoints contradict the commits.
+pub(crate) struct CheckedLog {
+    /// The log, replayed or still to be.
+    pub(crate) log: LoadedLog,
+    /// What contradicts it.
+    pub(crate) checkpoints: Result<Vec<CheckpointDisagreement>>,
+}
+
+/// Reads what the newest version of the table at `root` is told by, and holds checkpoints against commits. Without checkpoints, and if `unreplayed`,
+/// the commits are left to be replayed by whoever knows more of them.
+///
+/// Cost: one LIST of the log, each of its commits and checkpoints once; memory for the commits where they are not replayed.
+///
+/// # Errors
+/// Those of [`super::load`]; within, those of [`super::check_checkpoints`].
+pub(crate) async fn read_checked(store: &dyn ObjectStore, root: &Path, unreplayed: bool) -> Result<CheckedLog> {
+    let listing = LogListing::read(store, root).await?;
+    if unreplayed && listing.checkpoints.is_empty() {
+        return Ok(CheckedLog { log: read_listed(store, root, &listing, None).await?, checkpoints: Ok(Vec::new()) });
+    }
+    let (snapshot, checkpoints) = load_checked(store, root, &listing).await?;
+    Ok(CheckedLog { log: LoadedLog::Snapshot(Box::new(snapshot)), checkpoints })
 }
 
 /// The commits up to `version`; nothing where they are too many to be held.

@@ -261,18 +261,24 @@ pub(super) async fn operate(world: &World) {
     }
 }
 
-/// Collects now and then, and is stopped in the middle of some runs. What writers left behind is not looked for.
+/// Collects now and then, and is stopped in the middle of some runs. In half of them what writers left behind is looked for as well, however young:
+/// that of writers that are still at work, too.
 pub(super) async fn collect(world: &World) {
     let Some(changes) = world.changes.as_ref().filter(|_| world.lake.collects) else { return };
-    let (key, options) = (collector(), CollectOptions { orphans: false, ..CollectOptions::default() });
+    let key = collector();
     while !world.weather.calm.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(below(20_000))).await;
         let stopped = Arc::new(AtomicBool::new(false));
         let store = changes.open(world, COLLECTOR, true, &stopped).await;
+        let options = CollectOptions { orphans: percent(50), orphan_grace_seconds: 0, ..CollectOptions::default() };
         let run = store.collect(&options, &key, &|_| {});
         let most = Duration::from_millis(if percent(30) { below(2_000) } else { 3_600_000 });
         match timeout(most, run).await {
-            Ok(Ok(report)) => world.report.lock().collected += report.collected,
+            Ok(Ok(report)) => {
+                let mut told = world.report.lock();
+                told.collected += report.collected;
+                told.orphans += report.orphans_collected;
+            }
             Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => {}
             Ok(Err(error)) => world.blame(format!("a collector failed: {error}")),
             Err(_) => stopped.store(true, Ordering::Relaxed),

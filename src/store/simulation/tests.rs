@@ -34,6 +34,7 @@ fn run_all(lake_of: fn(u64) -> Lake, first: u64, count: u64) -> Report {
             sum.stopped += report.stopped;
             sum.changed += report.changed;
             sum.collected += report.collected;
+            sum.orphans += report.orphans;
         }
     };
     let sums = std::thread::scope(|scope| {
@@ -50,6 +51,7 @@ fn run_all(lake_of: fn(u64) -> Lake, first: u64, count: u64) -> Report {
         stopped: sum(|r| r.stopped),
         changed: sum(|r| r.changed),
         collected: sum(|r| r.collected),
+        orphans: sum(|r| r.orphans),
         trace: 0,
     };
     println!("{count} histories from seed {first} on: {all:?}");
@@ -83,7 +85,7 @@ fn changing(seed: u64) -> Lake {
 #[test]
 fn histories_in_which_regions_come_and_go_are_those_of_one_object_a_name() {
     let all = run_all(changing, 0, 200);
-    assert!(all.done > 400 && all.changed > 200 && all.collected > 80, "{all:?}");
+    assert!(all.done > 400 && all.changed > 200 && all.collected > 80 && all.orphans > 20, "{all:?}");
 }
 
 #[test]
