@@ -19,10 +19,17 @@ use object_store::{
 /// A store that knows how many bytes of what was read from it are held.
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
-    pub(crate) inner: Arc<InMemory>,
+    inner: Arc<InMemory>,
     held: Arc<AtomicUsize>,
     /// The most that were held at a time.
     pub(crate) most: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    /// Over a store that others use as well.
+    pub(crate) fn around(inner: Arc<InMemory>) -> Self {
+        Self { inner, ..Self::default() }
+    }
 }
 
 struct Held {

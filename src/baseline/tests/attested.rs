@@ -166,7 +166,7 @@ async fn long_attestations_count_and_are_held_one_at_a_time() {
     // Beyond what is read at all: nobody's.
     let name = AttestationName { version: 13, commit: Digest::of(&world.get(&world.log(13)).await), key: stranger().public().id() };
     world.put(&name.path(&world.root), vec![b'{'; 30_000_000]).await;
-    let store = Arc::new(Counting { inner: world.store.clone(), ..Counting::default() });
+    let store = Arc::new(Counting::around(world.store.clone()));
     let options = AuditOptions { writers: Writers::listed(vec![writer().public()]), quick: true, ..AuditOptions::default() };
     let auditor = Auditor::new(store.clone(), world.root.clone(), LOCATION, world.trust(), world.clock.clone(), options);
     let report = auditor.audit(&()).await.unwrap();
