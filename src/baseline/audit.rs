@@ -177,7 +177,7 @@ impl Auditor {
         if overtaken(&read) || read.as_ref().is_ok_and(|(snapshot, _)| before(snapshot)) {
             read = table::load_checked(&**self.repository.store(), self.repository.root()).await;
         }
-        let (snapshot, checkpoints) = match read {
+        let (mut snapshot, checkpoints) = match read {
             Ok(read) => read,
             Err(e) => {
                 report.findings.push(unreadable(&e));
@@ -185,7 +185,15 @@ impl Auditor {
             }
         };
         report.version = version_of(&snapshot);
-        self.compare(&snapshot, checkpoints, &sealed, report, progress).await
+        let repository = match self.repository.with_roots_of(&sealed.statement, &mut snapshot).await {
+            Ok(repository) => repository,
+            Err(e) => {
+                let detail = format!("the table that this one is a clone of cannot be read: {e}");
+                report.findings.push(Finding::new(Verdict::Undetermined, detail));
+                return Ok(0);
+            }
+        };
+        Self { repository, ..self.clone() }.compare(&snapshot, checkpoints, &sealed, report, progress).await
     }
 
     /// The newest trusted baseline; a finding when there is none.
@@ -353,9 +361,7 @@ impl Auditor {
                 }
                 // VACUUM takes away what a later commit has removed.
                 FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}
-                FileState::Absent => {
-                    comparison.findings.push(Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path))
-                }
+                FileState::Absent => comparison.findings.push(Finding::new(Verdict::Missing, sealed.gone(file)).file(&file.live.key.path)),
                 FileState::Differs(findings) => comparison.findings.extend(findings),
             }
         }

@@ -73,7 +73,13 @@ impl Sealer {
         let version = (statement.state.kind == TableKind::Delta).then_some(statement.state.version);
         let snapshot = table::load(&**self.repository.store(), self.repository.root(), version).await?;
         let known = known.unwrap_or_else(|| summary.clone());
-        let mut ground = self.ground_at(judge, snapshot, (before.baseline, Some(known)), progress).await?;
+        // What a proposal says of other tables is nobody's word yet: none is opened for it.
+        let roots = self.roots(before.baseline.as_ref().filter(|_| before.unproven.is_none()));
+        if statement.foreign_roots != roots {
+            let what = "it lets the log name files of other tables than the baseline before it did, or than you named (--foreign-root)";
+            return Err(differs(&name, what));
+        }
+        let mut ground = self.ground_at(judge, (snapshot, roots), (before.baseline, Some(known)), progress).await?;
         ground.findings.extend(before.unproven.iter().filter(|_| before.untrusted).map(|why| Finding::new(Verdict::Untrusted, why)));
         ground.unproven = before.unproven;
         if ground.sealed.as_ref().is_some_and(|sealed| sealed.row_key != proposed.row_key) {

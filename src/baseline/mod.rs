@@ -41,6 +41,7 @@ mod purge;
 mod repository;
 mod retained;
 mod rewrites;
+mod roots;
 mod seal;
 mod sealed;
 mod sign;
@@ -82,6 +83,7 @@ pub use purge::{Erased, PURGE_PREDICATE_TYPE, PURGE_SIGNATURES, Purge, PurgeReco
 pub use repository::{BaselineName, Repository, SEAL_FOLDER, TrustedBaseline};
 pub use retained::{Origin, SealedBytes};
 pub use rewrites::Rewrites;
+pub(crate) use roots::refuse_clone;
 pub use seal::{EXPIRES_AFTER_MS, SealOptions, SealOutcome, Sealer};
 pub use sealed::{RowGroups, SealedColumn, SealedCommit, SealedDeletions, SealedFile, SealedObject, SealedRowGroup, SealedTable};
 pub use sign::{PAYLOAD_TYPE, pre_authentication_encoding};

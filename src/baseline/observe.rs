@@ -122,7 +122,8 @@ fn relative(root: &Path, location: &Path) -> String {
 fn foreign(live: &LiveFile) -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "a live file (or its deletion vector) lies outside of the table; a table with foreign files, such as a shallow clone, cannot be sealed",
+        "a live file, or its deletion vector, lies outside of the table: files of a signed foreign root are sealed (a shallow clone's), and \
+         deletion vectors that lie there are not",
     )
     .with("file", &live.raw_path)
 }

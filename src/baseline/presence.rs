@@ -1,6 +1,6 @@
 //! Sealed files by a listing: whether they are there, and as long as they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
@@ -11,12 +11,12 @@ use super::sealed::{SealedFile, SealedTable};
 use super::verdict::{Finding, Verdict};
 use crate::error::Result;
 use crate::table::deletion_vector::{Descriptor, descriptor};
-use crate::table::{TableKind, TableSnapshot};
+use crate::table::{TableKind, TableSnapshot, mount_of};
 
 /// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size. A folder of Parquet is what a listing
 /// says of it already.
 ///
-/// Cost: one LIST of the table; memory: the paths below it.
+/// Cost: one LIST of the table, and of each other table that it has files of; memory: the paths below them.
 ///
 /// # Errors
 /// Those of the store.
@@ -26,18 +26,28 @@ pub(super) async fn compare_presence(repository: &Repository, snapshot: &TableSn
     }
     let root = repository.root();
     let prefix = (!root.as_ref().is_empty()).then_some(root);
-    let sizes: BTreeMap<Path, u64> = repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
-    let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
-    Ok(live.filter_map(|file| finding(root, file, &sizes)).collect())
+    let mut sizes: BTreeMap<Path, u64> = repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
+    let live: Vec<&Arc<SealedFile>> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
+    for folder in folders_elsewhere(root, &live) {
+        let listed: Vec<_> = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
+        sizes.extend(listed);
+    }
+    Ok(live.into_iter().filter_map(|file| finding(root, file, sealed, &sizes)).collect())
 }
 
-fn finding(root: &Path, file: &Arc<SealedFile>, sizes: &BTreeMap<Path, u64>) -> Option<Finding> {
+/// The folders that stand for other tables of which there are files.
+fn folders_elsewhere(root: &Path, files: &[&Arc<SealedFile>]) -> BTreeSet<Path> {
+    let places = files.iter().filter_map(|file| file.live.location.as_ref());
+    places.filter_map(|location| mount_of(root, location)).collect()
+}
+
+fn finding(root: &Path, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &BTreeMap<Path, u64>) -> Option<Finding> {
     let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
     let of = |verdict, detail: String| Some(Finding::new(verdict, detail).file(&file.live.key.path));
     match found {
         Some(size) if *size == file.live.size => {}
         Some(size) => return of(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
-        None => return of(Verdict::Missing, "the sealed file is gone".to_owned()),
+        None => return of(Verdict::Missing, sealed.gone(file)),
     }
     let descriptor = file.live.deletion_vector.as_ref().and_then(|vector| descriptor(root, vector).ok());
     match descriptor {

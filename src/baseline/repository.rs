@@ -20,7 +20,7 @@ use super::{sign, state};
 use crate::digest::{BlockList, Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, Signer};
-use crate::table::read_object;
+use crate::table::{ForeignRoots, mounted, read_object};
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
 pub const SEAL_FOLDER: &str = "_seal";
@@ -72,6 +72,14 @@ impl Repository {
     /// The table's place in the store.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same seals in a store in which the tables are seen whose files `roots` let this one name; unchanged where there are none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when the store reaches no other tables; those of opening one of them.
+    pub(crate) async fn with_roots(&self, roots: &ForeignRoots) -> Result<Self> {
+        Ok(Self::new(mounted(&self.store, &self.root, roots).await?, self.root.clone()))
     }
 
     pub(super) fn folder(&self, name: &'static str) -> Path {
@@ -231,7 +239,7 @@ impl Repository {
             found.apply_roots(&reference, bytes, &mut sum).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
         }
         drop(loaded);
-        let table = found.finish(statement, baseline.summary)?;
+        let table = self.finish(found, TrustedBaseline { statement, ..baseline })?;
         state::check_summed(&table, sum)?;
         Ok(table)
     }
@@ -268,7 +276,15 @@ impl Repository {
 
     async fn table_of(&self, baseline: TrustedBaseline, detail: Detail) -> Result<SealedTable> {
         let found = self.state_of(&baseline, detail).await?;
-        found.finish(baseline.statement, baseline.summary)
+        self.finish(found, baseline)
+    }
+
+    /// The table, with the places of files of other tables: those below the roots that its own statement names.
+    fn finish(&self, found: evidence::State, TrustedBaseline { statement, summary }: TrustedBaseline) -> Result<SealedTable> {
+        let roots = statement.foreign_roots.clone();
+        let mut table = found.finish(statement, summary)?;
+        table.place(&self.root, &roots);
+        Ok(table)
     }
 
     async fn state_of(&self, baseline: &TrustedBaseline, detail: Detail) -> Result<evidence::State> {

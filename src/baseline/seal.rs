@@ -21,6 +21,7 @@ use super::observe::{GroupProfiles, Observer};
 use super::prepared::Prepared;
 use super::progress::Progress;
 use super::repository::{BaselineName, Repository, TrustedBaseline};
+use super::roots::{check_roots, refuse_foreign};
 use super::sealed::{SealedCommit, SealedFile, SealedObject, SealedTable};
 use super::standing::Judge;
 use super::statement::{BaselineSummary, EvidenceKind, EvidenceRef, Statement};
@@ -34,7 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::StatisticsLie;
 use crate::id::random_bytes;
 use crate::key::Signer;
-use crate::table::{FileKey, LiveFile, TableKind, TableSnapshot};
+use crate::table::{FileKey, ForeignRoots, LiveFile, TableKind, TableSnapshot};
 
 /// A baseline holds for a year, unless it is said otherwise.
 pub const EXPIRES_AFTER_MS: i64 = 365 * 24 * 60 * 60 * 1000;
@@ -57,6 +58,8 @@ pub struct SealOptions {
     pub force: bool,
     /// Other URLs of the same table.
     pub aliases: Vec<String>,
+    /// Other tables whose files this one's log may name, as that of a shallow clone does; `None` keeps those of the previous baseline.
+    pub foreign_roots: Option<ForeignRoots>,
     /// Whose baselines are continued: of a flat set of keys, to which the sealer's own is added, or under a trust root, which must name the
     /// sealer's own. `None` trusts the sealer's own key alone.
     pub trust: Option<Trust>,
@@ -86,6 +89,7 @@ impl Default for SealOptions {
             accept_changes: false,
             force: false,
             aliases: Vec::new(),
+            foreign_roots: None,
             trust: None,
             bounds: None,
             pin: None,
@@ -160,6 +164,10 @@ pub struct Sealer {
 /// What an attempt begins with.
 pub(super) struct Ground {
     pub(super) judge: Judge,
+    /// The other tables whose files the log may name.
+    pub(super) roots: ForeignRoots,
+    /// The seals, in a store in which these tables are seen.
+    repository: Repository,
     pub(super) snapshot: TableSnapshot,
     pub(super) previous: Option<TrustedBaseline>,
     pub(super) sealed: Option<SealedTable>,
@@ -258,7 +266,7 @@ impl Sealer {
     /// # Errors
     /// [`ErrorKind::Mismatch`] when statistics contradict the data, or the table no longer is what the previous baseline sealed
     /// (see [`SealOptions::accept_changes`]); [`ErrorKind::Unauthentic`] when there are baselines but none by a trusted key;
-    /// [`ErrorKind::Unsupported`] for files outside of the table.
+    /// [`ErrorKind::Unsupported`] for files outside of the table and below no foreign root.
     pub async fn seal(&self, progress: &dyn Progress) -> Result<SealOutcome> {
         for attempt in 0..ATTEMPTS {
             if let Some(outcome) = self.attempt(progress).await? {
@@ -335,6 +343,8 @@ impl Sealer {
     ) -> Result<BaselineDiff> {
         let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
         diff.unproven.clone_from(&ground.unproven);
+        let none = ForeignRoots::default();
+        diff.compare_roots(ground.previous.as_ref().map_or(&none, |previous| &previous.statement.foreign_roots), &ground.roots);
         let known = ground.previous.as_ref().map_or(&[][..], |previous| &previous.statement.aliases);
         diff.compare_addresses(known, aliases);
         if let Some(sealed) = ground.sealed.as_ref().filter(|_| ground.snapshot.kind == TableKind::Delta) {
@@ -354,11 +364,18 @@ impl Sealer {
             return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
         }
         let known = previous.as_ref().map(|previous| previous.summary.clone());
-        let mut ground = self.ground_at(judge, snapshot, (previous, known), progress).await?;
+        let roots = self.roots(previous.as_ref());
+        let mut ground = self.ground_at(judge, (snapshot, roots), (previous, known), progress).await?;
         ground.unproven.clone_from(&untrusted);
         ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
         ground.findings.sort();
         Ok(ground)
+    }
+
+    /// The other tables whose files the log may name: as it is asked for, or as `previous`, which is in force, has them.
+    pub(super) fn roots(&self, previous: Option<&TrustedBaseline>) -> ForeignRoots {
+        let before = || previous.map(|previous| previous.statement.foreign_roots.clone());
+        self.options.foreign_roots.clone().or_else(before).unwrap_or_default()
     }
 
     /// What to seal begins with, `previous` being in force and `known` what the log may already name: the baseline itself, where its signatures
@@ -366,11 +383,14 @@ impl Sealer {
     pub(super) async fn ground_at(
         &self,
         judge: Judge,
-        snapshot: TableSnapshot,
+        (mut snapshot, roots): (TableSnapshot, ForeignRoots),
         (previous, known): (Option<TrustedBaseline>, Option<BaselineSummary>),
         progress: &dyn Progress,
     ) -> Result<Ground> {
-        refuse_foreign(&snapshot)?;
+        check_roots(&roots, &self.location, &self.options.aliases)?;
+        roots.place(self.repository.root(), &mut snapshot);
+        refuse_foreign(&snapshot, &roots)?;
+        let repository = self.repository.with_roots(&roots).await?;
         let mut findings = Vec::new();
         let first = previous.is_none();
         findings.extend(compare::compare_pin(known.as_ref().map(|known| known.number), self.options.pin));
@@ -384,7 +404,11 @@ impl Sealer {
             let wrong = self.check_chain(&judge, previous, &pins).await?;
             findings.extend(compare::chain_findings(wrong));
             sealed = match self.sealed_before(previous).await {
-                Ok(sealed) => Some(sealed),
+                Ok(mut sealed) => {
+                    // As they are found now: the roots may be others than they were.
+                    sealed.place(self.repository.root(), &roots);
+                    Some(sealed)
+                }
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {
                     findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
                     None
@@ -392,15 +416,16 @@ impl Sealer {
                 Err(e) => return Err(e),
             };
         }
-        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first, unproven: None };
+        let (stale, unproven) = (BTreeSet::new(), None);
+        let mut ground = Ground { judge, roots, repository, snapshot, previous, sealed, findings, stale, first, unproven };
         self.compare(&mut ground, progress).await?;
         Ok(ground)
     }
 
     async fn compare(&self, ground: &mut Ground, progress: &dyn Progress) -> Result<()> {
         let place = Place {
-            store: &**self.repository.store(),
-            root: self.repository.root(),
+            store: &**ground.repository.store(),
+            root: ground.repository.root(),
             location: &self.location,
             now_ms: self.clock.now_ms(),
             writers: &self.options.writers,
@@ -417,9 +442,9 @@ impl Sealer {
             let hidden;
             (unheld, hidden) = unheld_files(&ground.snapshot, sealed, &added);
             found.extend(comparison.findings.into_iter().chain(hidden));
-            found.extend(presence::compare_presence(&self.repository, &ground.snapshot, sealed).await?);
+            found.extend(presence::compare_presence(&ground.repository, &ground.snapshot, sealed).await?);
             if self.options.accept_changes {
-                for finding in self.changed_data(&ground.snapshot, sealed, progress).await? {
+                for finding in self.changed_data(ground, sealed, progress).await? {
                     found.push(finding);
                 }
             }
@@ -449,8 +474,9 @@ impl Sealer {
     }
 
     /// Reads every sealed file that is still live, and says what differs.
-    async fn changed_data(&self, snapshot: &TableSnapshot, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
-        let observer = audit::observer(&self.repository, &snapshot.schema, sealed.row_key, true);
+    async fn changed_data(&self, ground: &Ground, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
+        let snapshot = &ground.snapshot;
+        let observer = audit::observer(&ground.repository, &snapshot.schema, sealed.row_key, true);
         progress.begin("checking sealed files", sealed.baseline.files, sealed.baseline.bytes);
         let files: Vec<&SealedFile> =
             sealed.files.values().map(Arc::as_ref).filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
@@ -459,7 +485,7 @@ impl Sealer {
             progress.file(&file.live.key.path);
             match state {
                 FileState::Intact => Vec::new(),
-                FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],
+                FileState::Absent => vec![Finding::new(Verdict::Missing, sealed.gone(file)).file(&file.live.key.path)],
                 FileState::Differs(findings) => findings,
             }
         });
@@ -473,7 +499,8 @@ impl Sealer {
         let stated = &sealed.statement;
         let expired = stated.expires_ms.is_some_and(|expires| expires <= self.clock.now_ms());
         let same_files = sealed.files.keys().eq(ground.snapshot.files.keys());
-        let same = stated.state.version == ground.snapshot.version && same_files && stated.aliases == self.options.aliases;
+        let same_places = stated.aliases == self.options.aliases && stated.foreign_roots == ground.roots;
+        let same = stated.state.version == ground.snapshot.version && same_files && same_places;
         (same && !expired).then(|| SealOutcome {
             baseline: sealed.baseline.clone(),
             files_added: 0,
@@ -506,7 +533,7 @@ impl Sealer {
                 None => fresh.push(live),
             }
         }
-        let observer = audit::observer(&self.repository, &ground.snapshot.schema, row_key, self.options.rows);
+        let observer = audit::observer(&ground.repository, &ground.snapshot.schema, row_key, self.options.rows);
         let observer = Observer { profiles: true, ..observer };
         let bytes = fresh.iter().map(|live| live.size).sum();
         progress.begin("fingerprinting", u64::try_from(fresh.len()).unwrap_or(u64::MAX), bytes);
@@ -590,6 +617,7 @@ impl Sealer {
             expires_ms: self.options.expires_after_ms.map(|after| created_ms.saturating_add(after)),
             location: self.location.clone(),
             aliases: self.options.aliases.clone(),
+            foreign_roots: ground.roots.clone(),
             state: root,
             evidence,
             trust_root: ground.judge.trust.root().map_or(0, |signed| signed.root().version),
@@ -647,17 +675,6 @@ pub(super) fn remembered(ground: &Ground, sealing: &Sealing) -> Memory {
         commits.insert(commit.version, sealed);
     }
     Memory { removed, commits }
-}
-
-fn refuse_foreign(snapshot: &TableSnapshot) -> Result<()> {
-    match snapshot.files.values().find(|live| live.location.is_none()) {
-        None => Ok(()),
-        Some(live) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "a live file lies outside of the table: such a table (a shallow clone, or one that was tampered with) cannot be sealed",
-        )
-        .with("file", &live.raw_path)),
-    }
 }
 
 fn refusal(location: &str, findings: &[Finding]) -> Error {

@@ -21,7 +21,7 @@ use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::logical::stored_below;
 use crate::table::deletion_vector::{self, Descriptor, descriptor};
-use crate::table::{LiveFile, TableSnapshot, commit_path};
+use crate::table::{FileKey, LiveFile, TableSnapshot, commit_path, is_mounted};
 
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
@@ -35,6 +35,8 @@ pub(super) struct Object {
     pub(super) path: Path,
     /// Where in the path that begins which messages show: the path in the table.
     shown_from: usize,
+    /// What messages show of a file of another table: the path that the log has.
+    named: Option<String>,
     pub(super) size: u64,
     pub(super) modified_ms: i64,
     pub(super) content: Content,
@@ -84,12 +86,18 @@ impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown_from = path.as_ref().len().saturating_sub(shown(root, &path).len());
         let (blocks, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown_from, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+        Self { path, shown_from, named: None, size, modified_ms, content, blocks, damage, seen: Mutex::default(), copies }
+    }
+
+    /// The data file that the log names `key`.
+    fn of_file(root: &Path, path: Path, key: &FileKey, size: u64, modified_ms: i64, content: Content) -> Self {
+        let named = is_mounted(root, &path).then(|| key.path.clone());
+        Self { named, ..Self::new(root, path, size, modified_ms, content) }
     }
 
     /// The path in the table, as messages show it.
     pub(super) fn shown(&self) -> &str {
-        self.path.as_ref().get(self.shown_from..).unwrap_or_default()
+        self.named.as_deref().unwrap_or_else(|| self.path.as_ref().get(self.shown_from..).unwrap_or_default())
     }
 
     pub(super) fn digest(&self) -> Option<Digest> {
@@ -161,20 +169,20 @@ impl Objects {
         }
         let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
-            // A file outside of the table is never served; comparing the states reports it.
+            // A file outside of the table, and below no signed root, is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
             // The bytes at a path never change: a later commit that gives the file another deletion vector gives it no other bytes.
             let sealed_file = sealed.and_then(|sealed| sealed.files.get(key).or_else(|| sealed.file_at(&key.path)));
             if let (Some(file), Some(trimmed)) = (sealed_file, view.trimmed.get(key)) {
-                let mut base = Object::new(root, path.clone(), file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
+                let mut base = Object::of_file(root, path.clone(), key, file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
                 base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));
                 let content = Content::Trimmed(Box::new(TrimmedObject { base, trimmed: trimmed.clone() }));
-                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content);
+                objects.0.push(Object::of_file(root, path.clone(), key, trimmed.size(), live.modification_time_ms, content));
                 continue;
             }
             let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::clone(file)));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
-            objects.add(root, path.clone(), size, live.modification_time_ms, content);
+            objects.0.push(Object::of_file(root, path.clone(), key, size, live.modification_time_ms, content));
             let same_vector = sealed_file.filter(|file| file.live.key == *key);
             let vector = same_vector.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
             match vector {
