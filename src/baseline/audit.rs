@@ -378,7 +378,7 @@ impl Auditor {
 }
 
 pub(super) fn observer<'a>(repository: &'a Repository, schema: &'a TableSchema, row_key: [u8; 32], rows: bool) -> Observer<'a> {
-    Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows, profiles: false }
+    Observer { store: &**repository.store(), root: repository.root(), roots: repository.roots(), schema, row_key, rows, profiles: false }
 }
 
 fn observer_of<'a>(observer: Observer<'a>, schema: &'a TableSchema) -> Observer<'a> {

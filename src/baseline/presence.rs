@@ -28,20 +28,32 @@ pub(super) async fn compare_presence(repository: &Repository, snapshot: &TableSn
     let prefix = (!root.as_ref().is_empty()).then_some(root);
     let mut sizes: BTreeMap<Path, u64> = repository.store().list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
     let live: Vec<&Arc<SealedFile>> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
-    for folder in folders_elsewhere(root, &live) {
+    for folder in folders_elsewhere(repository, &live) {
         let listed: Vec<_> = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
         sizes.extend(listed);
     }
-    Ok(live.into_iter().filter_map(|file| finding(root, file, sealed, &sizes)).collect())
+    Ok(live.into_iter().filter_map(|file| finding(repository, file, sealed, &sizes)).collect())
 }
 
 /// The folders that stand for other tables of which there are files.
-fn folders_elsewhere(root: &Path, files: &[&Arc<SealedFile>]) -> BTreeSet<Path> {
-    let places = files.iter().filter_map(|file| file.live.location.as_ref());
-    places.filter_map(|location| mount_of(root, location)).collect()
+fn folders_elsewhere(repository: &Repository, files: &[&Arc<SealedFile>]) -> BTreeSet<Path> {
+    if repository.roots().is_empty() {
+        return BTreeSet::new();
+    }
+    let places = files.iter().flat_map(|file| file.live.location.clone().into_iter().chain(vector_file(repository, file)));
+    places.filter_map(|location| mount_of(repository.root(), &location)).collect()
 }
 
-fn finding(root: &Path, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &BTreeMap<Path, u64>) -> Option<Finding> {
+/// The file of a deletion vector, where one is in a file.
+fn vector_file(repository: &Repository, file: &SealedFile) -> Option<Path> {
+    let vector = file.live.deletion_vector.as_ref()?;
+    match descriptor(repository.root(), repository.roots(), vector) {
+        Ok(Descriptor::File { location, .. }) => location,
+        _ => None,
+    }
+}
+
+fn finding(repository: &Repository, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &BTreeMap<Path, u64>) -> Option<Finding> {
     let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
     let of = |verdict, detail: String| Some(Finding::new(verdict, detail).file(&file.live.key.path));
     match found {
@@ -49,11 +61,8 @@ fn finding(root: &Path, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &BT
         Some(size) => return of(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
         None => return of(Verdict::Missing, sealed.gone(file)),
     }
-    let descriptor = file.live.deletion_vector.as_ref().and_then(|vector| descriptor(root, vector).ok());
-    match descriptor {
-        Some(Descriptor::File { location: Some(location), .. }) if !sizes.contains_key(&location) => {
-            of(Verdict::Modified, "the file of its deletion vector is gone".to_owned())
-        }
+    match vector_file(repository, file) {
+        Some(location) if !sizes.contains_key(&location) => of(Verdict::Modified, "the file of its deletion vector is gone".to_owned()),
         _ => None,
     }
 }

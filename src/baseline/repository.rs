@@ -38,6 +38,8 @@ pub(super) const NUMBER_DIGITS: usize = 20;
 pub struct Repository {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    /// Other tables whose files the log may name.
+    roots: ForeignRoots,
 }
 
 /// The name of a stored statement; anyone may have put it there.
@@ -61,7 +63,7 @@ pub struct TrustedBaseline {
 impl Repository {
     /// The seals of the table at `root` of `store`.
     pub fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { store, root }
+        Self { store, root, roots: ForeignRoots::default() }
     }
 
     /// The table's store.
@@ -79,7 +81,17 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Unsupported`] when the store reaches no other tables; those of opening one of them.
     pub(crate) async fn with_roots(&self, roots: &ForeignRoots) -> Result<Self> {
-        Ok(Self::new(mounted(&self.store, &self.root, roots).await?, self.root.clone()))
+        Ok(Self::new(mounted(&self.store, &self.root, roots).await?, self.root.clone()).naming(roots))
+    }
+
+    /// The same seals, of a table whose log may name files below `roots`: the store shows these already.
+    pub(crate) fn naming(self, roots: &ForeignRoots) -> Self {
+        Self { roots: roots.clone(), ..self }
+    }
+
+    /// The other tables whose files the table's log may name.
+    pub(crate) fn roots(&self) -> &ForeignRoots {
+        &self.roots
     }
 
     pub(super) fn folder(&self, name: &'static str) -> Path {

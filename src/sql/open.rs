@@ -204,7 +204,7 @@ fn names_another(location: &Location, snapshot: &TableSnapshot, sealed: &SealedT
 pub(super) fn own_log(location: &Location, snapshot: &TableSnapshot, sealed: &SealedTable, version: u64) -> Result<OwnLog> {
     let within = match sealed.statement.foreign_roots.is_empty() {
         true => Cow::Borrowed(snapshot),
-        false => Cow::Owned(spelled_within(location.root(), snapshot)),
+        false => Cow::Owned(spelled_within(location.root(), &sealed.statement.foreign_roots, snapshot)?),
     };
     Ok(OwnLog { commit: written_as_commit(&within, sealed.baseline.created_ms)?.into(), version })
 }

@@ -12,8 +12,9 @@ use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::path::{CanonicalPath, MOUNT_DIGITS, MOUNTS, canonical_path, is_mount_name};
-use super::{FileKey, LiveFile, TableSnapshot};
+use super::{FileKey, LiveFile, TableSnapshot, deletion_vector};
 use crate::digest::Digest;
+use crate::error::Result;
 
 /// What a path in a log of our own is spelled with.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'=');
@@ -141,16 +142,28 @@ pub(crate) fn foreign_file<'a>(root: &Path, snapshot: &'a TableSnapshot) -> Opti
     snapshot.files.values().find(|file| is_foreign(root, file)).map(Arc::as_ref)
 }
 
-/// `snapshot` with a path within the table at `root` for each file of another table, for a log that is shown to engines.
-pub(crate) fn spelled_within(root: &Path, snapshot: &TableSnapshot) -> TableSnapshot {
+/// The path of an object below the table at `root`, as a log spells it.
+pub(super) fn encoded_below(root: &Path, location: &Path) -> String {
+    let below = location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default().trim_start_matches('/');
+    utf8_percent_encode(below, ENCODED).to_string()
+}
+
+/// `snapshot` with paths within the table at `root` for the files of other tables, below `roots`, for a log that is shown to engines.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a deletion vector lies where no path within a table can say.
+pub(crate) fn spelled_within(root: &Path, roots: &ForeignRoots, snapshot: &TableSnapshot) -> Result<TableSnapshot> {
     let mut snapshot = snapshot.clone();
     for live in snapshot.files.values_mut() {
+        let vector = live.deletion_vector.as_ref().map(|vector| deletion_vector::within(root, roots, vector)).transpose()?.flatten();
+        if let Some(vector) = vector {
+            Arc::make_mut(live).deletion_vector = Some(vector);
+        }
         let Some(location) = live.location.as_ref().filter(|location| is_mounted(root, location)) else { continue };
-        let below = location.as_ref().strip_prefix(root.as_ref()).unwrap_or_default().trim_start_matches('/');
-        let raw_path = utf8_percent_encode(below, ENCODED).to_string();
+        let raw_path = encoded_below(root, location);
         Arc::make_mut(live).raw_path = raw_path;
     }
-    snapshot
+    Ok(snapshot)
 }
 
 #[cfg(test)]
@@ -262,7 +275,7 @@ pub(crate) mod tests {
         assert!(honest.duplicates.is_empty());
         let places: Vec<bool> = honest.files.values().map(|live| live.location.is_some()).collect();
         assert_eq!(places, [true, false, true], "b.parquet, the file elsewhere, and that of the source");
-        let within = spelled_within(&Path::from("t"), &honest);
+        let within = spelled_within(&Path::from("t"), &roots, &honest).unwrap();
         for live in within.files.values().filter(|live| live.location.is_some()) {
             assert!(!live.raw_path.contains(':'), "{}", live.raw_path);
         }

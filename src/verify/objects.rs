@@ -21,7 +21,7 @@ use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::logical::stored_below;
 use crate::table::deletion_vector::{self, Descriptor, descriptor};
-use crate::table::{FileKey, LiveFile, TableSnapshot, commit_path, is_mounted};
+use crate::table::{FileKey, ForeignRoots, LiveFile, TableSnapshot, commit_path, is_mounted};
 
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
@@ -167,6 +167,8 @@ impl Objects {
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
             objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
         }
+        let none = ForeignRoots::default();
+        let roots = sealed.map_or(&none, |sealed| &sealed.statement.foreign_roots);
         let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
             // A file outside of the table, and below no signed root, is never served; comparing the states reports it.
@@ -191,7 +193,7 @@ impl Objects {
                     objects.add(root, path, vector.size, live.modification_time_ms, Content::Pinned(vector.digest));
                 }
                 None => {
-                    if let Some((path, vector)) = LaterVector::of(root, live, sealed_file)? {
+                    if let Some((path, vector)) = LaterVector::of(root, roots, live, sealed_file)? {
                         later.entry(path).or_default().push(vector);
                     }
                 }
@@ -258,11 +260,11 @@ struct LaterVector<'a> {
 
 impl<'a> LaterVector<'a> {
     /// The vector of `live` with the path of its file. One that stands in the log is checked at once.
-    fn of(root: &Path, live: &'a LiveFile, sealed: Option<&Arc<SealedFile>>) -> Result<Option<(Path, Self)>> {
+    fn of(root: &Path, roots: &ForeignRoots, live: &'a LiveFile, sealed: Option<&Arc<SealedFile>>) -> Result<Option<(Path, Self)>> {
         let Some(value) = &live.deletion_vector else { return Ok(None) };
         let stated = || live.stats.as_ref().and_then(|stats| stats.get("numRecords")).and_then(Value::as_u64);
         let rows = sealed.map(|file| file.rows).or_else(stated);
-        match descriptor(root, value)? {
+        match descriptor(root, roots, value)? {
             Descriptor::Inline { text, size } => {
                 let vector = Self { live, value, offset: 0, size, rows };
                 vector.check(deletion_vector::read_inline(value, &text, size))?;

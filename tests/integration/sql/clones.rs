@@ -349,6 +349,49 @@ async fn a_later_file_of_the_source_is_unsealed_and_another_spelling_is_forged()
     }
 }
 
+const VECTOR: &str = "deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin";
+
+/// A file of one deletion vector, and the size of its bitmap.
+fn vector_file(positions: Range<u64>) -> (Vec<u8>, usize) {
+    let mut bitmap = 1_681_511_377_u32.to_le_bytes().to_vec();
+    positions.collect::<roaring::RoaringTreemap>().serialize_into(&mut bitmap).unwrap();
+    let mut file = vec![1];
+    file.extend(u32::try_from(bitmap.len()).unwrap().to_be_bytes());
+    file.extend(&bitmap);
+    file.extend(crc32fast::hash(&bitmap).to_be_bytes());
+    (file, bitmap.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_vectors_of_the_source_are_sealed_with_its_files() {
+    for kind in [Kind::Directories, Kind::Lake] {
+        let cloned = Cloned::new(kind).await;
+        let (bytes, size) = vector_file(0..100);
+        cloned.source.store().put(&below(&cloned.source, VECTOR), bytes.clone().into()).await.unwrap();
+        let named = format!("{}a.parquet", cloned.prefix());
+        let length = cloned.source.store().head(&below(&cloned.source, "a.parquet")).await.unwrap().size;
+        let mut with = add(&named, 0..2000, usize::try_from(length).unwrap(), true);
+        with["add"]["deletionVector"] = json!({
+            "storageType": "p", "pathOrInlineDv": format!("{}{VECTOR}", cloned.prefix()), "offset": 1, "sizeInBytes": size, "cardinality": 100
+        });
+        let features = json!(["deletionVectors"]);
+        let protocol =
+            json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}});
+        cloned.commit(&cloned.location, 1, "CLONE", vec![protocol, remove(&named, true), with]).await;
+        cloned.seal_with_root().await.unwrap();
+        cloned.is_honest(&[100..4000], true).await;
+
+        // Another vector in its place would bring rows back.
+        let (other, same) = vector_file(1900..2000);
+        assert_eq!((other.len(), same), (bytes.len(), size));
+        cloned.source.store().put(&below(&cloned.source, VECTOR), other.into()).await.unwrap();
+        found(&cloned.audit(false).await, Verdict::Modified, &[&named, "deletion vector"]);
+        assert_eq!(cloned.number(SUM).await.unwrap_err().kind(), ErrorKind::Mismatch);
+        cloned.source.store().delete(&below(&cloned.source, VECTOR)).await.unwrap();
+        found(&cloned.audit(true).await, Verdict::Modified, &[&named, "deletion vector is gone"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_gone_is_named() {
     for kind in [Kind::Directories, Kind::Lake] {
