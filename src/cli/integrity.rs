@@ -38,7 +38,10 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         Some(_) => Some(context.trust_at(&args.trust, &location).await?),
         None => None,
     };
-    let foreign_roots = foreign_roots(&args.foreign_root, lake.as_ref()).await?;
+    let foreign_roots = match args.no_foreign_root {
+        true => Some(ForeignRoots::default()),
+        false => foreign_roots(&args.foreign_root, lake.as_ref()).await?,
+    };
     let options = SealOptions {
         foreign_roots,
         writers: context.writers(&args.writers, trust.as_ref(), lake.as_ref())?,

@@ -52,6 +52,9 @@ pub struct SealArgs {
     /// another way; repeat for each [default: those of the previous baseline]
     #[arg(long, value_name = "[PREFIX=]TABLE")]
     pub foreign_root: Vec<String>,
+    /// Let the log name no other table's files any more
+    #[arg(long, conflicts_with = "foreign_root")]
+    pub no_foreign_root: bool,
     /// Continue the baseline that this file, or object at a URL, remembers; a file then remembers the new one
     #[arg(long, value_name = "FILE|URL")]
     pub pin: Option<String>,

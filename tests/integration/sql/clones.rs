@@ -247,6 +247,10 @@ async fn the_life_of_a_clone_is_honest_until_it_needs_its_source_no_more() {
         cloned.is_honest(&[0..1990, 2000..4500], true).await;
         cloned.lose_source().await;
         cloned.is_honest(&[0..1990, 2000..4500], true).await;
+        // Then it needs no root either.
+        assert!(!cloned.seal_with(Some(ForeignRoots::default())).await.unwrap().unchanged);
+        assert!(cloned.newest().await.statement.foreign_roots.is_empty());
+        cloned.is_honest(&[0..1990, 2000..4500], true).await;
     }
 }
 
