@@ -66,7 +66,7 @@ pub async fn foreign_root(argument: &str, lake: Option<&LakeStore>) -> Result<Fo
 /// The prefix and the table; URLs may have a `=` in them, so that it is the one between two of them which parts these.
 fn named(argument: &str) -> (Option<&str>, &str) {
     let is_url = |text: &str| text.split_once(":/").is_some_and(|(scheme, _)| !scheme.is_empty() && !scheme.contains('/'));
-    let parts = argument.match_indices('=').map(|(at, _)| (&argument[..at], &argument[at + 1..]));
+    let parts = argument.match_indices('=').filter_map(|(at, _)| Some((argument.get(..at)?, argument.get(at + 1..)?)));
     let mut parts = parts.filter(|(prefix, table)| is_url(prefix) && (is_url(table) || table.starts_with(['/', '.', '~'])));
     match parts.next() {
         Some((prefix, table)) => (Some(prefix), table),

@@ -250,7 +250,7 @@ fn a_shallow_clone_is_sealed_with_the_table_that_it_names() {
     place.run(&["seal", "./clone", "--foreign-root", "./delta"]).expect(0);
     place.run(&["audit", "./clone"]).expect(0);
     place.run(&["audit", "./clone", "--quick"]).expect(0);
-    let count = ["sql", "--table", "c=./clone", "-c", "SELECT count(*) AS n FROM c"];
+    let count = ["sql", "--table", "c=./clone", "-c", "SELECT count(*) AS n FROM c", "--format", "csv"];
     assert!(place.run(&count).expect(0).out.contains("1458"));
     assert!(!place.path("clone/_foreign").exists());
     // Nothing new: the root is kept.
