@@ -181,7 +181,7 @@ impl Auditor {
             read = table::read_checked(&**self.repository.store(), self.repository.root(), quick).await;
         }
         let replayed = read.and_then(|read| Ok((self.replayed(read.log, &sealed)?, read.checkpoints)));
-        let (snapshot, checkpoints) = match replayed {
+        let (mut snapshot, checkpoints) = match replayed {
             Ok(read) => read,
             Err(e) => {
                 report.findings.push(unreadable(&e));
@@ -189,13 +189,21 @@ impl Auditor {
             }
         };
         report.version = (snapshot.kind == TableKind::Delta).then_some(snapshot.version);
-        self.compare(&snapshot, checkpoints, listed, &sealed, report, progress).await
+        let repository = match self.repository.with_roots_of(&sealed.statement, &mut snapshot).await {
+            Ok(repository) => repository,
+            Err(e) => {
+                let detail = format!("the table that this one is a clone of cannot be read: {e}");
+                report.findings.push(Finding::new(Verdict::Undetermined, detail));
+                return Ok(0);
+            }
+        };
+        Self { repository, ..self.clone() }.compare(&snapshot, checkpoints, listed, &sealed, report, progress).await
     }
 
     /// The state that a log comes to. A quick audit does not parse once more the commits that were sealed, where they are all there: the same bytes
     /// came to the sealed state then. Any other audit replays them.
     fn replayed(&self, log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
-        if self.options.quick { proven::snapshot_of(log, sealed) } else { log.snapshot() }
+        if self.options.quick { proven::state_of(log, sealed) } else { log.snapshot() }
     }
 
     /// The newest trusted baseline; a finding when there is none.
@@ -325,8 +333,12 @@ impl Auditor {
         let intact = if self.options.quick {
             // A folder of Parquet is what a listing says of it already.
             if !listed.is_empty() && snapshot.kind == TableKind::Delta {
-                match joined(listed).await {
-                    Ok(sizes) => comparison.findings.extend(presence::compare_presence(self.repository.root(), &sizes, snapshot, sealed)),
+                let found = match joined(listed).await {
+                    Ok(sizes) => presence::compare_presence(&self.repository, sizes, snapshot, sealed).await,
+                    Err(e) => Err(e),
+                };
+                match found {
+                    Ok(found) => comparison.findings.extend(found),
                     Err(e) => {
                         comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}")))
                     }
@@ -373,9 +385,7 @@ impl Auditor {
                 }
                 // VACUUM takes away what a later commit has removed.
                 FileState::Absent if snapshot.kind == TableKind::Delta && !snapshot.files.contains_key(&file.live.key) => {}
-                FileState::Absent => {
-                    comparison.findings.push(Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path))
-                }
+                FileState::Absent => comparison.findings.push(Finding::new(Verdict::Missing, sealed.gone(file)).file(&file.live.key.path)),
                 FileState::Differs(findings) => comparison.findings.extend(findings),
             }
         }
@@ -392,7 +402,7 @@ impl Auditor {
 }
 
 pub(super) fn observer<'a>(repository: &'a Repository, schema: &'a TableSchema, row_key: [u8; 32], rows: bool) -> Observer<'a> {
-    Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows, profiles: false }
+    Observer { store: &**repository.store(), root: repository.root(), roots: repository.roots(), schema, row_key, rows, profiles: false }
 }
 
 fn observer_of<'a>(observer: Observer<'a>, schema: &'a TableSchema) -> Observer<'a> {

@@ -282,7 +282,8 @@ fn compare_files(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding>
     }
     for (key, live) in snapshot.files.iter().filter(|(key, _)| !sealed.files.contains_key(*key)) {
         let finding = if live.location.is_none() {
-            Some(Finding::new(Verdict::Foreign, format!("the log adds a file outside of the table: {}", live.raw_path)))
+            let what = "the log adds a file outside of the table, and below no root that the baseline signs";
+            Some(Finding::new(Verdict::Foreign, format!("{what}: {}", live.raw_path)))
         } else if sealed.removed.contains_key(key) {
             Some(Finding::new(Verdict::Resurrected, "the file had been removed before the table was sealed, and is live again"))
         } else if snapshot.kind == TableKind::Parquet {
@@ -394,6 +395,9 @@ pub async fn compare_log(place: &Place<'_>, snapshot: &TableSnapshot, sealed: &S
     } else if snapshot.kind == TableKind::Delta && snapshot.version > stated.version {
         comparison.at_sealed = at_sealed(place, snapshot, sealed, &mut comparison.findings).await?;
         comparison.later = later::read(place.store, place.root, snapshot, stated.version).await?;
+        for commit in comparison.later.iter_mut().flatten() {
+            sealed.statement.foreign_roots.place_added(place.root, &mut commit.actions.adds);
+        }
         if let Some(later) = &comparison.later {
             comparison.findings.extend(compare_later_heads(comparison.at_sealed.as_ref(), later));
             comparison.findings.extend(compare_told(snapshot, sealed, later));
@@ -421,7 +425,8 @@ async fn at_sealed(
 ) -> Result<Option<SealedHead>> {
     let version = sealed.statement.state.version;
     match load_at(place, version).await? {
-        Ok(at) => {
+        Ok(mut at) => {
+            sealed.statement.foreign_roots.place(place.root, &mut at);
             findings.extend(compare_state(&at, sealed));
             Ok(Some(SealedHead::of(&at)))
         }

@@ -352,7 +352,8 @@ pub(super) async fn compare_changes(
 ///
 /// Cost: that of reading the file, and two or three more passes over it when it differs.
 pub async fn compare_file(repository: &Repository, schema: &TableSchema, row_key: [u8; 32], file: &SealedFile) -> Vec<Finding> {
-    let observer = Observer { store: &**repository.store(), root: repository.root(), schema, row_key, rows: false, profiles: false };
+    let (store, root, roots) = (&**repository.store(), repository.root(), repository.roots());
+    let observer = Observer { store, root, roots, schema, row_key, rows: false, profiles: false };
     match observer.compare(file, &|_| {}).await {
         FileState::Intact => Vec::new(),
         FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],

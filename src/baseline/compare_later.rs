@@ -77,9 +77,12 @@ pub(super) fn compare_later(
             }
             if file.location.is_none() {
                 found.push(
-                    Finding::new(Verdict::Foreign, "the commit adds a file outside of the table")
-                        .file(&file.key.path)
-                        .commit(commit.version),
+                    Finding::new(
+                        Verdict::Foreign,
+                        "the commit adds a file outside of the table, and below no root that the baseline signs",
+                    )
+                    .file(&file.key.path)
+                    .commit(commit.version),
                 );
             }
             live.insert(&file.key, Some(commit.version));

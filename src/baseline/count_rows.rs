@@ -63,7 +63,7 @@ impl Counter<'_> {
 
     async fn deleted(&self, file: &LiveFile) -> Result<RoaringTreemap> {
         match &file.deletion_vector {
-            Some(vector) => deletion_vector::read(self.observer.store, self.observer.root, vector).await,
+            Some(vector) => deletion_vector::read(self.observer.store, self.observer.root, self.observer.roots, vector).await,
             None => Ok(RoaringTreemap::new()),
         }
     }

@@ -76,7 +76,14 @@ impl Sealer {
         let version = (statement.state.kind == TableKind::Delta).then_some(statement.state.version);
         let snapshot = table::load(&**self.repository.store(), self.repository.root(), version).await?;
         let known = known.unwrap_or_else(|| summary.clone());
-        let mut ground = self.ground_at(judge, snapshot, (before.baseline, Some(known)), progress).await?;
+        // What a proposal says of other tables is nobody's word yet: none is opened for it.
+        let allowed = self.roots(before.baseline.as_ref().filter(|_| before.unproven.is_none()));
+        let roots = statement.foreign_roots.clone();
+        if let Some(root) = roots.0.iter().find(|root| !allowed.0.contains(root)) {
+            let what = "it lets the log name files of a table of which neither the baseline before it nor you (--foreign-root) say so";
+            return Err(differs(&name, what).with("foreign root", &root.prefix).with("url", &root.url));
+        }
+        let mut ground = self.ground_at(judge, (snapshot, roots), (before.baseline, Some(known)), progress).await?;
         ground.findings.extend(before.unproven.iter().filter(|_| before.untrusted).map(|why| Finding::new(Verdict::Untrusted, why)));
         ground.unproven = before.unproven;
         if ground.sealed.as_ref().is_some_and(|sealed| sealed.row_key != proposed.row_key) {

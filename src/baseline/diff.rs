@@ -11,7 +11,7 @@ use super::state;
 use crate::digest::{Digest, MultisetHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::printable::one_line;
-use crate::table::{FileKey, TableKind, TableSnapshot};
+use crate::table::{FileKey, ForeignRoot, ForeignRoots, TableKind, TableSnapshot};
 
 /// Commits and files that are named one by one; the rest is counted.
 const NAMED_LIMIT: usize = 20;
@@ -172,6 +172,16 @@ impl BaselineDiff {
         self.addresses.extend(new.map(|one| format!("address {} added: a table there counts as this one", one_line(one))));
         let gone = before.iter().filter(|one| !now.contains(one));
         self.addresses.extend(gone.map(|one| format!("address {} removed: a table there no longer counts as this one", one_line(one))));
+    }
+
+    /// What other tables' files count as the table's own, and no longer do.
+    pub(super) fn compare_roots(&mut self, before: &ForeignRoots, now: &ForeignRoots) {
+        let shown = |root: &ForeignRoot| format!("{} ({}, id {})", one_line(&root.prefix), one_line(&root.url), one_line(&root.table_id));
+        let new = now.0.iter().filter(|one| !before.0.contains(one));
+        self.addresses.extend(new.map(|one| format!("foreign root {} added: the log may name files of that table", shown(one))));
+        let gone = before.0.iter().filter(|one| !now.0.contains(one));
+        self.addresses
+            .extend(gone.map(|one| format!("foreign root {} removed: the log may no longer name files of that table", shown(one))));
     }
 
     /// Whether nothing was taken away: no file removed, no row hidden or shown again, no column or property changed.

@@ -14,7 +14,7 @@ use crate::fingerprint::{FileContext, FileFingerprint, ROW_ENCODING, RowGroupFin
 use crate::profile::ColumnProfile;
 use crate::table::deletion_vector::{self, Descriptor};
 use crate::table::read_object;
-use crate::table::{LiveFile, TableSchema};
+use crate::table::{ForeignRoots, LiveFile, TableSchema};
 
 const DELETIONS_TAG: &str = "lakeseal 2026 deleted rows v1";
 
@@ -23,6 +23,8 @@ const DELETIONS_TAG: &str = "lakeseal 2026 deleted rows v1";
 pub(super) struct Observer<'a> {
     pub(super) store: &'a dyn ObjectStore,
     pub(super) root: &'a Path,
+    /// Other tables whose files the log may name.
+    pub(super) roots: &'a ForeignRoots,
     pub(super) schema: &'a TableSchema,
     pub(super) row_key: [u8; 32],
     pub(super) rows: bool,
@@ -86,7 +88,7 @@ impl Observer<'_> {
 
     async fn deletions(&self, live: &LiveFile) -> Result<Option<(SealedDeletions, RoaringTreemap)>> {
         let Some(vector) = &live.deletion_vector else { return Ok(None) };
-        let file = match deletion_vector::descriptor(self.root, vector)? {
+        let file = match deletion_vector::descriptor(self.root, self.roots, vector)? {
             Descriptor::Inline { .. } => None,
             Descriptor::File { location: None, .. } => return Err(foreign(live)),
             Descriptor::File { location: Some(location), .. } => {
@@ -95,7 +97,7 @@ impl Observer<'_> {
                 Some(SealedObject { path: relative(self.root, &location), size, digest: Digest::of(&bytes) })
             }
         };
-        let positions = deletion_vector::read(self.store, self.root, vector).await?;
+        let positions = deletion_vector::read(self.store, self.root, self.roots, vector).await?;
         let deletions = SealedDeletions { rows: positions.len(), digest: deleted_rows_digest(&positions), sum: None, file };
         Ok(Some((deletions, positions)))
     }
@@ -122,7 +124,7 @@ fn relative(root: &Path, location: &Path) -> String {
 fn foreign(live: &LiveFile) -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "a live file (or its deletion vector) lies outside of the table; a table with foreign files, such as a shallow clone, cannot be sealed",
+        "a live file, or its deletion vector, lies outside of the table and below no foreign root (--foreign-root): such a table cannot be sealed",
     )
     .with("file", &live.raw_path)
 }

@@ -1,17 +1,18 @@
 //! Sealed files by a listing: whether they are there, and as long as they were.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::repository::Repository;
 use super::sealed::{SealedFile, SealedTable};
 use super::verdict::{Finding, Verdict};
 use crate::error::Result;
-use crate::table::TableSnapshot;
 use crate::table::deletion_vector::{Descriptor, descriptor};
+use crate::table::{TableSnapshot, mount_of};
 
 /// Sizes in bytes of what a store lists.
 pub(super) type Sizes = HashMap<Path, u64>;
@@ -25,25 +26,54 @@ pub(super) async fn sizes(store: &dyn ObjectStore, root: &Path) -> Result<Sizes>
     Ok(store.list(prefix).map_ok(|meta| (meta.location, meta.size)).try_collect().await?)
 }
 
-/// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size.
-pub(super) fn compare_presence(root: &Path, sizes: &Sizes, snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Finding> {
-    let live = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key));
-    live.filter_map(|file| finding(root, file, sizes)).collect()
+/// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size; `sizes` are those below its root.
+///
+/// Cost: one LIST of each other table that it has files of; memory: the paths below these.
+///
+/// # Errors
+/// Those of the store.
+pub(super) async fn compare_presence(
+    repository: &Repository,
+    mut sizes: Sizes,
+    snapshot: &TableSnapshot,
+    sealed: &SealedTable,
+) -> Result<Vec<Finding>> {
+    let live: Vec<&Arc<SealedFile>> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
+    for folder in folders_elsewhere(repository, &live) {
+        let listed: Vec<_> = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
+        sizes.extend(listed);
+    }
+    Ok(live.into_iter().filter_map(|file| finding(repository, file, sealed, &sizes)).collect())
 }
 
-fn finding(root: &Path, file: &Arc<SealedFile>, sizes: &Sizes) -> Option<Finding> {
+/// The folders that stand for other tables of which there are files.
+fn folders_elsewhere(repository: &Repository, files: &[&Arc<SealedFile>]) -> BTreeSet<Path> {
+    if repository.roots().is_empty() {
+        return BTreeSet::new();
+    }
+    let places = files.iter().flat_map(|file| file.live.location.clone().into_iter().chain(vector_file(repository, file)));
+    places.filter_map(|location| mount_of(repository.root(), &location)).collect()
+}
+
+/// The file of a deletion vector, where one is in a file.
+fn vector_file(repository: &Repository, file: &SealedFile) -> Option<Path> {
+    let vector = file.live.deletion_vector.as_ref()?;
+    match descriptor(repository.root(), repository.roots(), vector) {
+        Ok(Descriptor::File { location, .. }) => location,
+        _ => None,
+    }
+}
+
+fn finding(repository: &Repository, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &Sizes) -> Option<Finding> {
     let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
     let of = |verdict, detail: String| Some(Finding::new(verdict, detail).file(&file.live.key.path));
     match found {
         Some(size) if *size == file.live.size => {}
         Some(size) => return of(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
-        None => return of(Verdict::Missing, "the sealed file is gone".to_owned()),
+        None => return of(Verdict::Missing, sealed.gone(file)),
     }
-    let descriptor = file.live.deletion_vector.as_ref().and_then(|vector| descriptor(root, vector).ok());
-    match descriptor {
-        Some(Descriptor::File { location: Some(location), .. }) if !sizes.contains_key(&location) => {
-            of(Verdict::Modified, "the file of its deletion vector is gone".to_owned())
-        }
+    match vector_file(repository, file) {
+        Some(location) if !sizes.contains_key(&location) => of(Verdict::Modified, "the file of its deletion vector is gone".to_owned()),
         _ => None,
     }
 }

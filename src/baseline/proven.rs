@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use object_store::path::Path;
 use serde_json::Value;
 
 use super::sealed::SealedTable;
@@ -9,12 +10,19 @@ use super::{canonical, state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{LoadedLog, TableKind, TableSchema, TableSnapshot, partition_columns_of};
 
-/// The state that a log comes to. Where its first commits are the very ones that were sealed, all from 0 on, the files as of then come from evidence: the
-/// same bytes came to that when they were sealed, and are not parsed again.
+/// The state that a log comes to, with the files of other tables that the baseline lets it name.
 ///
 /// # Errors
 /// Those of a log that cannot be replayed.
-pub(crate) fn snapshot_of(log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
+pub(crate) fn snapshot_of(log: LoadedLog, root: &Path, sealed: &SealedTable) -> Result<TableSnapshot> {
+    let mut snapshot = state_of(log, sealed)?;
+    sealed.statement.foreign_roots.place(root, &mut snapshot);
+    Ok(snapshot)
+}
+
+/// The state that a log comes to. Where its first commits are the very ones that were sealed, all from 0 on, the files as of then come from evidence: the
+/// same bytes came to that when they were sealed, and are not parsed again.
+pub(super) fn state_of(log: LoadedLog, sealed: &SealedTable) -> Result<TableSnapshot> {
     let LoadedLog::Commits(commits) = log else { return log.snapshot() };
     let stated = &sealed.statement.state;
     let sealed_digests = (0..=stated.version).map(|version| sealed.commits.get(&version).map(|commit| commit.digest));

@@ -101,6 +101,9 @@ impl Purge {
             let Some(file) = sealed.file_at(path) else {
                 return refuse("the baseline seals no file of this path; `row_groups` in SQL lists them", path);
             };
+            if sealed.statement.foreign_roots.root_of(path).is_some() {
+                return refuse("the file is another table's, which this one is a clone of: purge it there", path);
+            }
             if snapshot.files.keys().any(|key| key.path == *path) {
                 return refuse("the file is live: remove it, or delete its rows, in an ordinary commit first", path);
             }

@@ -45,7 +45,7 @@ impl Repository {
             found.apply_roots(&reference, bytes, &mut sum).map_err(|e| e.with("evidence", self.evidence_path(reference.digest)))?;
         }
         drop(loaded);
-        let table = found.finish(statement, baseline.summary)?;
+        let table = self.finish(found, TrustedBaseline { statement, ..baseline })?;
         state::check_summed(&table, sum)?;
         Ok(table)
     }
@@ -65,7 +65,15 @@ impl Repository {
 
     async fn table_of(&self, baseline: TrustedBaseline, detail: Detail) -> Result<SealedTable> {
         let found = self.state_of(&baseline, detail).await?;
-        found.finish(baseline.statement, baseline.summary)
+        self.finish(found, baseline)
+    }
+
+    /// The table, with the places of files of other tables: those below the roots that its own statement names.
+    fn finish(&self, found: evidence::State, TrustedBaseline { statement, summary }: TrustedBaseline) -> Result<SealedTable> {
+        let roots = statement.foreign_roots.clone();
+        let mut table = found.finish(statement, summary)?;
+        table.place(self.root(), &roots);
+        Ok(table)
     }
 
     async fn state_of(&self, baseline: &TrustedBaseline, detail: Detail) -> Result<evidence::State> {

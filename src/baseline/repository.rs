@@ -18,7 +18,7 @@ use super::trust::Trust;
 use crate::digest::{BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyId, Signer};
-use crate::table::read_object;
+use crate::table::{ForeignRoots, mounted, read_object};
 
 /// The folder of seals within a table. VACUUM leaves folders that begin with `_` alone.
 pub const SEAL_FOLDER: &str = "_seal";
@@ -31,6 +31,8 @@ pub(super) const NUMBER_DIGITS: usize = 20;
 pub struct Repository {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    /// Other tables whose files the log may name.
+    roots: ForeignRoots,
 }
 
 /// The name of a stored statement; anyone may have put it there.
@@ -54,7 +56,7 @@ pub struct TrustedBaseline {
 impl Repository {
     /// The seals of the table at `root` of `store`.
     pub fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { store, root }
+        Self { store, root, roots: ForeignRoots::default() }
     }
 
     /// The table's store.
@@ -65,6 +67,24 @@ impl Repository {
     /// The table's place in the store.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same seals in a store in which the tables are seen whose files `roots` let this one name; unchanged where there are none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when the store reaches no other tables; those of opening one of them.
+    pub(crate) async fn with_roots(&self, roots: &ForeignRoots) -> Result<Self> {
+        Ok(Self::new(mounted(&self.store, &self.root, roots).await?, self.root.clone()).naming(roots))
+    }
+
+    /// The same seals, of a table whose log may name files below `roots`: the store shows these already.
+    pub(crate) fn naming(self, roots: &ForeignRoots) -> Self {
+        Self { roots: roots.clone(), ..self }
+    }
+
+    /// The other tables whose files the table's log may name.
+    pub(crate) fn roots(&self) -> &ForeignRoots {
+        &self.roots
     }
 
     pub(super) fn folder(&self, name: &'static str) -> Path {

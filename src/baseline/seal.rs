@@ -26,7 +26,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::random_bytes;
 use crate::key::Signer;
-use crate::table::{FileKey, TableKind};
+use crate::table::{FileKey, ForeignRoots, TableKind};
 
 /// A baseline holds for a year, unless it is said otherwise.
 pub const EXPIRES_AFTER_MS: i64 = 365 * 24 * 60 * 60 * 1000;
@@ -48,6 +48,8 @@ pub struct SealOptions {
     pub force: bool,
     /// Other URLs of the same table.
     pub aliases: Vec<String>,
+    /// Other tables whose files this one's log may name, as that of a shallow clone does; `None` keeps those of the previous baseline.
+    pub foreign_roots: Option<ForeignRoots>,
     /// Whose baselines are continued: of a flat set of keys, to which the sealer's own is added, or under a trust root, which must name the
     /// sealer's own. `None` trusts the sealer's own key alone.
     pub trust: Option<Trust>,
@@ -77,6 +79,7 @@ impl Default for SealOptions {
             accept_changes: false,
             force: false,
             aliases: Vec::new(),
+            foreign_roots: None,
             trust: None,
             bounds: None,
             pin: None,
@@ -203,7 +206,7 @@ impl Sealer {
     /// # Errors
     /// [`ErrorKind::Mismatch`] when statistics contradict the data, or the table no longer is what the previous baseline sealed
     /// (see [`SealOptions::accept_changes`]); [`ErrorKind::Unauthentic`] when there are baselines but none by a trusted key;
-    /// [`ErrorKind::Unsupported`] for files outside of the table.
+    /// [`ErrorKind::Unsupported`] for files outside of the table and below no foreign root.
     pub async fn seal(&self, progress: &dyn Progress) -> Result<SealOutcome> {
         for attempt in 0..ATTEMPTS {
             if let Some(outcome) = self.attempt(progress).await? {
@@ -280,6 +283,8 @@ impl Sealer {
     ) -> Result<BaselineDiff> {
         let mut diff = BaselineDiff::between(ground.sealed.as_ref(), &ground.snapshot, files, commits);
         diff.unproven.clone_from(&ground.unproven);
+        let none = ForeignRoots::default();
+        diff.compare_roots(ground.previous.as_ref().map_or(&none, |previous| &previous.statement.foreign_roots), &ground.roots);
         let known = ground.previous.as_ref().map_or(&[][..], |previous| &previous.statement.aliases);
         diff.compare_addresses(known, aliases);
         if let Some(sealed) = ground.sealed.as_ref().filter(|_| ground.snapshot.kind == TableKind::Delta) {
@@ -294,7 +299,8 @@ impl Sealer {
         let stated = &sealed.statement;
         let expired = stated.expires_ms.is_some_and(|expires| expires <= self.clock.now_ms());
         let same_files = sealed.files.keys().eq(ground.snapshot.files.keys());
-        let same = stated.state.version == ground.snapshot.version && same_files && stated.aliases == self.options.aliases;
+        let same_places = stated.aliases == self.options.aliases && stated.foreign_roots == ground.roots;
+        let same = stated.state.version == ground.snapshot.version && same_files && same_places;
         (same && !expired).then(|| SealOutcome {
             baseline: sealed.baseline.clone(),
             files_added: 0,

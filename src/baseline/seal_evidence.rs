@@ -66,6 +66,7 @@ impl Sealer {
             expires_ms: self.options.expires_after_ms.map(|after| created_ms.saturating_add(after)),
             location: self.location.clone(),
             aliases: self.options.aliases.clone(),
+            foreign_roots: ground.roots.clone(),
             state: root,
             evidence,
             trust_root: ground.judge.trust.root().map_or(0, |signed| signed.root().version),

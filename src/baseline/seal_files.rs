@@ -46,7 +46,7 @@ impl Sealer {
                 None => fresh.push(live),
             }
         }
-        let observer = audit::observer(&self.repository, &ground.snapshot.schema, row_key, self.options.rows);
+        let observer = audit::observer(&ground.repository, &ground.snapshot.schema, row_key, self.options.rows);
         let observer = Observer { profiles: true, ..observer };
         let bytes = fresh.iter().map(|live| live.size).sum();
         progress.begin("fingerprinting", u64::try_from(fresh.len()).unwrap_or(u64::MAX), bytes);

@@ -9,7 +9,8 @@ use super::compare::{self, Place};
 use super::compare_data::FileState;
 use super::evidence::FULL_EVERY;
 use super::progress::Progress;
-use super::repository::TrustedBaseline;
+use super::repository::{Repository, TrustedBaseline};
+use super::roots::{check_roots, refuse_foreign};
 use super::seal::Sealer;
 use super::sealed::{SealedFile, SealedTable};
 use super::standing::Judge;
@@ -18,7 +19,7 @@ use super::unheld::unheld_files;
 use super::verdict::{Finding, Verdict};
 use super::{audit, presence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{FileKey, TableKind, TableSnapshot};
+use crate::table::{FileKey, ForeignRoots, TableKind, TableSnapshot};
 
 /// So many findings are said in a refusal.
 const SHOWN_FINDINGS: usize = 5;
@@ -26,6 +27,10 @@ const SHOWN_FINDINGS: usize = 5;
 /// What an attempt begins with.
 pub(super) struct Ground {
     pub(super) judge: Judge,
+    /// The other tables whose files the log may name.
+    pub(super) roots: ForeignRoots,
+    /// The seals, in a store in which these tables are seen.
+    pub(super) repository: Repository,
     pub(super) snapshot: TableSnapshot,
     pub(super) previous: Option<TrustedBaseline>,
     pub(super) sealed: Option<SealedTable>,
@@ -63,11 +68,18 @@ impl Sealer {
             return Err(Error::new(ErrorKind::Unauthentic, detail).with("table", &self.location));
         }
         let known = previous.as_ref().map(|previous| previous.summary.clone());
-        let mut ground = self.ground_at(judge, snapshot, (previous, known), progress).await?;
+        let roots = self.roots(previous.as_ref());
+        let mut ground = self.ground_at(judge, (snapshot, roots), (previous, known), progress).await?;
         ground.unproven.clone_from(&untrusted);
         ground.findings.extend(untrusted.map(|detail| Finding::new(Verdict::Untrusted, detail)));
         ground.findings.sort();
         Ok(ground)
+    }
+
+    /// The other tables whose files the log may name: as it is asked for, or as `previous`, which is in force, has them.
+    pub(super) fn roots(&self, previous: Option<&TrustedBaseline>) -> ForeignRoots {
+        let before = || previous.map(|previous| previous.statement.foreign_roots.clone());
+        self.options.foreign_roots.clone().or_else(before).unwrap_or_default()
     }
 
     /// What to seal begins with, `previous` being in force and `known` what the log may already name: the baseline itself, where its signatures
@@ -75,11 +87,14 @@ impl Sealer {
     pub(super) async fn ground_at(
         &self,
         judge: Judge,
-        snapshot: TableSnapshot,
+        (mut snapshot, roots): (TableSnapshot, ForeignRoots),
         (previous, known): (Option<TrustedBaseline>, Option<BaselineSummary>),
         progress: &dyn Progress,
     ) -> Result<Ground> {
-        refuse_foreign(&snapshot)?;
+        check_roots(&roots, &self.location, &self.options.aliases)?;
+        roots.place(self.repository.root(), &mut snapshot);
+        refuse_foreign(&snapshot, &roots)?;
+        let repository = self.repository.with_roots(&roots).await?;
         let mut findings = Vec::new();
         let first = previous.is_none();
         findings.extend(compare::compare_pin(known.as_ref().map(|known| known.number), self.options.pin));
@@ -93,7 +108,11 @@ impl Sealer {
             let wrong = self.check_chain(&judge, previous, &pins).await?;
             findings.extend(compare::chain_findings(wrong));
             sealed = match self.sealed_before(previous).await {
-                Ok(sealed) => Some(sealed),
+                Ok(mut sealed) => {
+                    // As they are found now: the roots may be others than they were.
+                    sealed.place(self.repository.root(), &roots);
+                    Some(sealed)
+                }
                 Err(e) if self.options.accept_changes && !e.is_retryable() => {
                     findings.push(Finding::new(Verdict::Untrusted, format!("the previous baseline's evidence cannot be used: {e}")));
                     None
@@ -101,15 +120,16 @@ impl Sealer {
                 Err(e) => return Err(e),
             };
         }
-        let mut ground = Ground { judge, snapshot, previous, sealed, findings, stale: BTreeSet::new(), first, unproven: None };
+        let (stale, unproven) = (BTreeSet::new(), None);
+        let mut ground = Ground { judge, roots, repository, snapshot, previous, sealed, findings, stale, first, unproven };
         self.compare(&mut ground, progress).await?;
         Ok(ground)
     }
 
     async fn compare(&self, ground: &mut Ground, progress: &dyn Progress) -> Result<()> {
         let place = Place {
-            store: &**self.repository.store(),
-            root: self.repository.root(),
+            store: &**ground.repository.store(),
+            root: ground.repository.root(),
             location: &self.location,
             now_ms: self.clock.now_ms(),
             writers: &self.options.writers,
@@ -129,10 +149,10 @@ impl Sealer {
             // A folder of Parquet is what a listing says of it already.
             if ground.snapshot.kind == TableKind::Delta {
                 let sizes = presence::sizes(&**self.repository.store(), self.repository.root()).await?;
-                found.extend(presence::compare_presence(self.repository.root(), &sizes, &ground.snapshot, sealed));
+                found.extend(presence::compare_presence(&ground.repository, sizes, &ground.snapshot, sealed).await?);
             }
             if self.options.accept_changes {
-                for finding in self.changed_data(&ground.snapshot, sealed, progress).await? {
+                for finding in self.changed_data(ground, sealed, progress).await? {
                     found.push(finding);
                 }
             }
@@ -162,8 +182,9 @@ impl Sealer {
     }
 
     /// Reads every sealed file that is still live, and says what differs.
-    async fn changed_data(&self, snapshot: &TableSnapshot, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
-        let observer = audit::observer(&self.repository, &snapshot.schema, sealed.row_key, true);
+    async fn changed_data(&self, ground: &Ground, sealed: &SealedTable, progress: &dyn Progress) -> Result<Vec<Finding>> {
+        let snapshot = &ground.snapshot;
+        let observer = audit::observer(&ground.repository, &snapshot.schema, sealed.row_key, true);
         progress.begin("checking sealed files", sealed.baseline.files, sealed.baseline.bytes);
         let files: Vec<&SealedFile> =
             sealed.files.values().map(Arc::as_ref).filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
@@ -172,24 +193,13 @@ impl Sealer {
             progress.file(&file.live.key.path);
             match state {
                 FileState::Intact => Vec::new(),
-                FileState::Absent => vec![Finding::new(Verdict::Missing, "the sealed file is gone").file(&file.live.key.path)],
+                FileState::Absent => vec![Finding::new(Verdict::Missing, sealed.gone(file)).file(&file.live.key.path)],
                 FileState::Differs(findings) => findings,
             }
         });
         let found: Vec<Vec<Finding>> = reads.buffer_unordered(self.options.concurrency.max(1)).collect().await;
         progress.end();
         Ok(found.into_iter().flatten().collect())
-    }
-}
-
-fn refuse_foreign(snapshot: &TableSnapshot) -> Result<()> {
-    match snapshot.files.values().find(|live| live.location.is_none()) {
-        None => Ok(()),
-        Some(live) => Err(Error::new(
-            ErrorKind::Unsupported,
-            "a live file lies outside of the table: such a table (a shallow clone, or one that was tampered with) cannot be sealed",
-        )
-        .with("file", &live.raw_path)),
     }
 }
 

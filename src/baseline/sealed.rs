@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::path::Path;
 use serde_json::Value;
 
 use super::statement::{BaselineSummary, Statement};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{FileKey, LiveFile};
+use crate::table::{FileKey, ForeignRoots, LiveFile};
 
 /// A table as a baseline seals it: the statement, and the state that its evidence proves.
 #[derive(Debug, Clone)]
@@ -32,6 +33,26 @@ pub struct SealedTable {
 }
 
 impl SealedTable {
+    /// Gives the files of other tables, below `roots`, their places in the store of the table at `root`.
+    pub(super) fn place(&mut self, root: &Path, roots: &ForeignRoots) {
+        if roots.is_empty() {
+            return;
+        }
+        for (key, file) in &mut self.files {
+            if let Some(location) = roots.location(root, &key.path) {
+                Arc::make_mut(&mut Arc::make_mut(file).live).location = Some(location);
+            }
+        }
+    }
+
+    /// What is said of a sealed file that is not there: whose it was.
+    pub(super) fn gone(&self, file: &SealedFile) -> String {
+        match self.statement.foreign_roots.root_of(&file.live.key.path) {
+            None => "the sealed file is gone".to_owned(),
+            Some(root) => format!("the sealed file is gone from the table that it belongs to, at {} (id {})", root.url, root.table_id),
+        }
+    }
+
     /// The sealed file at a canonical path, whichever deletion vector it has.
     pub fn file_at(&self, path: &str) -> Option<&Arc<SealedFile>> {
         let from = FileKey { path: path.to_owned(), deletion_vector: None };

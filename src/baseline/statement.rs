@@ -9,7 +9,7 @@ use super::standing::Standing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyId;
-use crate::table::TableKind;
+use crate::table::{ForeignRoot, ForeignRoots, TableKind};
 
 /// `_type` of every in-toto statement.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -34,6 +34,8 @@ pub struct Statement {
     pub location: String,
     /// Other URLs under which the same table is reached.
     pub aliases: Vec<String>,
+    /// Other tables whose files this one's log may name; none but for shallow clones.
+    pub foreign_roots: ForeignRoots,
     /// The table's state.
     pub state: StateRoot,
     /// The evidence that proves the state, in the order in which it is applied.
@@ -248,7 +250,7 @@ impl Statement {
             .iter()
             .map(|e| json!({"digest": hex(e.digest), "kind": e.kind.name(), "number": e.number, "size": e.size}))
             .collect();
-        canonical::bytes(&json!({
+        let mut statement = json!({
             "_type": STATEMENT_TYPE,
             "predicateType": PREDICATE_TYPE,
             "predicate": {
@@ -269,7 +271,13 @@ impl Statement {
                 "digest": {"blake3": hex(Digest::of(&document)), "sha256": hex::encode(Sha256::digest(&document))},
                 "name": self.location,
             }],
-        }))
+        });
+        // Left out where there are none, so that nearly every statement is what it was before there were any.
+        if let (false, Some(predicate)) = (self.foreign_roots.is_empty(), statement.get_mut("predicate").and_then(Value::as_object_mut)) {
+            let root = |one: &ForeignRoot| json!({"prefix": one.prefix, "table_id": one.table_id, "url": one.url});
+            predicate.insert("foreign_roots".to_owned(), self.foreign_roots.0.iter().map(root).collect());
+        }
+        canonical::bytes(&statement)
     }
 
     /// Reads stored bytes. Call it only once a signature over them is verified.
@@ -372,10 +380,18 @@ fn parse_predicate(predicate: &Value) -> Option<Statement> {
         expires_ms: nullable(predicate, "expires_ms", Value::as_i64)?,
         location: text_of(predicate, "location")?,
         aliases: predicate.get("aliases")?.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+        foreign_roots: match predicate.get("foreign_roots") {
+            None => ForeignRoots::default(),
+            Some(roots) => ForeignRoots(roots.as_array()?.iter().map(parse_root).collect::<Option<_>>()?),
+        },
         state: parse_state(predicate.get("state")?)?,
         evidence: predicate.get("evidence")?.as_array()?.iter().map(parse_evidence).collect::<Option<_>>()?,
         trust_root: u64_of("trust_root")?,
     })
+}
+
+fn parse_root(value: &Value) -> Option<ForeignRoot> {
+    Some(ForeignRoot { prefix: text_of(value, "prefix")?, url: text_of(value, "url")?, table_id: text_of(value, "table_id")? })
 }
 
 fn parse_evidence(value: &Value) -> Option<EvidenceRef> {
@@ -438,6 +454,7 @@ pub(super) mod tests {
             expires_ms: Some(1_900_000_000_000),
             location: "memory:///t".into(),
             aliases: vec!["s3a://bucket/t".into()],
+            foreign_roots: ForeignRoots::default(),
             state: StateRoot {
                 kind: TableKind::Delta,
                 table_id: "id".into(),
@@ -466,7 +483,16 @@ pub(super) mod tests {
         let folder = StateRoot { kind: TableKind::Parquet, rows_sum: None, ..sample(1).state };
         let folder = Statement { state: folder, ..sample(1) };
         assert_eq!(Statement::parse(&folder.to_bytes()).unwrap(), folder);
+        let root = ForeignRoot { prefix: "file:///src".into(), url: "file:///mnt/src".into(), table_id: "other".into() };
+        let clone = Statement { foreign_roots: ForeignRoots(vec![root]), ..sample(1) };
+        assert_eq!(Statement::parse(&clone.to_bytes()).unwrap(), clone);
+        let text = String::from_utf8(clone.to_bytes()).unwrap();
+        assert!(
+            text.contains(r#""foreign_roots":[{"prefix":"file:///src","table_id":"other","url":"file:///mnt/src"}],"format":1"#),
+            "{text}"
+        );
         let text = String::from_utf8(sample(1).to_bytes()).unwrap();
+        assert!(!text.contains("foreign"), "{text}");
         assert!(text.starts_with(r#"{"_type":"https://in-toto.io/Statement/v1","predicate":{"aliases":["s3a://bucket/t"],"#), "{text}");
     }
 
@@ -486,6 +512,7 @@ pub(super) mod tests {
         for (from, to) in [
             ("\"number\":1", "\"number\": 1"),
             ("\"trust_root\":0", "\"trust_root\":0,\"zzz\":1"),
+            ("\"format\":1", "\"foreign_roots\":[],\"format\":1"),
             ("\"version\":4", "\"version\":4.0"),
             ("\"kind\":\"delta\"", "\"kind\":\"iceberg\""),
             ("\"name\":\"memory:///t\"", "\"name\":\"memory:///u\""),

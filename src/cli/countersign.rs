@@ -22,7 +22,9 @@ pub(super) async fn run(args: CountersignArgs, context: &Context, out: &mut Outp
     let writers = context.writers(&[], Some(&trust), lake.as_ref())?;
     let digest = args.digest.as_deref().map(digest).transpose()?;
     let bounds = bounds(&args.bounds);
-    let options = SealOptions { trust: Some(trust), bounds, writers, accept_changes: args.accept_changes, ..SealOptions::default() };
+    let foreign_roots = super::integrity::foreign_roots(&args.foreign_root, lake.as_ref()).await?;
+    let accept_changes = args.accept_changes;
+    let options = SealOptions { trust: Some(trust), bounds, writers, accept_changes, foreign_roots, ..SealOptions::default() };
     let (store, root, url) = (location.store().clone(), location.root().clone(), location.url().as_str());
     let sealer = Sealer::new(store, root, url, key, context.clock.clone(), options)?.with_log(location.log());
     let prepared = sealer.review(digest, &Bars::default()).await?;

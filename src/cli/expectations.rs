@@ -37,7 +37,8 @@ pub(super) async fn with_expectations(
     };
     if let (false, false, Some(previous)) = (before.is_empty(), options.accept_changes, previous) {
         let sealed = repository.sealed_table(previous).await?;
-        let snapshot = table::load(repository.store().as_ref(), repository.root(), None).await?;
+        let mut snapshot = table::load(repository.store().as_ref(), repository.root(), None).await?;
+        let repository = repository.with_roots_of(&sealed.statement, &mut snapshot).await?;
         let broken = compare_expectations(&violations(&repository, &snapshot, &sealed, context.clock.now_ms()).await?);
         if !broken.is_empty() {
             let shown: Vec<String> = broken.iter().take(SHOWN).map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::args::{AuditArgs, SealArgs};
-use super::context::Context;
+use super::context::{Context, OpenLake};
 use super::countersign;
 use super::output::{self, BAD, DIM, GOOD, NOTE, Output, bytes, count, styled};
 use super::pins::PinFile;
@@ -17,11 +17,12 @@ use crate::baseline::{
     AuditOptions, AuditReport, Auditor, BaselineName, BaselineSummary, Finding, Outcome, Raised, Repository, SealOptions, SealOutcome,
     Sealer, Standing, Trust, TrustLevel,
 };
-use crate::delta::Location;
+use crate::delta::{Location, foreign_root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SecretKey, Signer as _};
 use crate::printable::one_line;
 use crate::sql::hold_expectations;
+use crate::table::ForeignRoots;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// How much of a digest people are shown in tables.
@@ -37,7 +38,12 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         Some(_) => Some(context.trust_at(&args.trust, &location).await?),
         None => None,
     };
+    let foreign_roots = match args.no_foreign_root {
+        true => Some(ForeignRoots::default()),
+        false => foreign_roots(&args.foreign_root, lake.as_ref()).await?,
+    };
     let options = SealOptions {
+        foreign_roots,
         writers: context.writers(&args.writers, trust.as_ref(), lake.as_ref())?,
         expires_after_ms: days(args.expires_days),
         rows: !args.no_rows,
@@ -93,6 +99,16 @@ pub(super) async fn seal(args: SealArgs, context: &Context, out: &mut Output) ->
         out.line(format_args!("{} {count} tables as one, in the log's first {} entries", styled(GOOD, "sealed"), state.size))?;
     }
     Ok(Ending::Done)
+}
+
+/// The tables whose files a log may name; nothing when none is said.
+pub(super) async fn foreign_roots(arguments: &[String], lake: Option<&OpenLake>) -> Result<Option<ForeignRoots>> {
+    let lake = lake.map(|lake| &lake.named);
+    let mut roots = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        roots.push(foreign_root(argument, lake).await?);
+    }
+    Ok((!roots.is_empty()).then_some(ForeignRoots(roots)))
 }
 
 /// Days as milliseconds; none for 0.

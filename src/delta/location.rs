@@ -9,12 +9,14 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
+use super::reach::Reach;
 use super::scheme::{SCHEME, lake_url};
 use crate::baseline::{Log, PinNames, Repository};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
 use crate::region::directory::DirectoryStore;
 use crate::region::layout;
+use crate::table::{ForeignRoots, mounted};
 
 /// An open lake's name and store, for table names to be looked up in.
 #[derive(Debug, Clone)]
@@ -53,7 +55,8 @@ impl Location {
         }
         let mut url = lake_url(&lake.name)?;
         url.set_path(root.as_ref());
-        Ok(Self { store: lake.store.clone(), engine_url: as_folder(&url), url, name: root.to_string(), root, lake: true, lake_id: None })
+        let store = Reach::over(lake.store.clone(), Some(lake));
+        Ok(Self { store, engine_url: as_folder(&url), url, name: root.to_string(), root, lake: true, lake_id: None })
     }
 
     /// A table at `root` of any store. `url` is the name that a baseline is bound to; `name` is what messages call it.
@@ -63,7 +66,7 @@ impl Location {
     pub fn in_store(store: Arc<dyn ObjectStore>, root: Path, url: Url, name: impl Into<String>) -> Result<Self> {
         let root = table_path(root.as_ref())?;
         let engine_url = private_url(&root)?;
-        Ok(Self { store, engine_url, url, name: name.into(), root, lake: false, lake_id: None })
+        Ok(Self { store: Reach::over(store, None), engine_url, url, name: name.into(), root, lake: false, lake_id: None })
     }
 
     /// What a TABLE argument names.
@@ -82,12 +85,23 @@ impl Location {
         if argument.contains("://") {
             let url = Url::parse(argument)
                 .map_err(|e| Error::new(ErrorKind::InvalidInput, "not a table URL").with("url", argument).caused_by(e))?;
-            return if url.scheme() == SCHEME { Self::parse_lake_url(&url, argument, lake) } else { Self::parse_url(&url, argument) };
+            return match url.scheme() == SCHEME {
+                true => Self::parse_lake_url(&url, argument, lake),
+                false => Self::parse_url(&url, argument).map(|found| found.reaching(lake)),
+            };
         }
         let is_path = matches!(argument, "." | ".." | "~") || ["./", "../", "/", "~/"].iter().any(|start| argument.starts_with(start));
         match lake {
             Some(lake) if !is_path => Self::in_lake(lake, argument),
-            _ => Self::parse_directory(argument),
+            _ => Self::parse_directory(argument).map(|found| found.reaching(lake)),
+        }
+    }
+
+    /// With the tables of `lake` among those that its store reaches.
+    fn reaching(self, lake: Option<&LakeStore>) -> Self {
+        match lake {
+            Some(_) => Self { store: Reach::over(self.store.clone(), lake), ..self },
+            None => self,
         }
     }
 
@@ -163,6 +177,14 @@ impl Location {
     /// The same place under the same engine URL, in another store: what was loaded from one is read on from the other.
     pub(crate) fn moved_to(&self, store: Arc<dyn ObjectStore>) -> Self {
         Self { store, ..self.clone() }
+    }
+
+    /// The same place with the tables in it whose files a signed statement lets it name; unchanged where there are none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when its store reaches no other tables; those of opening one of them.
+    pub(crate) async fn with_roots(&self, roots: &ForeignRoots) -> Result<Self> {
+        Ok(self.moved_to(mounted(&self.store, &self.root, roots).await.map_err(|e| e.with("table", &self.name))?))
     }
 
     /// Its seals.

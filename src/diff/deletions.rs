@@ -42,7 +42,7 @@ impl Differ<'_> {
 
     /// The positions of the rows that a deletion vector deletes as it is now.
     pub(super) async fn positions(&self, vector: &Value) -> Result<RoaringTreemap> {
-        deletion_vector::read(&**self.repository.store(), self.repository.root(), vector).await
+        deletion_vector::read(&**self.repository.store(), self.repository.root(), self.repository.roots(), vector).await
     }
 
     /// The positions of the rows that were deleted when the file was sealed: from the vector that is there, or from a retained version of the
@@ -90,7 +90,7 @@ impl Differ<'_> {
         // The one reader of vectors reads from stores.
         let held = InMemory::new();
         held.put(&location, bytes.into()).await?;
-        deletion_vector::read(&held, root, vector).await.map(Some)
+        deletion_vector::read(&held, root, self.repository.roots(), vector).await.map(Some)
     }
 }
 

@@ -277,7 +277,7 @@ async fn every_fixture_loads_or_is_refused_and_no_file_of_it_is_accused() {
         for file in snapshot.files.values() {
             let Some(location) = &file.location else { continue };
             let rows = match &file.deletion_vector {
-                Some(vector) => match table::deletion_vector::read(&store, &Path::default(), vector).await {
+                Some(vector) => match table::deletion_vector::read(&store, &Path::default(), &Default::default(), vector).await {
                     Ok(rows) => Some(rows),
                     Err(error) => {
                         println!("  {location}: {error}");

@@ -72,12 +72,14 @@ impl Compared {
         let location = resolver.location_of(&self.table)?;
         let repository = location.repository();
         let trust = resolver.trust()?;
-        let snapshot = table::load(location.store().as_ref(), location.root(), self.to).await.map_err(|e| e.with("table", &self.table))?;
+        let mut snapshot =
+            table::load(location.store().as_ref(), location.root(), self.to).await.map_err(|e| e.with("table", &self.table))?;
         let sealed = baseline(&repository, trust, self.from).await.map_err(|e| e.with("table", &self.table))?;
         if sealed.statement.state.kind != snapshot.kind || sealed.statement.state.table_id != snapshot.table_id {
             let what = "the baseline is of another table than the one that is there: rows of the two cannot be compared";
             return Err(Error::new(ErrorKind::Mismatch, what).with("table", &self.table).with("baseline", sealed.baseline.number));
         }
+        let repository = repository.with_roots_of(&sealed.statement, &mut snapshot).await.map_err(|e| e.with("table", &self.table))?;
         let key = physical(&self.key, &snapshot.schema).map_err(|e| e.with("table", &self.table))?;
         let now_ms = resolver.options.clock.now_ms();
         let options = DiffOptions { key, whole_rows: false, pool_limit_rows: POOL_LIMIT_ROWS, now_ms };

@@ -76,7 +76,8 @@ async fn broken(repository: &Repository, trust: &Trust, now_ms: i64) -> Result<V
         return Ok(Vec::new());
     }
     let sealed = repository.sealed_table(newest).await?;
-    let snapshot = table::load(repository.store().as_ref(), repository.root(), None).await?;
+    let mut snapshot = table::load(repository.store().as_ref(), repository.root(), None).await?;
+    let repository = &repository.with_roots_of(&sealed.statement, &mut snapshot).await?;
     violations(repository, &snapshot, &sealed, now_ms).await
 }
 

@@ -3,6 +3,7 @@
 //! Where the found log contradicts the baseline, the modes other than `enforce` plan from the sealed state itself, written as a log of our
 //! own: statistics, partition values, counts and paths are then the sealed ones, whatever became of the stored log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -19,7 +20,8 @@ use crate::delta::Location;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::retained_names;
 use crate::table::{
-    self, FileKey, LiveFile, TableKind, TableSnapshot, misplaced, parse_commit_path, partition_columns_of, written_as_commit,
+    self, FileKey, LiveFile, TableKind, TableSnapshot, foreign_file, misplaced, parse_commit_path, partition_columns_of, spelled_within,
+    written_as_commit,
 };
 use crate::verify::{Action, Damage, Examined, FirstSeals, Incident, OnDifference, OwnLog, View, examine, sealed_state};
 
@@ -30,6 +32,8 @@ const EXAMINED_AT_A_TIME: usize = 8;
 
 /// A table that was compared with its baseline, and how it is to be shown.
 pub(super) struct Opened {
+    /// The table's place, with the other tables whose files the baseline lets its log name.
+    pub(super) location: Location,
     pub(super) snapshot: TableSnapshot,
     pub(super) sealed: Option<SealedTable>,
     pub(super) findings: Vec<Finding>,
@@ -69,6 +73,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
             None => (load(location, None, None).await?, None),
         };
         return Ok(Opened {
+            location: location.clone(),
             snapshot,
             sealed: None,
             findings: known,
@@ -80,6 +85,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
             engine,
         });
     };
+    let location = &location.with_roots(&sealed.statement.foreign_roots).await?;
     let erased = match trust {
         Some(trust) => location.repository().erased(trust, &sealed).await?,
         None => Erased::default(),
@@ -114,7 +120,7 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
         snapshot = believed;
         unbelieved = Some(passed_over);
     }
-    if told_by_checkpoint(&snapshot) && !resolved {
+    if (told_by_checkpoint(&snapshot) || names_another(location, &snapshot, &sealed)) && !resolved {
         edited = true;
         unbelieved.get_or_insert_default();
     }
@@ -141,9 +147,10 @@ pub(super) async fn open(location: &Location, trust: Option<&Trust>, options: &T
     }
     edited |= lost_files > 0 || !view.trimmed.is_empty();
     if edited && snapshot.kind == TableKind::Delta {
-        view.log = Some(own_log(&snapshot, &sealed, 0)?);
+        view.log = Some(own_log(location, &snapshot, &sealed, 0)?);
     }
-    Ok(Opened { snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, unbelieved, engine })
+    let location = location.clone();
+    Ok(Opened { location, snapshot, sealed: Some(sealed), findings, resolved, view, lost_files, notes, unbelieved, engine })
 }
 
 /// Opens the table at `version`, held against the newest baseline that is not newer; without one it is read unverified.
@@ -156,24 +163,30 @@ pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options:
         Some(trust) => newest_until(location, trust, version).await?,
         None => None,
     };
+    let rooted = match &sealed {
+        Some(sealed) => location.with_roots(&sealed.statement.foreign_roots).await?,
+        None => location.clone(),
+    };
+    let location = &rooted;
     let mut snapshot = load(location, Some(version), sealed.as_ref()).await?;
     let mut findings = Vec::new();
     if let Some(sealed) = &sealed {
         let comparison = compare(location, options, &snapshot, sealed).await?;
         let believed = later::distrust(location, sealed, &comparison, &snapshot, &mut notes).await?;
-        let edited = believed.is_some() || told_by_checkpoint(&snapshot);
+        let edited = believed.is_some() || told_by_checkpoint(&snapshot) || names_another(location, &snapshot, sealed);
         if let Some(Believed { snapshot: believed, .. }) = believed {
             snapshot = believed;
         }
         if edited {
-            view.log = Some(own_log(&snapshot, sealed, 0)?);
+            view.log = Some(own_log(location, &snapshot, sealed, 0)?);
         }
         findings = comparison.findings;
         // What a table was does not change when the term of a baseline of that time is over.
         findings.retain(|finding| options.mode == ReadMode::Sealed || finding.verdict != Verdict::Expired);
         note_unsealed(location, sealed, &findings, &mut notes);
     }
-    Ok(Opened { snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine: None })
+    let location = location.clone();
+    Ok(Opened { location, snapshot, sealed, findings, resolved: false, view, lost_files: 0, notes, unbelieved: None, engine: None })
 }
 
 /// Whether a stored checkpoint says the state, or a part of it. Engines read checkpoints by rules of their own, of which ours are not all: what was
@@ -182,9 +195,18 @@ fn told_by_checkpoint(snapshot: &TableSnapshot) -> bool {
     snapshot.kind == TableKind::Delta && snapshot.checkpoint.is_some()
 }
 
-/// A log that says `snapshot` at `version`.
-pub(super) fn own_log(snapshot: &TableSnapshot, sealed: &SealedTable, version: u64) -> Result<OwnLog> {
-    Ok(OwnLog { commit: written_as_commit(snapshot, sealed.baseline.created_ms)?.into(), version })
+/// Whether a live file is another table's: engines are to look for it in no store but ours, where it has a name of our own.
+fn names_another(location: &Location, snapshot: &TableSnapshot, sealed: &SealedTable) -> bool {
+    !sealed.statement.foreign_roots.is_empty() && foreign_file(location.root(), snapshot).is_some()
+}
+
+/// A log that says `snapshot` of the table at `location`, at `version`.
+pub(super) fn own_log(location: &Location, snapshot: &TableSnapshot, sealed: &SealedTable, version: u64) -> Result<OwnLog> {
+    let within = match sealed.statement.foreign_roots.is_empty() {
+        true => Cow::Borrowed(snapshot),
+        false => Cow::Owned(spelled_within(location.root(), &sealed.statement.foreign_roots, snapshot)?),
+    };
+    Ok(OwnLog { commit: written_as_commit(&within, sealed.baseline.created_ms)?.into(), version })
 }
 
 /// The newest trust that is published beside the table: baselines, log, pins and writers are all judged by it. Where two roots disagree, the
@@ -335,7 +357,7 @@ async fn found(
         Some(Early { log, engine }) => (Ok(log), engine),
         None => (table::read_log(location.store().as_ref(), location.root(), version).await, None),
     };
-    let loaded = read.and_then(|log| baseline::snapshot_of(log, sealed)).map_err(|e| unlike(location, Some(sealed), e));
+    let loaded = read.and_then(|log| baseline::snapshot_of(log, location.root(), sealed)).map_err(|e| unlike(location, Some(sealed), e));
     match loaded {
         Ok(snapshot) => {
             let comparison = compare(location, options, &snapshot, sealed).await?;
@@ -348,7 +370,11 @@ async fn found(
 
 async fn load(location: &Location, version: Option<u64>, sealed: Option<&SealedTable>) -> Result<TableSnapshot> {
     let loaded = table::load(location.store().as_ref(), location.root(), version).await;
-    loaded.map_err(|e| unlike(location, sealed, e))
+    let mut snapshot = loaded.map_err(|e| unlike(location, sealed, e))?;
+    if let Some(sealed) = sealed {
+        sealed.statement.foreign_roots.place(location.root(), &mut snapshot);
+    }
+    Ok(snapshot)
 }
 
 /// A sealed table that is there no more, or whose log is damaged, is a difference from the baseline.

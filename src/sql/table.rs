@@ -23,7 +23,7 @@ use crate::delta::{self, Location, StoreRegistry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LakeId;
-use crate::table::{TableKind, TableSnapshot};
+use crate::table::{TableKind, TableSnapshot, foreign_file};
 use crate::verify::{Reports, VerifiedStore, View};
 
 /// Writers are shown a log of our own in place of one of at most so many versions, each of which is an object of it.
@@ -143,19 +143,20 @@ impl VerifiedTable {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no table, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when
     /// it cannot even be opened because it differs from what was sealed.
     pub async fn open(location: &Location, trust: Option<&Trust>, options: &TableOptions) -> Result<Self> {
-        Self::of(location, open::open(location, trust, options).await?, options).await
+        Self::of(open::open(location, trust, options).await?, options).await
     }
 
     /// As [`Self::open`] in `enforce`, at `version`, held against the newest baseline that is not newer; without one it is read unverified.
     pub(super) async fn open_at(location: &Location, trust: Option<&Trust>, options: &TableOptions, version: u64) -> Result<Self> {
         let options = TableOptions { verify: VerifyMode::Enforce, ..options.clone() };
-        let opened = Self::of(location, open::open_at(location, trust, &options, version).await?, &options).await?;
+        let opened = Self::of(open::open_at(location, trust, &options, version).await?, &options).await?;
         // What a table was does not change when the term of a baseline of that time is over.
         Ok(Self { clock: None, ..opened })
     }
 
-    async fn of(location: &Location, opened: Opened, options: &TableOptions) -> Result<Self> {
-        let Opened { mut snapshot, sealed, findings, resolved, view, lost_files, mut notes, unbelieved, engine } = opened;
+    async fn of(opened: Opened, options: &TableOptions) -> Result<Self> {
+        let Opened { location, mut snapshot, sealed, findings, resolved, view, lost_files, mut notes, unbelieved, engine } = opened;
+        let location = &location;
         // A log of our own has one commit, of version 0.
         let version = if view.log.is_some() { 0 } else { snapshot.version };
         let left_out = (view.trimmed.values().map(|trimmed| trimmed.skipped.len()).sum(), lost_files);
@@ -251,6 +252,11 @@ impl VerifiedTable {
                 .with("table", self.location.name())
                 .with("commits", if first == last { first.to_string() } else { format!("{first} to {last}") }));
         }
+        if let Some(file) = foreign_file(self.location.root(), snapshot) {
+            let what = "DELETE and UPDATE do not change a table that has files of another one: write these files anew first, with the engine that \
+                        cloned it (a deep clone, or OPTIMIZE)";
+            return Err(Error::new(ErrorKind::Unsupported, what).with("table", self.location.name()).with("file", &file.raw_path));
+        }
         if snapshot.version > OWN_LOG_VERSIONS {
             let what = match snapshot.checkpoint {
                 Some(_) => {
@@ -264,7 +270,7 @@ impl VerifiedTable {
                 .with("limit", OWN_LOG_VERSIONS));
         }
         let (store, root) = (self.location.store().clone(), self.location.root().clone());
-        let view = View { log: Some(open::own_log(snapshot, sealed, snapshot.version)?), ..view.clone() };
+        let view = View { log: Some(open::own_log(&self.location, snapshot, sealed, snapshot.version)?), ..view.clone() };
         Ok((VerifiedStore::with_view(store, root, self.location.name(), snapshot, Some(sealed), view).await?, true))
     }
 

@@ -5,7 +5,7 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
-use super::{CanonicalPath, canonical_path};
+use super::{CanonicalPath, ForeignRoots, canonical_path};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Begins the portable format of 64-bit roaring bitmaps within Delta.
@@ -29,7 +29,7 @@ pub enum Descriptor {
     },
     /// The bitmap stands in a file of the table.
     File {
-        /// The file; absent when it lies outside of the table.
+        /// The file; absent when it lies outside of the table and below no root.
         location: Option<Path>,
         /// Where the bitmap's length stands in the file.
         offset: u64,
@@ -38,11 +38,11 @@ pub enum Descriptor {
     },
 }
 
-/// Reads a descriptor of the `add` action of the table at `root`.
+/// Reads a descriptor of the `add` action of the table at `root`, whose log may name files below `roots`.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] when it is not what the Delta protocol defines.
-pub fn descriptor(root: &Path, value: &Value) -> Result<Descriptor> {
+pub fn descriptor(root: &Path, roots: &ForeignRoots, value: &Value) -> Result<Descriptor> {
     let text = |name: &'static str| value.get(name).and_then(Value::as_str).ok_or_else(|| corrupt("lacks a member").with("member", name));
     let number = |name: &'static str| value.get(name).and_then(Value::as_u64);
     let size = number("sizeInBytes").ok_or_else(|| corrupt("has no size"))?;
@@ -56,7 +56,10 @@ pub fn descriptor(root: &Path, value: &Value) -> Result<Descriptor> {
         "u" => Ok(Descriptor::File { location: Some(relative_location(root, path)?), offset, size }),
         "p" => {
             let canonical = canonical_path(path);
-            let location = matches!(canonical, CanonicalPath::Inside(_)).then(|| canonical.location(root)).flatten();
+            let location = match &canonical {
+                CanonicalPath::Inside(_) => canonical.location(root),
+                CanonicalPath::Foreign(raw) => roots.location(root, raw),
+            };
             Ok(Descriptor::File { location, offset, size })
         }
         other => Err(corrupt("has an unknown storage type").with("type", other)),
@@ -77,15 +80,44 @@ fn relative_location(root: &Path, text: &str) -> Result<Path> {
     Ok(folder.join(name))
 }
 
+/// The descriptor by which engines find, within the table at `root`, the vector that `value` says is below one of `roots`; `None` for any other.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] when its file has a name that no descriptor of a file within the table can say.
+pub(crate) fn within(root: &Path, roots: &ForeignRoots, value: &Value) -> Result<Option<Value>> {
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let Descriptor::File { location: Some(location), .. } = descriptor(root, roots, value)? else { return Ok(None) };
+    if !super::is_mounted(root, &location) {
+        return Ok(None);
+    }
+    let below = super::foreign::encoded_below(root, &location);
+    let parts = below.rsplit_once('/').and_then(|(folder, name)| {
+        let uuid = name.strip_prefix("deletion_vector_")?.strip_suffix(".bin")?.parse::<uuid::Uuid>().ok()?;
+        Some((folder, z85::encode(uuid.as_bytes())))
+    });
+    let Some((folder, encoded)) = parts else {
+        let what = "a deletion vector of another table lies in a file whose name engines cannot be shown";
+        return Err(Error::new(ErrorKind::Unsupported, what).with("vector", value));
+    };
+    let mut value = value.clone();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("storageType".to_owned(), "u".into());
+        members.insert("pathOrInlineDv".to_owned(), format!("{folder}{encoded}").into());
+    }
+    Ok(Some(value))
+}
+
 /// Reads the positions of the rows that `value` (the descriptor in the log) deletes. None is 2^30 or above.
 ///
 /// Cost: none for an inline vector, else one ranged GET.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] when size, checksum, format or cardinality is wrong; [`ErrorKind::Unsupported`] when it lies outside
-/// of the table.
-pub async fn read(store: &dyn ObjectStore, root: &Path, value: &Value) -> Result<RoaringTreemap> {
-    let bitmap = match descriptor(root, value)? {
+/// of the table and below none of `roots`.
+pub async fn read(store: &dyn ObjectStore, root: &Path, roots: &ForeignRoots, value: &Value) -> Result<RoaringTreemap> {
+    let bitmap = match descriptor(root, roots, value)? {
         Descriptor::Inline { text, size } => inline_bytes(&text, size)?,
         Descriptor::File { location: None, .. } => {
             return Err(Error::new(ErrorKind::Unsupported, "a deletion vector lies outside of its table").with("vector", value));
@@ -215,6 +247,32 @@ mod tests {
         let positions = parse(&bitmap([3, 9])).unwrap();
         check_rows(&positions, 10).unwrap();
         assert_eq!(check_rows(&positions, 9).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_vector_of_another_table_is_found_below_a_root_alone() {
+        let (root, roots) = (Path::from("t"), ForeignRoots(vec![crate::table::foreign::tests::root("file:///src")]));
+        let at = |path: &str| json!({"storageType": "p", "pathOrInlineDv": path, "offset": 1, "sizeInBytes": 40, "cardinality": 2});
+        let name = "deletion_vector_61d16c75-6994-46b7-a15b-8b538852e50e.bin";
+        let here = at(&format!("file:/src/ab/{name}"));
+        let found = |roots: &ForeignRoots, value: &Value| match descriptor(&root, roots, value).unwrap() {
+            Descriptor::File { location, .. } => location,
+            inline => panic!("{inline:?}"),
+        };
+        assert_eq!(found(&ForeignRoots::default(), &here), None);
+        assert_eq!(found(&roots, &at(&format!("file:///other/{name}"))), None);
+        let place = found(&roots, &here).unwrap();
+        assert!(place.as_ref().starts_with("t/_foreign/") && place.as_ref().ends_with(name), "{place}");
+        // Engines are shown the same file, within the table.
+        let shown = within(&root, &roots, &here).unwrap().unwrap();
+        let (path, mount) = (shown["pathOrInlineDv"].as_str().unwrap(), place.as_ref().strip_prefix("t/").unwrap());
+        assert_eq!((shown["storageType"].as_str().unwrap(), &shown["offset"]), ("u", &json!(1)));
+        assert_eq!(path, format!("{}vBn[lx{{q8@P<9BNH/isA", mount.strip_suffix(&format!("/{name}")).unwrap()));
+        assert_eq!(
+            within(&root, &roots, &json!({"storageType": "u", "pathOrInlineDv": "vBn[lx{q8@P<9BNH/isA", "sizeInBytes": 4})).unwrap(),
+            None
+        );
+        assert_eq!(within(&root, &roots, &at("file:/src/x.bin")).unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     #[test]

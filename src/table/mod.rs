@@ -9,10 +9,12 @@ mod commit;
 pub mod deletion_vector;
 mod floats;
 mod folder;
+mod foreign;
 mod json;
 mod load;
 mod log;
 mod memory;
+mod mounted;
 mod path;
 mod read_log;
 mod replay;
@@ -55,7 +57,8 @@ pub struct LiveFile {
     pub key: FileKey,
     /// The path as the log spells it.
     pub raw_path: String,
-    /// Where it lies in the table's store; absent for a path outside of the table.
+    /// Where it lies in the table's store; absent for a path outside of the table, but for files of tables that a signed statement names
+    /// ([`ForeignRoots`]).
     pub location: Option<Path>,
     /// Size in bytes that the log states.
     pub size: u64,
@@ -150,11 +153,14 @@ pub use checkpoint::{CheckpointDisagreement, check_checkpoints};
 pub(crate) use checkpoint::{check_checkpoints_again, judged_checkpoint, transactions_expire};
 pub(crate) use commit::CommitContents;
 pub(crate) use folder::{NULL_PARTITION, misplaced, partition_columns_of};
+pub use foreign::{ForeignRoot, ForeignRoots};
+pub(crate) use foreign::{foreign_file, is_foreign, is_mounted, mount_of, spelled_within};
 pub(crate) use json::parse as parse_json;
 pub use load::load;
 pub(crate) use load::load_again;
 pub(crate) use log::{BEGUN, commit_path, commit_versions, parse_commit_path, read_commit, read_object, read_object_up_to};
 pub use memory::LogMemory;
+pub(crate) use mounted::{OpenedRoots, WantedRoots, mounted};
 pub use path::{CanonicalPath, canonical_path};
 pub(crate) use read_log::{CheckedLog, LoadedLog, ReadCommits, read as read_log, read_checked};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema, added_columns};

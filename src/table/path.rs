@@ -3,6 +3,11 @@
 use object_store::path::Path;
 use percent_encoding::percent_decode_str;
 
+/// The folder of a table below which files of other tables are seen ([`super::foreign`]). Nothing lies there.
+pub(super) const MOUNTS: &str = "_foreign";
+/// Hexadecimal digits of the folder's name that stands for one of them.
+pub(super) const MOUNT_DIGITS: usize = 16;
+
 /// What a path in a log names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CanonicalPath {
@@ -31,7 +36,8 @@ impl CanonicalPath {
 
 /// Resolves `raw` the way readers do (as a URL relative to the table), without ever leaving the table.
 ///
-/// An absolute path, a URL, a `..` above the root, a backslash or a control character makes it foreign.
+/// An absolute path, a URL, a `..` above the root, a backslash or a control character makes it foreign, and so does the place where files of
+/// other tables are seen.
 pub fn canonical_path(raw: &str) -> CanonicalPath {
     let foreign = || CanonicalPath::Foreign(raw.to_owned());
     // URL parsers drop tabs and line ends, trim spaces and turn backslashes round: no honest writer needs any of that.
@@ -56,7 +62,17 @@ pub fn canonical_path(raw: &str) -> CanonicalPath {
             _ => segments.push(segment),
         }
     }
-    if segments.is_empty() { foreign() } else { CanonicalPath::Inside(segments.join("/")) }
+    if segments.is_empty() || is_mount(&segments) { foreign() } else { CanonicalPath::Inside(segments.join("/")) }
+}
+
+/// Whether the path leads to where another table is seen: only a signed statement does.
+fn is_mount(segments: &[&str]) -> bool {
+    segments.first() == Some(&MOUNTS) && segments.get(1).is_some_and(|name| is_mount_name(name))
+}
+
+/// Whether a folder's name is one that stands for another table.
+pub(super) fn is_mount_name(name: &str) -> bool {
+    name.len() == MOUNT_DIGITS && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn has_scheme(raw: &str) -> bool {

@@ -159,7 +159,10 @@ impl VerifiedStore {
         view: View,
     ) -> Result<Self> {
         let objects = Objects::of(store.as_ref(), &root, snapshot, sealed, &view).await?;
-        let repository = Repository::new(view.seals.clone().unwrap_or_else(|| store.clone()), root.clone());
+        let mut repository = Repository::new(view.seals.clone().unwrap_or_else(|| store.clone()), root.clone());
+        if let Some(sealed) = sealed {
+            repository = repository.naming(&sealed.statement.foreign_roots);
+        }
         let cache = Mutex::new(LruCache::new(CACHED_BLOCKS));
         let shared = Shared {
             store,

@@ -21,7 +21,7 @@ use crate::digest::{BLOCK_BYTES, BlockList, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::logical::stored_below;
 use crate::table::deletion_vector::{self, Descriptor, descriptor};
-use crate::table::{LiveFile, TableSnapshot, commit_path};
+use crate::table::{FileKey, ForeignRoots, LiveFile, TableSnapshot, commit_path, is_mounted};
 
 /// Larger deletion-vector files are refused.
 const DELETIONS_LIMIT_BYTES: u64 = 1 << 30;
@@ -35,6 +35,8 @@ pub(super) struct Object {
     pub(super) path: Path,
     /// Where in the path that begins which messages show: the path in the table.
     shown_from: usize,
+    /// What messages show of a file of another table: the path that the log has.
+    named: Option<String>,
     pub(super) size: u64,
     pub(super) modified_ms: i64,
     pub(super) content: Content,
@@ -88,12 +90,18 @@ impl Object {
     fn new(root: &Path, path: Path, size: u64, modified_ms: i64, content: Content) -> Self {
         let shown_from = path.as_ref().len().saturating_sub(shown(root, &path).len());
         let (blocks, located, damage, copies) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { path, shown_from, size, modified_ms, content, blocks, located, damage, seen: Mutex::default(), copies }
+        Self { path, shown_from, named: None, size, modified_ms, content, blocks, located, damage, seen: Mutex::default(), copies }
+    }
+
+    /// The data file that the log names `key`.
+    fn of_file(root: &Path, path: Path, key: &FileKey, size: u64, modified_ms: i64, content: Content) -> Self {
+        let named = is_mounted(root, &path).then(|| key.path.clone());
+        Self { named, ..Self::new(root, path, size, modified_ms, content) }
     }
 
     /// The path in the table, as messages show it.
     pub(super) fn shown(&self) -> &str {
-        self.path.as_ref().get(self.shown_from..).unwrap_or_default()
+        self.named.as_deref().unwrap_or_else(|| self.path.as_ref().get(self.shown_from..).unwrap_or_default())
     }
 
     pub(super) fn digest(&self) -> Option<Digest> {
@@ -163,22 +171,24 @@ impl Objects {
             let modified_ms = version.and_then(|version: u64| times.get(&version).copied()).unwrap_or_default();
             objects.add(root, path.clone(), *size, modified_ms, Content::Pinned(*digest));
         }
+        let none = ForeignRoots::default();
+        let roots = sealed.map_or(&none, |sealed| &sealed.statement.foreign_roots);
         let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
-            // A file outside of the table is never served; comparing the states reports it.
+            // A file outside of the table, and below no signed root, is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
             // The bytes at a path never change: a later commit that gives the file another deletion vector gives it no other bytes.
             let sealed_file = sealed.and_then(|sealed| sealed.files.get(key).or_else(|| sealed.file_at(&key.path)));
             if let (Some(file), Some(trimmed)) = (sealed_file, view.trimmed.get(key)) {
-                let mut base = Object::new(root, path.clone(), file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
+                let mut base = Object::of_file(root, path.clone(), key, file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
                 base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));
                 let content = Content::Trimmed(Box::new(TrimmedObject { base, trimmed: trimmed.clone() }));
-                objects.add(root, path.clone(), trimmed.size(), live.modification_time_ms, content);
+                objects.0.push(Object::of_file(root, path.clone(), key, trimmed.size(), live.modification_time_ms, content));
                 continue;
             }
             let content = sealed_file.map_or(Content::Later, |file| Content::Sealed(Arc::clone(file)));
             let size = sealed_file.map_or(live.size, |file| file.live.size);
-            objects.add(root, path.clone(), size, live.modification_time_ms, content);
+            objects.0.push(Object::of_file(root, path.clone(), key, size, live.modification_time_ms, content));
             let same_vector = sealed_file.filter(|file| file.live.key == *key);
             let vector = same_vector.and_then(|file| file.deleted.as_ref()).and_then(|deleted| deleted.file.as_ref());
             match vector {
@@ -187,7 +197,7 @@ impl Objects {
                     objects.add(root, path, vector.size, live.modification_time_ms, Content::Vector(vector.digest));
                 }
                 None => {
-                    if let Some((path, vector)) = LaterVector::of(root, live, sealed_file)? {
+                    if let Some((path, vector)) = LaterVector::of(root, roots, live, sealed_file)? {
                         later.entry(path).or_default().push(vector);
                     }
                 }
@@ -256,11 +266,11 @@ struct LaterVector<'a> {
 
 impl<'a> LaterVector<'a> {
     /// The vector of `live` with the path of its file. One that stands in the log is checked at once.
-    fn of(root: &Path, live: &'a LiveFile, sealed: Option<&Arc<SealedFile>>) -> Result<Option<(Path, Self)>> {
+    fn of(root: &Path, roots: &ForeignRoots, live: &'a LiveFile, sealed: Option<&Arc<SealedFile>>) -> Result<Option<(Path, Self)>> {
         let Some(value) = &live.deletion_vector else { return Ok(None) };
         let stated = || live.stats.as_ref().and_then(|stats| stats.get("numRecords")).and_then(Value::as_u64);
         let rows = sealed.map(|file| file.rows).or_else(stated);
-        match descriptor(root, value)? {
+        match descriptor(root, roots, value)? {
             Descriptor::Inline { text, size } => {
                 let vector = Self { live, value, offset: 0, size, rows };
                 vector.check(deletion_vector::read_inline(value, &text, size))?;

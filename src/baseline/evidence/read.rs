@@ -173,7 +173,7 @@ impl<'a> FileColumns<'a> {
 
     fn file(&self, row: usize, root: &Path) -> Result<SealedFile> {
         let key = self.key(row)?;
-        // Sealed files lie inside of the table: no other is ever sealed.
+        // Sealed files lie inside of the table, but for those below the roots that the statement names: these are placed when it is at hand.
         let location = CanonicalPath::Inside(key.path.clone()).location(root);
         let live = LiveFile {
             location,

@@ -254,7 +254,7 @@ async fn a_state_that_evidence_begins_is_the_replayed_one() {
     let sealed = world.repository().newest_baseline(&world.trust()).await.unwrap().unwrap();
     let check = async |what: &str| {
         let log = crate::table::read_log(&*world.store, &world.root, None).await.unwrap();
-        let mut found = snapshot_of(log, &sealed).unwrap();
+        let mut found = snapshot_of(log, &world.root, &sealed).unwrap();
         let mut replayed = crate::table::load(&*world.store, &world.root, None).await.unwrap();
         assert_eq!(compare_state(&found, &sealed), compare_state(&replayed, &sealed), "{what}");
         for file in found.files.values_mut().chain(replayed.files.values_mut()) {

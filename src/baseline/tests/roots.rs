@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::key::dsse::Envelope;
 use crate::key::{P256PrivateKey, Role, Signer, VerifyingKey};
+use crate::table::{ForeignRoot, ForeignRoots};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -244,12 +245,15 @@ async fn terms_of_a_proposal_are_checked() {
     let one = ceremony.statement(1).await;
     let name = ceremony.names().await[0];
     let next = Statement { number: 2, previous: Some(name.digest), created_ms: one.created_ms + 1, ..one.clone() };
+    let elsewhere = ForeignRoot { prefix: "s3://b/src".into(), url: "s3://b/src".into(), table_id: "id".into() };
     for (wrong, what) in [
         (Statement { location: "memory:///u".into(), ..next.clone() }, "not at memory:///t"),
         (Statement { trust_root: 7, ..next.clone() }, "version 7 of the trust root"),
         (Statement { created_ms: NOW_MS + DAY_MS, ..next.clone() }, "in the future"),
         (Statement { created_ms: one.created_ms, ..next.clone() }, "before the baseline"),
         (Statement { expires_ms: Some(NOW_MS), ..next.clone() }, "expired"),
+        // Nothing is opened because a proposal says so.
+        (Statement { foreign_roots: ForeignRoots(vec![elsewhere]), ..next.clone() }, "neither the baseline before it nor you"),
     ] {
         let name = ceremony.forge(wrong, &[&ceremony.alice]).await;
         let refused = ceremony.countersign(ceremony.bob.clone()).await.unwrap_err();

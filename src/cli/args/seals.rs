@@ -48,11 +48,18 @@ pub struct SealArgs {
     /// Seal although what was sealed before has changed; everything is read again, and the changes are shown
     #[arg(long)]
     pub accept_changes: bool,
+    /// A table whose files this one's log may name, because this is a shallow clone of it; `PREFIX=TABLE` where the log spells its place in
+    /// another way; repeat for each [default: those of the previous baseline]
+    #[arg(long, value_name = "[PREFIX=]TABLE")]
+    pub foreign_root: Vec<String>,
+    /// Let the log name no other table's files any more
+    #[arg(long, conflicts_with = "foreign_root")]
+    pub no_foreign_root: bool,
     /// Continue the baseline that this file, or object at a URL, remembers; a file then remembers the new one
     #[arg(long, value_name = "FILE|URL")]
     pub pin: Option<String>,
     /// A further table of the lake, to be sealed as one with this (training set, features, labels); repeat for each
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["expect", "expect_nothing"])]
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["expect", "expect_nothing", "foreign_root"])]
     pub together: Vec<String>,
     /// Days until the signed list of the lake's sealed tables expires; 0 for never
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
@@ -90,6 +97,10 @@ pub struct CountersignArgs {
     /// The proposal's digest, where several wait
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<String>,
+    /// A table whose files this one's log may name, because this is a shallow clone of it; `PREFIX=TABLE` where the log spells its place in
+    /// another way; repeat for each [default: those of the previous baseline]
+    #[arg(long, value_name = "[PREFIX=]TABLE")]
+    pub foreign_root: Vec<String>,
     /// You have looked at the changes: sign without asking
     #[arg(long)]
     pub yes: bool,

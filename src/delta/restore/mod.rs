@@ -123,6 +123,9 @@ impl RestorePlan {
     }
 }
 
+const CLONE: &str = "a table that was sealed with files of another table is not restored, for these are not its own to be put back: restore the \
+                     table that they belong to, or read what was sealed (SET lakeseal.read = 'sealed', SET lakeseal.verify = 'heal')";
+
 /// Plans the restore of the table at `location` to what `sealed` is. Changes nothing.
 ///
 /// Cost: the log, which is held in memory, and every sealed file that is wanted, once; of files that differ, their retained versions until one has
@@ -130,11 +133,12 @@ impl RestorePlan {
 ///
 /// # Errors
 /// [`ErrorKind::Mismatch`] when the baseline has expired, or seals another place; [`ErrorKind::InvalidInput`] when a commit that is to stay
-/// builds on one that is undone, or on a file that differs.
+/// builds on one that is undone, or on a file that differs; [`ErrorKind::Unsupported`] when a sealed file is another table's.
 pub async fn plan(location: &Location, sealed: &SealedTable, options: &RestoreOptions, progress: &dyn Progress) -> Result<RestorePlan> {
     let mut plan =
         RestorePlan { baseline: sealed.baseline.number, sealed_version: sealed.statement.state.version, ..RestorePlan::default() };
     check_baseline(location, sealed, options)?;
+    baseline::refuse_clone(sealed, location.root(), CLONE).map_err(|e| e.with("table", location.name()))?;
     let log = log_after(location, sealed, options, &mut plan).await?;
     let planner = Planner { location, sealed, options, log: &log };
     let found = match sealed.statement.state.kind {

@@ -260,3 +260,32 @@ fn a_damaged_entry_of_a_table_s_own_log_is_noted() {
     std::fs::write(&entry, &good).unwrap();
     assert!(!told(&["audit", "./folder"]).contains("log of baselines"));
 }
+
+#[test]
+fn a_shallow_clone_is_sealed_with_the_table_that_it_names() {
+    let place = Place::new();
+    delta_directory(&place);
+    let source = Location::parse(place.path("delta").to_str().unwrap(), None).unwrap();
+    let log = "_delta_log/00000000000000000000.json";
+    let text = std::fs::read_to_string(place.path("delta").join(log)).unwrap();
+    let cloned = text.replace("\"path\":\"part-", &format!("\"path\":\"{}/part-", source.url()));
+    assert_ne!(cloned, text);
+    std::fs::create_dir_all(place.path("clone/_delta_log")).unwrap();
+    std::fs::write(place.path("clone").join(log), cloned).unwrap();
+
+    place.run(&["seal", "./clone"]).expect(2).says(&["outside of the table", "--foreign-root"]);
+    place.run(&["seal", "./clone", "--foreign-root", "./delta"]).expect(0);
+    place.run(&["audit", "./clone"]).expect(0);
+    place.run(&["audit", "./clone", "--quick"]).expect(0);
+    let count = ["sql", "--table", "c=./clone", "-c", "SELECT count(*) AS n FROM c", "--format", "csv"];
+    assert!(place.run(&count).expect(0).out.contains("1458"));
+    assert!(!place.path("clone/_foreign").exists());
+    // Nothing new: the root is kept.
+    place.run(&["seal", "./clone"]).expect(0);
+
+    std::fs::remove_dir_all(place.path("delta")).unwrap();
+    let report = place.run(&["audit", "./clone", "--json"]).expect(1).json();
+    let missing = &report["findings"][0];
+    assert_eq!(missing["verdict"], "missing");
+    assert!(missing["file"].as_str().unwrap().starts_with(source.url().as_str()), "{report}");
+}

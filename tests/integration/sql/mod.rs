@@ -4,6 +4,7 @@
 
 mod attacks;
 mod blast_radius;
+mod clones;
 mod derivation;
 mod dml;
 mod drift;
