@@ -208,8 +208,9 @@ struct Worst {
     /// k + m.
     shards: i64,
     lacking: BTreeMap<u64, Lacking>,
-    /// Margins of segments that are read block by block, because fewer than k of their shards are whole.
-    salvaged: BTreeMap<u64, i64>,
+    /// Margins of segments that are read block by block, because fewer than k of their shards are whole; `None` where that depends on regions that
+    /// do not answer.
+    salvaged: BTreeMap<u64, Option<i64>>,
 }
 
 /// Shards of a segment that are not as they should be.
@@ -246,15 +247,17 @@ impl Worst {
         let below: Vec<u64> = self.lacking.iter().filter(|(_, lacking)| is_below(lacking)).map(|(segment, _)| *segment).collect();
         for index in below {
             let Ok(segment) = Segment::new(inner, version, index) else { continue };
-            if let Ok(salvaged) = segment.salvage(&segment.all_data(), Some(pace)).await {
-                self.salvaged.insert(index, salvaged.margin);
+            match segment.salvage(&segment.all_data(), Some(pace)).await {
+                Ok(salvaged) => drop(self.salvaged.insert(index, Some(salvaged.margin))),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(_) => drop(self.salvaged.insert(index, None)),
             }
         }
     }
 
     fn judge(&self, census: &mut Census) {
         let margin = |(segment, lacking): (&u64, &Lacking)| {
-            self.salvaged.get(segment).copied().unwrap_or(self.shards - lacking.lost - lacking.unreachable - self.data)
+            self.salvaged.get(segment).copied().flatten().unwrap_or(self.shards - lacking.lost - lacking.unreachable - self.data)
         };
         let worst = self.lacking.iter().map(margin).min().unwrap_or(self.shards - self.data);
         census.margin = census.margin.min(worst);

@@ -70,6 +70,8 @@ pub(super) struct Reading {
     /// Parity shards among those that are held: they are never given out, and verified by what is decoded from them.
     pub(super) unverified: Unverified,
     failed: BTreeMap<usize, Error>,
+    /// Whether nobody is left to be asked, and too little is held.
+    exhausted: bool,
     asked: BTreeMap<usize, Asked>,
     /// Shards that the plan goes around; they are asked when all others do not suffice.
     avoided: BTreeSet<usize>,
@@ -127,6 +129,7 @@ impl Segment {
             held: BTreeMap::new(),
             unverified: Unverified::new(),
             failed: BTreeMap::new(),
+            exhausted: false,
             asked: BTreeMap::new(),
             avoided: plan.avoided,
             columns: None,
@@ -273,9 +276,10 @@ impl Reading {
         }
     }
 
-    /// What is wanted, decoded block by block, if damage is why reading failed with `error`.
+    /// What is wanted, decoded block by block, if reading failed with `error` because too few shards are whole. Whole ones that do not belong
+    /// together are another matter.
     async fn salvage_or(self, error: Error) -> Result<BTreeMap<usize, Held>> {
-        if !self.failed.values().any(|error| error.kind() == ErrorKind::Corrupt) {
+        if !self.exhausted || !self.failed.values().any(|error| error.kind() == ErrorKind::Corrupt) {
             return Err(error);
         }
         self.segment.salvage(&self.wanted, None).await.map(|salvaged| salvaged.held).map_err(|_| error)
@@ -421,7 +425,8 @@ impl Reading {
         Ok(())
     }
 
-    fn exhausted(&self, covered: usize) -> Error {
+    fn exhausted(&mut self, covered: usize) -> Error {
+        self.exhausted = true;
         let manifest = &self.segment.version.manifest;
         let damaged = self.failed.values().all(|error| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound));
         let (kind, message) = if damaged {

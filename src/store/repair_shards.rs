@@ -52,9 +52,12 @@ pub(super) async fn repair_segment(
         match work.salvage(&bad).await {
             Some(Ok(salvaged)) => good = salvaged,
             salvaged => {
-                let blocks = salvaged.and_then(Result::err).map(|error| format!(", and {error}")).unwrap_or_default();
+                let error = salvaged.and_then(Result::err);
+                // Which blocks of regions that do not answer are right is not known.
+                let is_known = error.as_ref().is_none_or(|error| error.kind() == ErrorKind::Corrupt);
+                let blocks = error.map(|error| format!(", and {error}")).unwrap_or_default();
                 let why = format!("{have} of the {needed} shards that are needed of segment {segment} are intact{blocks}");
-                let outcome = if have + unreachable.len() < needed {
+                let outcome = if is_known && have + unreachable.len() < needed {
                     Outcome::Lost(why)
                 } else {
                     Outcome::NotRepaired(format!("{why}; {} are in regions that cannot be asked", unreachable.len()))

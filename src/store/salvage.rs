@@ -26,10 +26,11 @@ pub(super) struct Salvaged {
     pub(super) margin: i64,
 }
 
-/// The bytes of one stored shard, and which of its blocks are right.
+/// The bytes of one stored shard, its block list, and which of its blocks are right.
 struct Judged {
     shard: usize,
     data: Bytes,
+    list: BlockList,
     right: Vec<bool>,
 }
 
@@ -49,9 +50,10 @@ impl Segment {
         let failed = answers.iter().filter(|answer| answer.as_ref().is_err_and(is_silent)).count();
         let found: Vec<(usize, Digest, u64, Bytes)> = answers.into_iter().flatten().collect();
         let wanted = wanted.clone();
+        let roots = wanted.keys().map(|shard| Ok((*shard, self.root_and_region(*shard)?.0))).collect::<Result<BTreeMap<_, _>>>()?;
         compute(move || {
             let judged: Vec<Judged> = found.into_iter().filter_map(|(shard, root, len, bytes)| judge(shard, root, len, &bytes)).collect();
-            decode(&codec, shape, &judged, &wanted, failed)
+            decode(&codec, shape, &judged, &wanted, &roots, failed)
         })
         .await
     }
@@ -89,11 +91,18 @@ fn judge(shard: usize, root: Digest, len: u64, stored: &Bytes) -> Option<Judged>
         data.get(to_usize(start)..to_usize(end)).is_some_and(|bytes| list.verify_block(block, bytes))
     };
     let right = (0..list.count()).map(is_right).collect();
-    Some(Judged { shard, data, right })
+    Some(Judged { shard, data, list, right })
 }
 
 /// Decodes the wanted ranges, blocks of which the same shards are right at one time.
-fn decode(codec: &Codec, shape: SegmentShape, judged: &[Judged], wanted: &Wanted, failed: usize) -> Result<Salvaged> {
+fn decode(
+    codec: &Codec,
+    shape: SegmentShape,
+    judged: &[Judged],
+    wanted: &Wanted,
+    roots: &BTreeMap<usize, Digest>,
+    failed: usize,
+) -> Result<Salvaged> {
     let mut margin = i64::MAX;
     let mut held = BTreeMap::new();
     for (shard, ranges) in wanted {
@@ -115,11 +124,38 @@ fn decode(codec: &Codec, shape: SegmentShape, judged: &[Judged], wanted: &Wanted
                 bytes.extend_from_slice(&decode_columns(codec, shape, judged, &right, columns.clone(), *shard)?);
                 at = columns.end;
             }
-            pieces.push((range, bytes.freeze()));
+            let bytes = bytes.freeze();
+            check_decoded(shape, judged, *shard, roots.get(shard), &range, &bytes)?;
+            pieces.push((range, bytes));
         }
         held.insert(*shard, Held(pieces));
     }
     Ok(Salvaged { held, margin })
+}
+
+/// Holds what was decoded against whatever is known of the shard: its block list, or the digest of the whole. Blocks that are right in shards that do
+/// not belong together decode to something else.
+fn check_decoded(
+    shape: SegmentShape,
+    judged: &[Judged],
+    shard: usize,
+    root: Option<&Digest>,
+    range: &Range<u64>,
+    bytes: &Bytes,
+) -> Result<()> {
+    let first = usize::try_from(range.start / BLOCK).unwrap_or(usize::MAX);
+    let is_whole = *range == (0..shape.shard_len(shard));
+    let is_wrong = match judged.iter().find(|judged| judged.shard == shard) {
+        Some(judged) => judged.list.first_bad_block(first, bytes).is_some(),
+        None => is_whole && root.is_some_and(|root| Digest::of(bytes) != *root),
+    };
+    match is_wrong {
+        false => Ok(()),
+        true => {
+            let what = "verified blocks decode to something else than was written";
+            Err(Error::new(ErrorKind::Corrupt, what).with("shard", shard))
+        }
+    }
 }
 
 /// The shards whose block at this place of the shard is right, or padding, which everybody knows.

@@ -14,6 +14,7 @@ const PATH: &str = "t/a";
 /// A store of one object in segments of five columns of blocks, the last of which is not full.
 struct Damaged {
     raw: Vec<Arc<dyn ObjectStore>>,
+    faults: Vec<FaultyRegion>,
     store: ErasureStore,
     content: Vec<u8>,
     /// By segment and shard: its region, its key, its length.
@@ -24,7 +25,7 @@ struct Damaged {
 impl Damaged {
     async fn new(k: u8, m: u8) -> Self {
         let raw: Vec<Arc<dyn ObjectStore>> = (0..k + m).map(|_| Arc::new(InMemory::new()) as Arc<dyn ObjectStore>).collect();
-        let (regions, key, _) = lake_over(k, m, 0, raw.clone()).unwrap();
+        let (regions, key, faults) = lake_over(k, m, 0, raw.clone()).unwrap();
         let segment_bytes = u64::from(k) * (4 * BLOCK_BYTES as u64 + 20_480);
         let profile = Profile { segment_bytes, ..Profile::new(k, m) };
         let store = ErasureStore::new(regions, profile, Some(Arc::new(key)), Arc::new(SystemClock)).unwrap();
@@ -44,7 +45,7 @@ impl Damaged {
             }
         }
         let shape = Inner::shape(sharded, 0);
-        Self { raw, store, content, shards, shape }
+        Self { raw, faults, store, content, shards, shape }
     }
 
     async fn edit(&self, segment: u64, shard: usize, edit: impl FnOnce(&mut Vec<u8>)) {
@@ -155,4 +156,21 @@ async fn where_fewer_than_k_blocks_of_a_column_are_right_that_column_is_lost_and
     assert_eq!((report.lost_versions, report.repaired_versions), (1, 0), "{report:#?}");
     let says = |outcome: &Outcome| matches!(outcome, Outcome::Lost(why) if why.contains("too few blocks are intact"));
     assert!(report.findings.iter().any(|finding| says(&finding.outcome)), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_regions_who_are_down_may_have_are_not_called_lost() {
+    let lab = Damaged::new(4, 2).await;
+    for (shard, block) in [(0, 0), (1, 1), (2, 2)] {
+        lab.harm(0, shard, block).await;
+    }
+    let down: Vec<usize> = [4, 5].iter().map(|shard| lab.shards[&(0, *shard)].0).collect();
+    down.iter().for_each(|region| lab.faults[*region].set_down(true));
+    assert!(lab.read().await.is_err());
+    let report = lab.scrub(true).await;
+    assert_eq!((report.lost_versions, report.repaired_versions, report.unrepaired_versions), (0, 0, 1), "{report:#?}");
+    down.iter().for_each(|region| lab.faults[*region].set_down(false));
+    assert_eq!(lab.read().await.unwrap(), lab.content);
+    let report = lab.scrub(true).await;
+    assert!(report.is_clean() && report.repaired_versions == 1, "{report:#?}");
 }
