@@ -153,6 +153,7 @@ Examples:
 Only files that a baseline seals and that are no longer live can be purged: to erase rows, delete them in an ordinary commit first, and then
 purge the files that held them. The record stays for ever, with its reason: audits say `purged`, and neither --verify heal nor restore brings
 the bytes back. It takes the collector's key; a region that is down must come back before all is gone, and the command says so.
+Outside of a lake a purge stays on record and is not recorded as carried out: a bucket may keep versions by itself, which nobody sees here.
 Back-ups and copies that others keep are theirs to erase.")]
     Purge(PurgeArgs),
     /// Let go of versions that are older than the retention, and of shards that belong to nothing
