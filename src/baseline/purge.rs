@@ -404,8 +404,9 @@ impl Erased {
         match self.record(file).flatten() {
             None => "the sealed file was erased on record".to_owned(),
             Some(purge) => format!(
-                "the sealed file is to be erased, on record, and nobody recorded that it was destroyed everywhere: \
-                 `lakeseal purge` with --confirm {purge} does the rest and records it"
+                "the sealed file is gone, and its purge is on record; that nothing of it is left anywhere is not recorded. In a lake, `lakeseal purge` with \
+                 --confirm {purge} does what is left to do and records it; outside of one, versions that a bucket keeps by itself are nobody's to see \
+                 from here, and it is never recorded"
             ),
         }
     }

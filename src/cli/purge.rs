@@ -139,7 +139,9 @@ async fn destroy(
             Fate::Left(why) => left.push((&file.path, why)),
         }
     }
-    if left.is_empty() {
+    // Outside of a lake nothing is known of what a bucket keeps by itself: only who has looked there can say that nothing is left.
+    let is_recorded = left.is_empty() && lake.is_some();
+    if is_recorded {
         let recorded = location.repository().record_purge_done(record, context.clock.now_ms(), key).await;
         recorded.map_err(|error| {
             let what = "nothing is left of the files, and that could not be recorded: audits go on saying that it is to be done. Do the same again";
@@ -154,14 +156,14 @@ async fn destroy(
             "absent": absent,
             "left": left,
             "done": left.is_empty(),
+            "recorded": is_recorded,
         }))?;
     } else {
         tell(record.purge.files.len(), &absent, &left, location, out)?;
         if lake.is_none() {
-            out.line(format_args!(
-                "  {} versions that a bucket keeps by itself are not known here: delete them there",
-                styled(NOTE, "note:")
-            ))?;
+            let what = "versions that a bucket keeps by itself are not known here: delete them there. So the purge stays on record as it is, and not as \
+                        carried out: audits go on saying both, which is no fault of anybody's";
+            out.line(format_args!("  {} {what}", styled(NOTE, "note:")))?;
         } else if left.is_empty() {
             let what = "a shard that comes back later (of a region that is restored from a copy, or by a repair that was under way) belongs to no version: \
                         `lakeseal collect` finds it";

@@ -94,7 +94,13 @@ impl Batches {
     /// Those of a scrub whose first batch fails; [`ErrorKind::InvalidInput`] when what was stopped was asked something else; those of reading the file.
     pub(super) async fn scrub(&self, store: &ErasureStore, mut options: ScrubOptions, progress: &dyn ScrubProgress) -> Result<ScrubReport> {
         let asked = Asked::of(&options);
-        let mut all = if self.resume { self.read(&asked)? } else { None };
+        let mut all = if self.resume {
+            self.read(&asked)?
+        } else {
+            // A place that is kept from before is not where this scrub goes on, wherever it ends.
+            self.forget(&asked)?;
+            None
+        };
         let mut names = self.names;
         loop {
             options.names_limit = Some(names);
@@ -182,13 +188,13 @@ impl Batches {
         written.map_err(|error| self.failed(error))
     }
 
-    /// Forgets the place of a scrub that is at its end; that of one that was asked something else stays.
+    /// Forgets the place of a scrub that begins anew or is at its end; that of one that was asked something else stays.
     fn forget(&self, asked: &Asked) -> Result<()> {
         if self.kept().is_ok_and(|kept| kept.is_some_and(|kept| kept.asked != *asked)) {
             return Ok(());
         }
         match std::fs::remove_file(&self.file) {
-            Err(error) if error.kind() != IoKind::NotFound => Err(self.failed(error)),
+            Err(error) if !matches!(error.kind(), IoKind::NotFound | IoKind::NotADirectory) => Err(self.failed(error)),
             _ => Ok(()),
         }
     }
@@ -350,6 +356,17 @@ mod tests {
         let resumed = lab.scrub(true, repairing, &()).await.unwrap();
         assert_eq!((resumed.names, resumed.repaired_versions, resumed.left_versions), (3, 1, 0), "{resumed:?}");
         assert_eq!(lab.scrub(false, verified(), &()).await.unwrap().damaged_versions, 0);
+    }
+
+    #[tokio::test]
+    async fn a_scrub_that_begins_anew_and_is_stopped_at_once_is_not_gone_on_with_where_an_older_one_was() {
+        let lab = Lab::new("a").await;
+        assert!(lab.stopped_after("b", verified()).await.interrupted.is_some() && lab.file().exists());
+        let options = ScrubOptions { stop: Stop::default(), ..verified() };
+        options.stop.say();
+        assert!(lab.scrub(false, options, &()).await.unwrap().interrupted.is_some());
+        let resumed = lab.scrub(true, verified(), &()).await.unwrap();
+        assert_eq!((resumed.names, resumed.damaged_versions), (3, 1), "{resumed:?}");
     }
 
     #[tokio::test]

@@ -52,8 +52,9 @@ pub(super) async fn import(args: ImportArgs, context: &Context, out: &mut Output
 
 fn told(location: &Location, done: Imported, out: &mut Output) -> Result<()> {
     let how = if done.created { "made" } else { "written" };
-    let (rows, files) = (count(done.rows), output::files(u64::try_from(done.files).unwrap_or(u64::MAX)));
-    out.line(format_args!("{} {rows} rows into {} (version {}, {how}; {files})", styled(GOOD, "imported"), location.name(), done.version))
+    let files = |files| format!("; {}", output::files(u64::try_from(files).unwrap_or(u64::MAX)));
+    let (rows, files) = (count(done.rows), done.files.map(files).unwrap_or_default());
+    out.line(format_args!("{} {rows} rows into {} (version {}, {how}{files})", styled(GOOD, "imported"), location.name(), done.version))
 }
 
 /// Names the regions that did not take all that they were given: the rows are there, and survive the loss of fewer regions until that is made good.

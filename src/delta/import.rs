@@ -78,8 +78,8 @@ pub struct Imported {
     pub created: bool,
     /// Rows imported.
     pub rows: u64,
-    /// Live files of the table after it.
-    pub files: usize,
+    /// Live files of the table after it; absent where the commit is there and the table could not be read then.
+    pub files: Option<usize>,
 }
 
 /// Counts rows as they are read.
@@ -108,11 +108,12 @@ impl fmt::Debug for Counter {
 ///
 /// All files become visible in one commit, or none: an import that fails takes its data files away again, and one that is killed leaves no more
 /// behind than data files that no version names. Where another import makes the table meanwhile, this one goes on as any other into a table that is
-/// there, and reads its files a second time. Memory is bounded by a few batches and one row group per stream, whatever the files' sizes.
+/// there, and reads its files a second time. Where something fails after the commit (a checkpoint, say), it is done, and a warning is traced. Memory is bounded by a few batches and one row group per stream, whatever the files' sizes.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`], naming the file, for what is no Parquet or CSV and for columns that do not fit the table;
-/// [`ErrorKind::NotFound`] for a missing file; what the store reports.
+/// [`ErrorKind::NotFound`] for a missing file; [`ErrorKind::OutcomeUnknown`] when it could not be learned whether the commit is there; what the store
+/// reports.
 pub async fn import(location: &Location, import: Import) -> Result<Imported> {
     let sources = open_sources(&import.sources).await?;
     let location = &location.doing(Operation(Arc::new(lineage(&sources, import.mode))))?;
@@ -121,7 +122,11 @@ pub async fn import(location: &Location, import: Import) -> Result<Imported> {
     }
     tracing::debug!(table = %location, "another write made the table meanwhile: going on with that one");
     let into_theirs = attempt(location, &sources, &import).await.map_err(|error| {
-        let what = "another write made the table meanwhile, and this import did not go into that one; nothing of it was written";
+        let what = match Traces::is_said(&error) {
+            true => "another write made the table meanwhile, and this import into that one failed: what was written is said below",
+            // It came to no commit.
+            false => "another write made the table meanwhile, and this import did not go into that one; nothing of it was written",
+        };
         Error::new(error.kind(), what).with("table", location.name()).caused_by(error)
     })?;
     into_theirs.ok_or_else(|| {
@@ -171,27 +176,40 @@ async fn attempt(location: &Location, sources: &[Source], import: &Import) -> Re
             write = write.with_partition_columns(import.partition_by.clone());
         }
     }
+    let mut committed = None;
     let table = match write.await {
-        Ok(table) => table,
+        Ok(table) => Some(table),
         Err(error) => match traces.settle().await {
-            // The answer to the table's first commit was lost: what comes after a commit was not begun.
-            Fate::Committed if !exists => open(location, Some(0)).await?,
-            Fate::Unnamed if !exists && open_or_new(location).await.is_ok_and(|(_, is_there)| is_there) => {
-                end_table(location).await;
-                return Ok(None);
+            Fate::Committed(version) => {
+                Traces::warn(location, version, &error);
+                committed = Some(version);
+                open(location, Some(version)).await.inspect_err(|error| Traces::warn(location, version, error)).ok()
             }
+            Fate::Unnamed if !exists => match open_or_new(location).await {
+                Ok((_, true)) => {
+                    end_table(location).await;
+                    return Ok(None);
+                }
+                Ok((_, false)) => return Err(Traces::said(delta_error(location, error), Fate::Unnamed)),
+                Err(look) => {
+                    let what = "the table could not be made, and whether another write made it meanwhile could not be learned";
+                    let failed = Error::new(look.kind(), what).with("table", location.name()).with("look", look).caused_by(error);
+                    return Err(Traces::said(failed, Fate::Unnamed));
+                }
+            },
             fate => return Err(Traces::said(delta_error(location, error), fate)),
         },
     };
     if !exists {
         end_table(location).await;
     }
-    let state = table.snapshot().map_err(|e| delta_error(location, e))?;
+    let state = table.as_ref().and_then(|table| table.snapshot().ok());
+    let missing = || Error::new(ErrorKind::Internal, "the import is done, and of which version it is is not known");
     Ok(Some(Imported {
-        version: state.version(),
+        version: committed.or(state.map(|state| state.version())).ok_or_else(missing)?,
         created: !exists,
         rows: counter.rows.load(Ordering::Relaxed),
-        files: state.log_data().num_files(),
+        files: state.map(|state| state.log_data().num_files()),
     }))
 }
 

@@ -3,23 +3,34 @@
 //! What is kept is told by names of files alone, whatever folder a log or a baseline puts them in: writers give every file a name of its own, and a
 //! spelling that is not understood keeps too much, never too little.
 
+mod candidates;
+mod clones;
+mod take_away;
+
 use std::collections::{BTreeMap, HashSet};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore};
 use percent_encoding::percent_decode_str;
 
+use self::candidates::{check_protocol, is_in_sight, is_named_by_engine, partition_columns};
+pub use self::take_away::TakenAway;
+pub(crate) use self::take_away::check_may_take_away;
 use super::attest::is_data;
 use super::{Location, begun};
-use crate::baseline::SealedTable;
+use crate::baseline::{SEAL_FOLDER, SealedTable, Trust};
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{self, CommitContents, FileKey, TableKind, TableSnapshot, read_commit};
+use crate::table::{self, CommitContents, FileKey, TableKind, TableSnapshot, parse_json, read_commit};
 
 /// Most data files that are looked at.
 const FILES_LIMIT: usize = 10_000_000;
 /// Commits that are read, and files that are taken away, at one time.
 const AT_ONCE: usize = 8;
+const LOG_FOLDER: &str = "_delta_log";
+/// Folders of a log in which commits lie that it does not show yet.
+const STAGED: [&str; 3] = ["_staged_commits", "_commits", ".tmp"];
 
 /// A data file that no version names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +54,10 @@ pub struct Leftovers {
     pub sealed: u64,
     /// What says that a table is being made here, where that was broken off and nothing else is left of it.
     pub begun: Option<Path>,
+    /// When the youngest object of the table's data and log was written, named or not, in milliseconds since 1970-01-01T00:00:00Z.
+    pub youngest_ms: Option<i64>,
+    /// The version whose log was looked at; absent where there is none.
+    version: Option<u64>,
 }
 
 /// Names of files, in every spelling that a reader may make of them.
@@ -63,42 +78,69 @@ impl Names {
         keys.into_iter().for_each(|key| self.add(&key.path));
     }
 
+    fn add_commit(&mut self, commit: &NamedCommit) {
+        self.add_keys(commit.contents.adds.iter().map(|file| &file.key).chain(&commit.contents.removes));
+        commit.contents.adds.iter().for_each(|file| self.add(&file.raw_path));
+        commit.changes.iter().for_each(|path| self.add(path));
+    }
+
     fn has(&self, path: &Path) -> bool {
         path.filename().is_some_and(|name| self.0.contains(name))
     }
 }
 
-/// Finds the data files at `location` that no commit of its log names, that no table of `sealed` seals, and that were written before `before_ms`.
+/// Finds the data files at `location` that no commit of its log names, that no table of `sealed` seals, and that were written before `before_ms`. In a lake,
+/// neither does another table of it; `trust` says whose seals of those count.
 ///
-/// Cost: one LIST of the table, a replay of its log, one GET more for each commit. Memory: the names of the log and of the listed files.
+/// Cost: one LIST of the table, a replay of its log, one GET more for each commit; in a lake, where anything is found, the same for each other table's log.
+/// Memory: the names of the logs and of the listed files.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for a folder of Parquet, all files of which are the table's; [`ErrorKind::Mismatch`] when the log is shorter than what was
-/// sealed: what it does not name may be what was taken out of it; those of [`table::load`].
-pub async fn leftovers(location: &Location, sealed: &[SealedTable], before_ms: i64) -> Result<Leftovers> {
-    find(location, sealed, before_ms).await.map_err(|e| e.with("table", location.name()))
+/// sealed: what it does not name may be what was taken out of it; [`ErrorKind::Unsupported`] for a table with a feature that is not known to leave all names
+/// in the log, or with staged commits; those of [`table::load`].
+pub async fn leftovers(location: &Location, sealed: &[SealedTable], trust: Option<&Trust>, before_ms: i64) -> Result<Leftovers> {
+    find(location, sealed, trust, before_ms).await.map_err(|e| e.with("table", location.name()))
 }
 
-async fn find(location: &Location, sealed: &[SealedTable], before_ms: i64) -> Result<Leftovers> {
+async fn find(location: &Location, sealed: &[SealedTable], trust: Option<&Trust>, before_ms: i64) -> Result<Leftovers> {
     // Files first, then the log: whatever is committed meanwhile is named by the log that is read.
-    let listed = Listed::read(location).await?;
+    let mut listed = Listed::read(location).await?;
+    if let Some(staged) = &listed.staged {
+        let what =
+            "commits are staged beside the log, which may name files that it does not: use the VACUUM of the engine that writes the table";
+        return Err(Error::new(ErrorKind::Unsupported, what).with("staged", staged));
+    }
     let (store, root) = (location.store().as_ref(), location.root());
-    let named = match table::load(store, root, None).await {
+    let (named, version) = match table::load(store, root, None).await {
         Ok(snapshot) if snapshot.kind == TableKind::Parquet => {
             let what = "it is a folder of Parquet files: all of them are the table's, and none is left over";
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
         Ok(snapshot) => {
+            check_protocol(&snapshot.protocol)?;
             let newest = sealed.iter().map(|table| table.statement.state.version).max();
             if let Some(newest) = newest.filter(|newest| *newest > snapshot.version) {
                 let what =
                     "the log ends before what was sealed: what it does not name may be what was taken out of it. Audit the table first";
                 return Err(Error::new(ErrorKind::Mismatch, what).with("version", snapshot.version).with("sealed", newest));
             }
-            named(location, &snapshot).await?
+            let columns = partition_columns(&snapshot.metadata);
+            listed.files.retain(|meta| is_in_sight(&meta.location, root, &columns));
+            (named(location, &snapshot).await?, Some(snapshot.version))
         }
         // Nothing was ever committed.
-        Err(error) if error.kind() == ErrorKind::NotFound && listed.begun.is_some() && sealed.is_empty() => Names::default(),
+        Err(error) if error.kind() == ErrorKind::NotFound && listed.begun.is_some() && sealed.is_empty() => {
+            if let Some(other) = &listed.in_log {
+                let what = "the log has no commit, and more than the word that a table is being made: what is left over cannot be told";
+                return Err(Error::new(ErrorKind::Unsupported, what).with("found", other));
+            }
+            // Only what the making of it wrote: anything else somebody put there, and it would be a folder of Parquet without that word.
+            let count = listed.files.len();
+            listed.files.retain(|meta| is_in_sight(&meta.location, root, &[]) && is_named_by_engine(&meta.location));
+            listed.begun = listed.begun.filter(|_| listed.files.len() == count);
+            (Names::default(), None)
+        }
         Err(error) => return Err(error),
     };
     let mut in_seals = Names::default();
@@ -106,27 +148,53 @@ async fn find(location: &Location, sealed: &[SealedTable], before_ms: i64) -> Re
         in_seals.add_keys(table.files.keys().chain(table.removed.keys()));
         table.changes.keys().for_each(|path| in_seals.add(path));
     }
-    Ok(listed.sort_out(&named, &in_seals, before_ms))
+    let mut found = listed.sort_out(&named, &in_seals, before_ms);
+    if location.is_in_lake() && !found.files.is_empty() {
+        let theirs = clones::names(location, trust).await?;
+        let count = found.files.len();
+        found.files.retain(|file| !theirs.has(&file.path));
+        found.begun = found.begun.filter(|_| found.files.len() == count);
+    }
+    found.version = version;
+    Ok(found)
 }
 
 /// What is named by the log: by its newest state, and by each commit that is still there.
 async fn named(location: &Location, snapshot: &TableSnapshot) -> Result<Names> {
-    let (store, root) = (location.store().as_ref(), location.root());
     let mut names = Names::default();
     names.add_keys(snapshot.files.keys().chain(snapshot.tombstones.keys()));
     snapshot.files.values().for_each(|file| names.add(&file.raw_path));
     snapshot.changes.keys().for_each(|path| names.add(path));
-    let versions: Vec<u64> = snapshot.commits.iter().map(|commit| commit.version).collect();
-    let reads = stream::iter(versions).map(|version| async move {
-        let bytes = read_commit(store, root, version).await?;
-        CommitContents::parse(root, version, &bytes).map_err(|e| e.with("commit", version))
-    });
-    let mut reads = std::pin::pin!(reads.buffered(AT_ONCE));
-    while let Some(actions) = reads.try_next().await? {
-        names.add_keys(actions.adds.iter().map(|file| &file.key).chain(&actions.removes));
-        actions.adds.iter().for_each(|file| names.add(&file.raw_path));
+    let mut reads = std::pin::pin!(commits(location.store().as_ref(), location.root(), snapshot));
+    while let Some(commit) = reads.try_next().await? {
+        names.add_commit(&commit);
     }
     Ok(names)
+}
+
+/// A commit, and the change-data files that it names.
+struct NamedCommit {
+    contents: CommitContents,
+    changes: Vec<String>,
+}
+
+impl NamedCommit {
+    fn parse(root: &Path, version: u64, bytes: &Bytes) -> Result<Self> {
+        let contents = CommitContents::parse(root, version, bytes).map_err(|e| e.with("commit", version))?;
+        let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| parse_json(line).ok());
+        let changes = lines.filter_map(|line| Some(line.get("cdc")?.get("path")?.as_str()?.to_owned())).collect();
+        Ok(Self { contents, changes })
+    }
+}
+
+async fn read_one(store: &dyn ObjectStore, root: &Path, version: u64) -> Result<NamedCommit> {
+    NamedCommit::parse(root, version, &read_commit(store, root, version).await?)
+}
+
+/// The commits that the log of the table at `root` still has.
+fn commits(store: &dyn ObjectStore, root: &Path, snapshot: &TableSnapshot) -> impl Stream<Item = Result<NamedCommit>> {
+    let versions: Vec<u64> = snapshot.commits.iter().map(|commit| commit.version).collect();
+    stream::iter(versions).map(move |version| read_one(store, root, version)).buffered(AT_ONCE)
 }
 
 /// What lies in a table's folder.
@@ -136,6 +204,11 @@ struct Listed {
     /// Folders of other tables in it: what lies there is theirs.
     others: Vec<Path>,
     begun: Option<ObjectMeta>,
+    /// An object of the log that is not what says that a table is being made.
+    in_log: Option<Path>,
+    /// A commit that the log does not show yet.
+    staged: Option<Path>,
+    youngest_ms: Option<i64>,
 }
 
 impl Listed {
@@ -145,8 +218,17 @@ impl Listed {
         let mut listed = Self::default();
         let mut objects = location.store().list((!root.as_ref().is_empty()).then_some(root));
         while let Some(meta) = objects.try_next().await? {
+            let below_log = below_log(&meta.location, root);
+            if below_log.is_some() || is_data(&meta.location) {
+                listed.youngest_ms = listed.youngest_ms.max(Some(meta.last_modified.timestamp_millis()));
+            }
             if meta.location == begun {
                 listed.begun = Some(meta);
+            } else if let Some(name) = below_log {
+                if STAGED.contains(&name.as_str()) {
+                    listed.staged.get_or_insert_with(|| meta.location.clone());
+                }
+                listed.in_log.get_or_insert(meta.location);
             } else if let Some(other) = other_table(&meta.location, root) {
                 if listed.others.last() != Some(&other) {
                     listed.others.push(other);
@@ -163,7 +245,7 @@ impl Listed {
 
     fn sort_out(self, named: &Names, sealed: &Names, before_ms: i64) -> Leftovers {
         let mut found: BTreeMap<Path, Leftover> = BTreeMap::new();
-        let mut out = Leftovers::default();
+        let mut out = Leftovers { youngest_ms: self.youngest_ms, ..Leftovers::default() };
         let is_young = |meta: &ObjectMeta| meta.last_modified.timestamp_millis() >= before_ms;
         for meta in self.files {
             if named.has(&meta.location) || self.others.iter().any(|other| meta.location.prefix_matches(other)) {
@@ -185,11 +267,18 @@ impl Listed {
     }
 }
 
-/// The folder of another table below `root` that `path` is a part of the log of.
+/// The folder of another table, or of one that is sealed as it is, below `root` that `path` is a part of the log or the seals of.
 fn other_table(path: &Path, root: &Path) -> Option<Path> {
     let below: Vec<_> = path.prefix_match(root)?.collect();
-    let at = below.iter().position(|part| part.as_ref() == "_delta_log").filter(|at| *at > 0)?;
+    let at = below.iter().position(|part| [LOG_FOLDER, SEAL_FOLDER].contains(&part.as_ref())).filter(|at| *at > 0)?;
     Some(below.into_iter().take(at).fold(root.clone(), |folder, part| folder.join(part)))
+}
+
+/// The first part of `path` within the log of the table at `root`.
+fn below_log(path: &Path, root: &Path) -> Option<String> {
+    let mut below = path.prefix_match(root)?;
+    below.next().filter(|part| part.as_ref() == LOG_FOLDER)?;
+    below.next().map(|part| part.as_ref().to_owned())
 }
 
 impl Leftovers {
@@ -201,33 +290,6 @@ impl Leftovers {
     /// The files' sizes, in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
-    }
-
-    /// Deletes the files; gives those that could not be, and why. In a lake their versions stay while the retention lasts.
-    ///
-    /// Cost: one DELETE a file, 8 at a time.
-    pub async fn take_away(&self, location: &Location) -> Vec<(Path, Error)> {
-        let store = location.store();
-        let paths: Vec<Path> = self.files.iter().map(|file| file.path.clone()).collect();
-        let deletions = stream::iter(paths).map(|path| async move {
-            let outcome = store.delete(&path).await;
-            (path, outcome)
-        });
-        let mut left: Vec<(Path, Error)> =
-            deletions.buffered(AT_ONCE).filter_map(|(path, outcome)| std::future::ready(failed(path, outcome))).collect().await;
-        // Last: while it lies there, files that are left are no folder of Parquet.
-        if let Some(begun) = self.begun.clone().filter(|_| left.is_empty()) {
-            let outcome = store.delete(&begun).await;
-            left.extend(failed(begun, outcome));
-        }
-        left
-    }
-}
-
-fn failed(path: Path, outcome: object_store::Result<()>) -> Option<(Path, Error)> {
-    match outcome {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => None,
-        Err(error) => Some((path, error.into())),
     }
 }
 

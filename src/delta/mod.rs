@@ -27,7 +27,7 @@ mod written;
 pub use attest::AttestingStore;
 pub use export::{Exported, export};
 pub use import::{Import, ImportMode, ImportProgress, Imported, import};
-pub use leftovers::{Leftover, Leftovers, leftovers};
+pub use leftovers::{Leftover, Leftovers, TakenAway, leftovers};
 pub use list::tables;
 pub use location::{LakeStore, Location};
 pub use operation::{Operation, Records};
@@ -38,6 +38,7 @@ pub use session::{StoreRegistry, session};
 pub use trusted_log::TrustedLog;
 
 pub(crate) use import::table_schema;
+pub(crate) use leftovers::check_may_take_away;
 pub(crate) use operation::engine_versions;
 pub(crate) use rewrite::{Rewrite, rewrite};
 pub(crate) use session::{believe_chunks_only, runtime, runtime_with_footers, session_config};

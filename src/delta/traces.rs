@@ -29,13 +29,16 @@ const AT_ONCE: usize = 8;
 /// So long that is tried: whoever waits for the error is not to wait for stores that do not answer as well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The place of an error that says what is left of a write.
+const WRITTEN: &str = "written";
+
 /// What became of a write that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// No version names its files, and none will.
     Unnamed,
-    /// Its commit is there.
-    Committed,
+    /// Its commit is there, as this version.
+    Committed(u64),
     /// Its commit may be there, or come to be.
     Unknown,
 }
@@ -86,11 +89,11 @@ impl Traces {
         let mut fate = Fate::Unnamed;
         for commit in tried {
             match commit.answer {
-                Answer::Made => return Fate::Committed,
+                Answer::Made => return Fate::Committed(commit.version),
                 Answer::NotMade => {}
                 // A client that sends again what was made already is told that it is there.
                 Answer::Open => match read_commit(&*self.0.inner, &commit.root, commit.version).await {
-                    Ok(bytes) if Digest::of(&bytes) == commit.digest => return Fate::Committed,
+                    Ok(bytes) if Digest::of(&bytes) == commit.digest => return Fate::Committed(commit.version),
                     Ok(_) => {}
                     Err(_) => fate = Fate::Unknown,
                 },
@@ -113,16 +116,29 @@ impl Traces {
         }
     }
 
-    /// `error`, and what is left of the write that it ended.
+    /// `error`, and what is left of the write that it ended. Of a write of which that is not known it says so by its kind as well.
     pub(super) fn said(error: Error, fate: Fate) -> Error {
-        error.with(
-            "written",
-            match fate {
-                Fate::Unnamed => "nothing: no version of the table has anything of it",
-                Fate::Committed => "all of it: the commit is there, and what failed came after it",
-                Fate::Unknown => "not known: the commit may be there, or come to be; look at the table before repeating it",
-            },
-        )
+        match fate {
+            Fate::Unnamed => error.with(WRITTEN, "nothing: no version of the table has anything of it"),
+            Fate::Committed(version) => {
+                error.with(WRITTEN, format!("all of it: the commit is there, as version {version}, and what failed came after it"))
+            }
+            Fate::Unknown => {
+                let what = "a write failed, and it could not be learned whether it took effect";
+                let written = "not known: the commit may be there, or come to be; look at the table before repeating it";
+                Error::new(ErrorKind::OutcomeUnknown, what).with(WRITTEN, written).caused_by(error)
+            }
+        }
+    }
+
+    /// Whether an error says itself what is left of the write, as [`Self::said`] has it.
+    pub(super) fn is_said(error: &Error) -> bool {
+        error.context().iter().any(|(key, _)| *key == WRITTEN)
+    }
+
+    /// Tells of a write whose commit is there what failed all the same: afterwards, or of its answer.
+    pub(super) fn warn(location: &Location, version: u64, error: &dyn fmt::Display) {
+        tracing::warn!(table = %location, version, %error, "the commit is there, and something failed after it");
     }
 
     /// What a failed write comes to; where that is no version, its files are gone.

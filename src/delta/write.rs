@@ -55,7 +55,11 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
     Ok(open_or_new(location).await?.1)
 }
 
-/// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced. What fails takes its data files away again.
+/// Writes rows in one commit; returns how many. Constraints and invariants of the table are enforced. What fails takes its data files away again, and what
+/// fails after the commit is traced as a warning: the rows are there.
+///
+/// # Errors
+/// [`ErrorKind::OutcomeUnknown`] when it could not be learned whether the commit is there; [`ErrorKind::AlreadyExists`] when another write made the table.
 pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchStream, mode: WriteMode) -> Result<u64> {
     let location = &TrustedLog::of(location).await?;
     let (location, traces) = &Traces::of(location)?;
@@ -97,12 +101,21 @@ pub(crate) async fn write_stream(location: &Location, rows: SendableRecordBatchS
     }
     if let Err(error) = write.await {
         match traces.settle().await {
-            // The answer to the table's first commit was lost.
-            Fate::Committed if mode == WriteMode::Create => {}
-            Fate::Unnamed if mode == WriteMode::Create && exists(location).await.unwrap_or(false) => {
-                end_table(location).await;
-                let what = "another write made a table of this name meanwhile; nothing of this statement was written";
-                return Err(Error::new(ErrorKind::AlreadyExists, what).with("table", location.name()).caused_by(error));
+            Fate::Committed(version) => Traces::warn(location, version, &error),
+            Fate::Unnamed if mode == WriteMode::Create => {
+                let failed = match exists(location).await {
+                    Ok(true) => {
+                        end_table(location).await;
+                        let what = "another write made a table of this name meanwhile; nothing of this statement was written";
+                        return Err(Error::new(ErrorKind::AlreadyExists, what).with("table", location.name()).caused_by(error));
+                    }
+                    Ok(false) => delta_error(location, error),
+                    Err(look) => {
+                        let what = "the table could not be made, and whether another write made one of this name could not be learned";
+                        Error::new(look.kind(), what).with("table", location.name()).with("look", look).caused_by(error)
+                    }
+                };
+                return Err(Traces::said(failed, Fate::Unnamed));
             }
             fate => return Err(Traces::said(delta_error(location, error), fate)),
         }

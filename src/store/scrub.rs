@@ -152,7 +152,9 @@ impl ErasureStore {
                 break;
             }
         }
-        if options.prefix.is_none() && scrub.report.resume_after.is_none() && !options.stop.is_said() {
+        // Of a stop that is said behind the last repair, it is said there that the scrub was stopped.
+        let was_stopped = scrub.report.interrupted.is_some() && options.stop.is_said();
+        if options.prefix.is_none() && scrub.report.resume_after.is_none() && !was_stopped {
             scrub.own_registers_unless_stopped().await;
         }
         scrub.report.bytes_read = pace.bytes();

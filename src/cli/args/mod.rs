@@ -153,6 +153,7 @@ Examples:
 Only files that a baseline seals and that are no longer live can be purged: to erase rows, delete them in an ordinary commit first, and then
 purge the files that held them. The record stays for ever, with its reason: audits say `purged`, and neither --verify heal nor restore brings
 the bytes back. It takes the collector's key; a region that is down must come back before all is gone, and the command says so.
+Outside of a lake a purge stays on record and is not recorded as carried out: a bucket may keep versions by itself, which nobody sees here.
 Back-ups and copies that others keep are theirs to erase.")]
     Purge(PurgeArgs),
     /// Let go of versions that are older than the retention, and of shards that belong to nothing
@@ -316,10 +317,16 @@ Examples:
   lakeseal vacuum flights --delete               take them away
   lakeseal vacuum flights --older-than 30d
 
-A file is left over when no commit that the log still has ever named it, when no baseline in force seals it, and when it is
-older than the limit: younger ones may belong to a write that is going on. What compaction and DELETE removed is named by the log,
-and stays: older versions need it. In a lake a file that was taken away can be brought back while the retention lasts, by
-`lakeseal restore PATH`; `lakeseal collect` frees its space then. Elsewhere it is gone.")]
+A file is left over when no commit that the log still has ever named it, when no baseline in force seals it, when no other table of
+the lake names it (as shallow clones do), and when it is older than the limit: younger ones may belong to a write that is going on.
+What compaction and DELETE removed is named by the log, and stays: older versions need it. Files below hidden folders, and below those
+of other tables, are never taken for left over.
+
+With --delete, all baselines of the table must be in force for you. A file that was taken away keeps its bytes while the retention of
+the lake lasts: `lakeseal versions PATH` and `lakeseal restore PATH --version VERSION` bring it back until then, and `lakeseal collect`
+frees its space afterwards. Tables outside of a lake are listed only: a deletion there is for good, and a listing does not tell what
+other engines' writers, catalogs, links and clocks have to do with a file; use the VACUUM of the engine that writes the table. Tables
+with a feature that is not known to leave all names of files in the log are refused.")]
     Vacuum(VacuumArgs),
     /// Copy a table's Parquet files into a directory, in their folders
     #[command(after_help = "Example:\n  lakeseal export flights ./flights-copy")]

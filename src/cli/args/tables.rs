@@ -94,10 +94,13 @@ pub struct LineageArgs {
 pub struct VacuumArgs {
     /// The table
     pub table: String,
-    /// Take the files away; without it they are listed only
+    /// Take the files away, of a table in a lake; without it they are listed only
     #[arg(long)]
     pub delete: bool,
-    /// Leave files alone that are younger: 7d, 12h, … at least an hour
+    /// Take away what is younger than 7 days, as --older-than says: nobody is writing to the table
+    #[arg(long, requires = "delete")]
+    pub force: bool,
+    /// Leave younger files alone: 7d, 12h, … at least an hour; with --delete, less than 7d takes --force
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::cli::duration::parse)]
     pub older_than: Duration,
     /// Public keys of the sealers whom you trust (PEM), or a trust root [default: HOME/trust-root.json, else HOME/trusted-sealers.pem]

@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::lake::testing::memory_lake;
 use crate::store::{ErasureStore, Profile};
 
-use super::super::{Import, Imported, LakeStore, WriteMode, import, session, write_stream};
+use super::super::{Import, ImportMode, Imported, LakeStore, WriteMode, import, session, write_stream};
 use super::*;
 use crate::table;
 
@@ -22,6 +22,8 @@ enum First {
     Together(Barrier),
     /// It succeeds, and that it was there is what is answered: a request that was sent again.
     AnswerLost,
+    /// Not the first, but that of this version succeeds and is answered with an error; whether it can be read afterwards.
+    Broken { version: u64, is_read: bool },
 }
 
 #[derive(Debug)]
@@ -39,10 +41,14 @@ impl fmt::Display for FirstCommit {
 #[async_trait]
 impl ObjectStore for FirstCommit {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if parse_commit_path(location).is_none_or(|(_, version)| version > 0) {
-            return self.inner.put_opts(location, payload, options).await;
-        }
+        let Some((_, version)) = parse_commit_path(location) else { return self.inner.put_opts(location, payload, options).await };
         match &self.first {
+            First::Broken { version: broken, .. } if *broken == version => {
+                self.inner.put_opts(location, payload, options).await?;
+                Err(broken_off())
+            }
+            First::Broken { .. } => self.inner.put_opts(location, payload, options).await,
+            _ if version > 0 => self.inner.put_opts(location, payload, options).await,
             First::Together(barrier) => {
                 barrier.wait().await;
                 self.inner.put_opts(location, payload, options).await
@@ -59,6 +65,11 @@ impl ObjectStore for FirstCommit {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if let First::Broken { version, is_read: false } = &self.first
+            && parse_commit_path(location).is_some_and(|(_, read)| read == *version)
+        {
+            return Err(broken_off());
+        }
         self.inner.get_opts(location, options).await
     }
 
@@ -77,6 +88,10 @@ impl ObjectStore for FirstCommit {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
     }
+}
+
+fn broken_off() -> object_store::Error {
+    object_store::Error::Generic { store: "test", source: "the connection broke off".into() }
 }
 
 fn place(first: First) -> Location {
@@ -149,7 +164,7 @@ async fn an_import_that_does_not_fit_the_table_that_was_made_meanwhile_says_so_a
 async fn a_first_commit_whose_answer_was_lost_is_the_imports_own() {
     let (location, directory) = (place(First::AnswerLost), tempfile::tempdir().unwrap());
     let made = imported(&location, &directory.path().join("a.csv"), "n", 0..100).await.unwrap();
-    assert_eq!((made.version, made.created, made.rows, made.files), (0, true, 100, 1));
+    assert_eq!((made.version, made.created, made.rows, made.files), (0, true, 100, Some(1)));
     assert_eq!((sum(&location).await, files(&location).await), ((100, (0..100).sum()), (1, 1)));
 }
 
@@ -171,6 +186,49 @@ async fn of_two_statements_that_make_one_table_one_is_refused() {
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{refused}");
     assert_eq!(sum(&location).await.0, i64::try_from(rows).unwrap());
     assert_eq!(files(&location).await, (1, 1));
+}
+
+#[tokio::test]
+async fn a_later_commit_that_is_there_is_done_whatever_failed_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.csv");
+    for mode in [ImportMode::Append, ImportMode::Overwrite] {
+        let location = place(First::Broken { version: 1, is_read: true });
+        imported(&location, &file, "n", 0..10).await.unwrap();
+        let again = Import { sources: vec![file.clone()], mode, ..Import::default() };
+        let done = import(&location, again).await.unwrap();
+        let live = if mode == ImportMode::Append { 2 } else { 1 };
+        assert_eq!((done.version, done.created, done.rows, done.files), (1, false, 10, Some(live)));
+        assert_eq!(files(&location).await, (2, live));
+    }
+    for mode in [WriteMode::Append, WriteMode::Overwrite] {
+        let location = place(First::Broken { version: 1, is_read: true });
+        imported(&location, &file, "n", 0..10).await.unwrap();
+        assert_eq!(write_stream(&location, numbers(10..30), mode).await.unwrap(), 20);
+        assert_eq!(sum(&location).await.0, if mode == WriteMode::Append { 30 } else { 20 });
+    }
+}
+
+#[tokio::test]
+async fn of_a_commit_that_may_be_there_nobody_says_that_nothing_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.csv");
+    for is_import in [true, false] {
+        let location = place(First::Broken { version: 1, is_read: false });
+        imported(&location, &file, "n", 0..10).await.unwrap();
+        let error = match is_import {
+            true => imported(&location, &file, "n", 10..20).await.map(|done| done.rows),
+            false => write_stream(&location, numbers(10..30), WriteMode::Append).await,
+        };
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", chain(&error));
+        assert!(!chain(&error).contains("nothing"), "{}", chain(&error));
+    }
+    // Of the table that is to be made as well.
+    let location = place(First::Broken { version: 0, is_read: false });
+    let error = imported(&location, &file, "n", 0..10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", chain(&error));
+    assert!(Traces::is_said(&error) && chain(&error).contains("broke off"), "{}", chain(&error));
 }
 
 /// All that an error says, and its causes.

@@ -150,14 +150,29 @@ fn what_is_left_over_of_a_table_is_listed_and_young_files_stay() {
     place.import(&place.csv("t.csv", 0, 10), "./plain");
     let left = place.path("plain/part-0-left.parquet");
     fs::write(&left, "left").unwrap();
-    let run = place.run(&["vacuum", "./plain", "--delete", "--older-than", "1h"]).expect(0);
+    // A deletion there would be for good.
+    place.run(&["vacuum", "./plain", "--delete"]).expect(2).says(&["in a lake only", "VACUUM of the engine"]);
+    let run = place.run(&["vacuum", "./plain", "--older-than", "1h"]).expect(0);
     assert!(run.out.contains("nothing is left over") && run.out.contains("1 more") && run.out.contains("younger"), "{}", run.out);
     let json = place.run(&["vacuum", "./plain", "--json"]).expect(0).json();
     assert_eq!((json["young"].as_u64(), json["files"].as_array().unwrap().len()), (Some(1), 0), "{json}");
     assert!(left.exists());
+    // What is younger than a week may belong to a write that is going on.
+    place.run(&["vacuum", "t", "--force"]).expect(2).says(&["--delete"]);
+    place.run(&["vacuum", "t", "--delete", "--older-than", "6d"]).expect(2).says(&["7 days", "--force"]);
+    place.run(&["vacuum", "t", "--delete", "--older-than", "6d", "--force"]).expect(2).says(&["somebody may be writing"]);
+    place.run(&["vacuum", "t", "--delete"]).expect(0);
     // What is sealed is kept, so it has to be known who seals.
     place.run(&["seal", "t"]).expect(0);
-    place.run(&["vacuum", "t"]).expect(0);
+    place.run(&["vacuum", "t", "--delete"]).expect(0);
+    // What is sealed by others may be files that nothing else names.
+    fs::copy(place.path("home/trusted-sealers.pem"), place.path("own.pem")).unwrap();
+    place.run(&["keys", "new", "--role", "sealer", "--out", "other.pem"]).expect(0);
+    place.import(&place.csv("more.csv", 10, 20), "t");
+    place.run(&["seal", "t", "--key", "other.pem"]).expect(0);
+    place.run(&["vacuum", "t", "--delete", "--trust", "own.pem"]).expect(2).says(&["not in force for you", "baselines: 2"]);
+    place.run(&["vacuum", "t", "--trust", "own.pem"]).expect(0);
+    place.run(&["vacuum", "t", "--delete"]).expect(0);
     fs::remove_file(place.path("home/trusted-sealers.pem")).unwrap();
     place.run(&["vacuum", "t"]).expect(2).says(&["nobody is trusted"]);
 }
