@@ -194,7 +194,8 @@ impl Auditor {
             Err(e) => {
                 let detail = format!("the table that this one is a clone of cannot be read: {e}");
                 report.findings.push(Finding::new(Verdict::Undetermined, detail));
-                return Ok(0);
+                // What is wrong with the table itself is no less so.
+                self.repository.without_roots_of(&sealed.statement, &e)
             }
         };
         Self { repository, ..self.clone() }.compare(&snapshot, checkpoints, listed, &sealed, report, progress).await
@@ -333,12 +334,10 @@ impl Auditor {
         let intact = if self.options.quick {
             // A folder of Parquet is what a listing says of it already.
             if !listed.is_empty() && snapshot.kind == TableKind::Delta {
-                let found = match joined(listed).await {
-                    Ok(sizes) => presence::compare_presence(&self.repository, sizes, snapshot, sealed).await,
-                    Err(e) => Err(e),
-                };
-                match found {
-                    Ok(found) => comparison.findings.extend(found),
+                match joined(listed).await {
+                    Ok(sizes) => {
+                        comparison.findings.extend(presence::compare_presence(&self.repository, sizes, snapshot, sealed).await);
+                    }
                     Err(e) => {
                         comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}")))
                     }

@@ -13,6 +13,7 @@ use super::canonical;
 use super::compare_attested::{AttestedBy, Writers, compare_attestations};
 use super::compare_later::{compare_later, compare_later_heads, restored_states};
 use super::compare_restated::{compare_live, compare_other_vectors, compare_typed};
+use super::compare_spellings::compare_spellings;
 use super::compare_told::compare_told;
 use super::later::{self, LaterCommit};
 use super::sealed::{SealedFile, SealedTable};
@@ -185,6 +186,7 @@ pub fn compare_state(snapshot: &TableSnapshot, sealed: &SealedTable) -> Vec<Find
             .file(&key.path)
     }));
     found.extend(compare_files(snapshot, sealed));
+    found.extend(compare_spellings(snapshot, sealed));
     found.extend(compare_other_vectors(snapshot, sealed));
     found.extend(compare_typed(snapshot));
     found.extend(compare_forgotten(snapshot, sealed));

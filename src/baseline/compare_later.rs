@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::canonical;
 use super::compare::{Place, SealedHead, load_at, normal_live};
 use super::compare_restated::{compare_live, head_changes};
+use super::compare_spellings::Spellings;
 use super::compare_told::is_told;
 use super::later::{LaterCommit, RestoredVersion};
 use super::sealed::SealedTable;
@@ -64,7 +65,9 @@ pub(super) fn compare_later(
     let mut explained = BTreeSet::new();
     let mut live: BTreeMap<&FileKey, Option<u64>> = sealed.files.keys().map(|key| (key, None)).collect();
     let mut removed: BTreeSet<&FileKey> = sealed.removed.keys().collect();
+    let mut spellings = Spellings::sealed(sealed);
     for commit in later {
+        found.extend(spellings.compare_commit(commit));
         found.extend(compare_claim(commit, sealed, &live));
         for key in &commit.actions.removes {
             live.remove(key);

@@ -20,6 +20,7 @@ mod compare_expectations;
 mod compare_later;
 mod compare_restated;
 mod compare_rows;
+mod compare_spellings;
 mod compare_told;
 mod count_rows;
 mod countersign;

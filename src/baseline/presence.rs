@@ -10,7 +10,7 @@ use object_store::path::Path;
 use super::repository::Repository;
 use super::sealed::{SealedFile, SealedTable};
 use super::verdict::{Finding, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::table::deletion_vector::{Descriptor, descriptor};
 use crate::table::{TableSnapshot, mount_of};
 
@@ -27,23 +27,44 @@ pub(super) async fn sizes(store: &dyn ObjectStore, root: &Path) -> Result<Sizes>
 }
 
 /// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size; `sizes` are those below its root.
+/// Of another table that cannot be listed one finding says so, and nothing is said of its files.
 ///
 /// Cost: one LIST of each other table that it has files of; memory: the paths below these.
-///
-/// # Errors
-/// Those of the store.
 pub(super) async fn compare_presence(
     repository: &Repository,
-    mut sizes: Sizes,
+    sizes: Sizes,
     snapshot: &TableSnapshot,
     sealed: &SealedTable,
-) -> Result<Vec<Finding>> {
+) -> Vec<Finding> {
     let live: Vec<&Arc<SealedFile>> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
+    let (mut listed, mut found) = (Listed { sizes, unlisted: BTreeSet::new() }, Vec::new());
     for folder in folders_elsewhere(repository, &live) {
-        let listed: Vec<_> = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size)).try_collect().await?;
-        sizes.extend(listed);
+        let objects = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size));
+        match objects.try_collect::<Vec<_>>().await.map_err(Error::from) {
+            Ok(objects) => listed.sizes.extend(objects),
+            Err(error) => {
+                let table = repository.roots().0.iter().find(|table| table.mount(repository.root()) == folder);
+                let url = table.map_or("a place that no root names", |table| table.url.as_str());
+                let detail = format!("the files of the table at {url}, which this one is a clone of, cannot be listed: {error}");
+                found.push(Finding::new(Verdict::Undetermined, detail));
+                listed.unlisted.insert(folder);
+            }
+        }
     }
-    Ok(live.into_iter().filter_map(|file| finding(repository, file, sealed, &sizes)).collect())
+    found.extend(live.into_iter().filter_map(|file| finding(repository, file, sealed, &listed)));
+    found
+}
+
+/// What was listed, and the folders that stand for other tables and could not be.
+struct Listed {
+    sizes: Sizes,
+    unlisted: BTreeSet<Path>,
+}
+
+impl Listed {
+    fn is_unknown(&self, root: &Path, location: &Path) -> bool {
+        !self.unlisted.is_empty() && mount_of(root, location).is_some_and(|folder| self.unlisted.contains(&folder))
+    }
 }
 
 /// The folders that stand for other tables of which there are files.
@@ -64,16 +85,21 @@ fn vector_file(repository: &Repository, file: &SealedFile) -> Option<Path> {
     }
 }
 
-fn finding(repository: &Repository, file: &Arc<SealedFile>, sealed: &SealedTable, sizes: &Sizes) -> Option<Finding> {
-    let found = file.live.location.as_ref().and_then(|location| sizes.get(location));
+fn finding(repository: &Repository, file: &Arc<SealedFile>, sealed: &SealedTable, listed: &Listed) -> Option<Finding> {
+    let location = file.live.location.as_ref();
+    let found = location.and_then(|location| listed.sizes.get(location));
     let of = |verdict, detail: String| Some(Finding::new(verdict, detail).file(&file.live.key.path));
     match found {
+        _ if location.is_some_and(|location| listed.is_unknown(repository.root(), location)) => {}
         Some(size) if *size == file.live.size => {}
         Some(size) => return of(Verdict::Modified, format!("sealed {} bytes, found {size}", file.live.size)),
         None => return of(Verdict::Missing, sealed.gone(file)),
     }
     match vector_file(repository, file) {
-        Some(location) if !sizes.contains_key(&location) => of(Verdict::Modified, "the file of its deletion vector is gone".to_owned()),
+        Some(location) if listed.is_unknown(repository.root(), &location) => None,
+        Some(location) if !listed.sizes.contains_key(&location) => {
+            of(Verdict::Modified, "the file of its deletion vector is gone".to_owned())
+        }
         _ => None,
     }
 }

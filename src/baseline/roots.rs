@@ -5,9 +5,10 @@ use object_store::path::Path;
 use super::repository::Repository;
 use super::statement::Statement;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::{ForeignRoots, TableKind, TableSnapshot, is_foreign};
+use crate::table::{ForeignRoot, ForeignRoots, TableKind, TableSnapshot, is_foreign, mounted_unreached};
 
-/// Refuses roots that would give files of the table second names, and such as overlap.
+/// Refuses roots that would give files of the table second names, and such as overlap. Several prefixes may lead to one table, whose files have one
+/// place each.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] naming the two places.
@@ -17,7 +18,9 @@ pub(super) fn check_roots(roots: &ForeignRoots, location: &str, aliases: &[Strin
         let names = [root.prefix.as_str(), root.url.as_str()];
         let prefixes = roots.0.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other.prefix.as_str());
         let others = own.iter().copied().flat_map(|own| names.map(|name| (name, own))).chain(prefixes.map(|other| (names[0], other)));
-        if let Some((name, other)) = others.into_iter().find(|(name, other)| overlap(name, other)) {
+        let same = |other: &ForeignRoot| other.mount(&Path::default()) == root.mount(&Path::default());
+        let nested = roots.0.iter().filter(|other| !same(other)).map(|other| (names[1], other.url.as_str()));
+        if let Some((name, other)) = others.chain(nested).find(|(name, other)| overlap(name, other)) {
             let what = "a foreign root is another table, and neither holds the other: these overlap";
             return Err(Error::new(ErrorKind::InvalidInput, what).with("foreign root", name).with("and", other));
         }
@@ -63,12 +66,17 @@ impl Repository {
         statement.foreign_roots.place(self.root(), snapshot);
         self.with_roots(&statement.foreign_roots).await
     }
+
+    /// What there is where [`Self::with_roots_of`] failed with `error`: the table's own objects, and that error for those of other tables.
+    pub(super) fn without_roots_of(&self, statement: &Statement, error: &Error) -> Self {
+        let roots = &statement.foreign_roots;
+        Self::new(mounted_unreached(self.store(), self.root(), roots, error), self.root().clone()).naming(roots)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::ForeignRoot;
 
     #[test]
     fn a_root_that_holds_the_table_or_is_held_by_it_is_refused() {
@@ -88,5 +96,11 @@ mod tests {
         }
         let within = vec![root("s3://c/a", "s3://c/a"), root("s3://c/a/b", "s3://c/d")];
         assert_eq!(check(within).unwrap_err().kind(), ErrorKind::InvalidInput);
+        // One table by two names; not a table, and a folder of it, nor one URL in two spellings, of which files would have two places.
+        check(vec![root("s3://c/a", "s3://c/a"), root("s3a://c/a", "s3://c/a/")]).unwrap();
+        for url in ["s3://c/a/b", "s3://c", "s3://c//a"] {
+            let nested = vec![root("s3://c/a", "s3://c/a"), root("s3a://c/a", url)];
+            assert_eq!(check(nested).unwrap_err().kind(), ErrorKind::InvalidInput, "{url}");
+        }
     }
 }

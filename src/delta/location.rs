@@ -37,6 +37,8 @@ pub struct Location {
     name: String,
     lake: bool,
     lake_id: Option<LakeId>,
+    /// The other tables that its store shows.
+    roots: ForeignRoots,
 }
 
 impl Location {
@@ -56,7 +58,16 @@ impl Location {
         let mut url = lake_url(&lake.name)?;
         url.set_path(root.as_ref());
         let store = Reach::over(lake.store.clone(), Some(lake));
-        Ok(Self { store, engine_url: as_folder(&url), url, name: root.to_string(), root, lake: true, lake_id: None })
+        Ok(Self {
+            store,
+            engine_url: as_folder(&url),
+            url,
+            name: root.to_string(),
+            root,
+            lake: true,
+            lake_id: None,
+            roots: ForeignRoots::default(),
+        })
     }
 
     /// A table at `root` of any store. `url` is the name that a baseline is bound to; `name` is what messages call it.
@@ -66,7 +77,16 @@ impl Location {
     pub fn in_store(store: Arc<dyn ObjectStore>, root: Path, url: Url, name: impl Into<String>) -> Result<Self> {
         let root = table_path(root.as_ref())?;
         let engine_url = private_url(&root)?;
-        Ok(Self { store: Reach::over(store, None), engine_url, url, name: name.into(), root, lake: false, lake_id: None })
+        Ok(Self {
+            store: Reach::over(store, None),
+            engine_url,
+            url,
+            name: name.into(),
+            root,
+            lake: false,
+            lake_id: None,
+            roots: ForeignRoots::default(),
+        })
     }
 
     /// What a TABLE argument names.
@@ -184,12 +204,13 @@ impl Location {
     /// # Errors
     /// [`ErrorKind::Unsupported`] when its store reaches no other tables; those of opening one of them.
     pub(crate) async fn with_roots(&self, roots: &ForeignRoots) -> Result<Self> {
-        Ok(self.moved_to(mounted(&self.store, &self.root, roots).await.map_err(|e| e.with("table", &self.name))?))
+        let store = mounted(&self.store, &self.root, roots).await.map_err(|e| e.with("table", &self.name))?;
+        Ok(Self { roots: roots.clone(), ..self.moved_to(store) })
     }
 
-    /// Its seals.
+    /// Its seals, with the other tables whose files it was found to name.
     pub fn repository(&self) -> Repository {
-        Repository::new(self.store.clone(), self.root.clone())
+        Repository::new(self.store.clone(), self.root.clone()).naming(&self.roots)
     }
 
     /// The store that the table lies in; paths in it begin at the store's own root.

@@ -63,8 +63,8 @@ pub struct CommitLineage {
     pub attested_by: Option<KeyId>,
     /// Delta's id of the table, as attested.
     pub table_id: Option<String>,
-    /// The baseline that proves what the commit says: every file that it restored holds what the baseline sealed, by its digest or its path. Absent
-    /// where nothing was held against one; what reads a log alone never sets it.
+    /// The baseline that proves what the commit says: every file that it restored holds what the baseline sealed, by its digest, and never held
+    /// anything else, by the versions that the store retains. Absent where that is not so; what reads a log alone never sets it.
     pub restores_baseline: Option<u64>,
     /// The lineage.
     pub lineage: Lineage,

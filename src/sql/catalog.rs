@@ -19,6 +19,13 @@ use crate::delta::{LakeStore, Location};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
+/// A table that was given a name, and what there was of it when it was opened: one value, for each says something only beside the other.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(super) named: Named,
+    pub(super) table: Arc<VerifiedTable>,
+}
+
 /// Finds tables by the names that people use, and how to open them.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -26,8 +33,8 @@ pub(crate) struct Resolver {
     pub(super) trust: Option<Trust>,
     /// How tables are opened, but for what the session's own settings say.
     pub(super) options: TableOptions,
-    /// Tables from elsewhere that the session gave a name.
-    pub(super) registered: RwLock<HashMap<String, Named>>,
+    /// Tables from elsewhere that the session gave a name, as they were opened last.
+    pub(super) registered: RwLock<HashMap<String, Arc<Registered>>>,
     /// What code functions that are not the engine's own are, by name, as the session was told.
     pub(super) functions: RwLock<BTreeMap<String, Digest>>,
     /// For people: what was read without being verified, or could not be looked at.
@@ -58,7 +65,7 @@ impl Resolver {
     /// As [`Self::location`], for tables that the session gave a name too: a function looks at the table that a query of that name reads.
     pub(super) fn location_of(&self, name: &str) -> Result<Location> {
         let registered = self.registered.read().get(name).cloned();
-        registered.map_or_else(|| self.location(name), |named| Ok(named.location.of_lake(self.options.lake_id)))
+        registered.map_or_else(|| self.location(name), |known| Ok(known.named.location.clone().of_lake(self.options.lake_id)))
     }
 
     /// Whose baselines count.
@@ -91,6 +98,7 @@ impl Resolver {
 pub(super) struct LakeSchema {
     pub(super) resolver: Arc<Resolver>,
     pub(super) names: Arc<RwLock<Vec<String>>>,
+    /// What was registered with DataFusion's own session, besides what the resolver has.
     pub(super) registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
     pub(super) suspects: Suspects,
 }
@@ -116,32 +124,44 @@ impl Suspects {
 }
 
 impl LakeSchema {
-    /// A registered table opened anew: under the settings of now, where it was opened under others, and where it is no longer the newest.
-    async fn newer(&self, name: &str, table: &Arc<dyn TableProvider>) -> Option<Result<VerifiedTable>> {
-        let verified = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>()?;
-        let named = self.resolver.registered.read().get(name).filter(|named| named.location.url() == verified.location().url()).cloned();
-        let reset = verified.settings() != self.resolver.table_options().settings();
-        let Some(named) = named else {
-            // What was registered with DataFusion's own session stays at its version.
-            return if reset { Some(self.resolver.open(&verified.location().clone()).await) } else { None };
-        };
-        if !reset && named.is_newest(verified).await {
-            return None;
+    /// A table that was given a name: opened anew under the settings of now, where it was opened under others, and where it is no longer the newest.
+    async fn newest(&self, name: &str, known: Arc<Registered>) -> Result<Arc<VerifiedTable>> {
+        if !self.is_reset(&known.table) && known.named.is_newest(&known.table).await {
+            return Ok(known.table.clone());
         }
-        let named = Named::about_to_open(&named.location).await;
-        Some(self.resolver.open(&named.location.clone()).await.inspect(|_| {
-            if let Some(known) = self.resolver.registered.write().get_mut(name) {
-                *known = named;
-            }
-        }))
+        let named = Named::about_to_open(&known.named.location).await;
+        let table = Arc::new(self.resolver.open(&named.location).await?);
+        // Another query may have opened it meanwhile, and given the name to what is newer than this.
+        if let Some(stored) = self.resolver.registered.write().get_mut(name).filter(|stored| Arc::ptr_eq(stored, &known)) {
+            *stored = Arc::new(Registered { named, table: table.clone() });
+        }
+        Ok(table)
     }
 
-    /// Keeps a table that was opened anew, where the name is still one that was given.
-    fn keep(&self, name: &str, table: &Arc<dyn TableProvider>) {
-        if self.resolver.registered.read().contains_key(name)
-            && let Some(known) = self.registered.write().get_mut(name)
-        {
-            *known = table.clone();
+    /// What was registered with DataFusion's own session stays at its version; under other settings it is opened anew, and so for each query.
+    async fn as_set(&self, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+        let verified = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>();
+        let location = verified.filter(|verified| self.is_reset(verified)).map(|verified| verified.location().clone());
+        match location {
+            Some(location) => Ok(Arc::new(self.resolver.open(&location).await?)),
+            None => Ok(table),
+        }
+    }
+
+    /// Whether a table was opened under other settings than those of now.
+    fn is_reset(&self, table: &VerifiedTable) -> bool {
+        table.settings() != self.resolver.table_options().settings()
+    }
+
+    async fn opened(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
+        let known = self.resolver.registered.read().get(name).cloned();
+        if let Some(known) = known {
+            return Ok(self.newest(name, known).await?);
+        }
+        let registered = self.registered.read().get(name).cloned();
+        match registered {
+            Some(table) => self.as_set(table).await,
+            None => Ok(Arc::new(self.resolver.open(&self.resolver.location(name)?).await?)),
         }
     }
 }
@@ -151,34 +171,18 @@ impl SchemaProvider for LakeSchema {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.names.read().clone();
         names.extend(self.registered.read().keys().cloned());
+        names.extend(self.resolver.registered.read().keys().cloned());
         names.sort();
         names.dedup();
         names
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let registered = self.registered.read().get(name).cloned();
-        let opened = match registered {
-            Some(table) => match self.newer(name, &table).await {
-                Some(newer) => newer,
-                None => {
-                    if let Some(verified) = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
-                        self.resolver.note_all(verified);
-                    }
-                    self.suspects.note(&table);
-                    return Ok(Some(table));
-                }
-            },
-            None => match self.resolver.location(name) {
-                Ok(location) => self.resolver.open(&location).await,
-                Err(error) => Err(error),
-            },
-        };
-        match opened {
+        match self.opened(name).await {
             Ok(table) => {
-                self.resolver.note_all(&table);
-                let table: Arc<dyn TableProvider> = Arc::new(table);
-                self.keep(name, &table);
+                if let Some(verified) = (table.as_ref() as &dyn Any).downcast_ref::<VerifiedTable>() {
+                    self.resolver.note_all(verified);
+                }
                 self.suspects.note(&table);
                 Ok(Some(table))
             }
@@ -189,15 +193,19 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
-        Ok(self.registered.write().insert(name, table))
+        let known = self.resolver.registered.write().remove(&name);
+        let before = self.registered.write().insert(name, table);
+        Ok(known.map(|known| known.table.clone() as Arc<dyn TableProvider>).or(before))
     }
 
     fn deregister_table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
-        self.resolver.registered.write().remove(name);
-        Ok(self.registered.write().remove(name))
+        let known = self.resolver.registered.write().remove(name);
+        let before = self.registered.write().remove(name);
+        Ok(known.map(|known| known.table.clone() as Arc<dyn TableProvider>).or(before))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.registered.read().contains_key(name) || self.names.read().iter().any(|known| known == name)
+        let is_registered = self.registered.read().contains_key(name) || self.resolver.registered.read().contains_key(name);
+        is_registered || self.names.read().iter().any(|known| known == name)
     }
 }

@@ -75,7 +75,7 @@ impl Resolver {
                 known.push((name, location));
             }
         }
-        known.extend(self.registered.read().iter().map(|(name, named)| (name.clone(), named.location.clone())));
+        known.extend(self.registered.read().iter().map(|(name, known)| (name.clone(), known.named.location.clone())));
         Ok(known)
     }
 }

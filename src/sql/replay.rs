@@ -295,7 +295,7 @@ impl Replay<'_> {
     /// The name of the table in the statement: its own, or the one that the session gave it.
     fn target_name(&self) -> String {
         let registered = self.resolver.registered.read();
-        let own = registered.iter().find(|(_, named)| named.location.url() == self.location.url()).map(|(name, _)| name.clone());
+        let own = registered.iter().find(|(_, known)| known.named.location.url() == self.location.url()).map(|(name, _)| name.clone());
         own.unwrap_or_else(|| self.location.name().to_owned())
     }
 
@@ -340,8 +340,8 @@ impl Replay<'_> {
 
     fn located(&self, input: &Input) -> Result<Location> {
         let registered = self.resolver.registered.read();
-        if let Some(named) = registered.values().find(|named| named.location.url().as_str() == input.uri) {
-            return Ok(named.location.clone());
+        if let Some(named) = registered.values().find(|known| known.named.location.url().as_str() == input.uri) {
+            return Ok(known.named.location.clone());
         }
         drop(registered);
         if self.location.url().as_str() == input.uri {

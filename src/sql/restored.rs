@@ -1,21 +1,24 @@
 //! Restores that nobody attested: what a baseline proves of them.
 //!
 //! That a commit restored something is nobody's word. But a file with the digest of one that a trusted baseline of an earlier version seals holds what
-//! was sealed, whoever copied it and under whatever path: it comes of the sealed file, and not of what the restore replaces.
+//! was sealed, whoever copied it and under whatever path: it comes of the sealed file. That it comes of nothing else besides takes more, for what is there
+//! now need not be what was read before: a store that retains versions must say that the path had no others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use object_store::ObjectStoreExt as _;
+use object_store::{GetOptions, ObjectStore as _};
 
 use super::catalog::Resolver;
+use crate::ask::named_version;
 use crate::baseline::{SealedFile, SealedTable, Trust, TrustedBaseline};
 use crate::delta::Location;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::format::logical::stored_below;
 use crate::lineage::{CommitLineage, Input, InputFile, InputKind, Output};
+use crate::store::{VersionState, retained_versions};
 
 /// More restores of one table are not looked at; the newest are.
 pub(super) const RESTORES_LIMIT: usize = 64;
@@ -27,10 +30,11 @@ pub(super) fn is_claimed(commit: &CommitLineage) -> bool {
     commit.attested_by.is_none() && commit.claims_restore()
 }
 
-/// Says of those of a table's commits that claim to restore what came of which sealed file, where all that they add is proven to be sealed. The others
-/// stay as they are.
+/// Says of those of a table's commits that claim to restore what came of which sealed file, where all that they add is found to be sealed: that, too,
+/// is what they come of, and nothing but that where no file that they add was ever another. The others stay as they are.
 ///
-/// Cost: where there is such a commit, the evidence of up to two baselines; restored files that no later baseline seals are read, up to 256 MiB.
+/// Cost: where there is such a commit, the evidence of up to two baselines, and the versions of each restored file; those that no later baseline seals
+/// are read, up to 256 MiB.
 ///
 /// # Errors
 /// The store's, where asking again may help. What cannot be read otherwise proves nothing, which a note tells.
@@ -74,12 +78,14 @@ struct Proof<'a> {
     too_large: usize,
 }
 
-/// What a file that a restore added was proven to hold.
+/// What a file that a restore added holds.
 struct Source<'a> {
     /// Its digest; absent where it has the path that a sealed file has.
     digest: Option<Digest>,
     /// The sealed files that hold it.
     files: Vec<&'a SealedFile>,
+    /// Whether it never held anything else.
+    is_proven: bool,
 }
 
 impl Proof<'_> {
@@ -95,7 +101,13 @@ impl Proof<'_> {
         let later = newest.filter(|sealed| sealed.statement.state.version >= commit.version);
         let Some(sources) = self.sources(&earlier, later.as_deref(), &commit.lineage.outputs).await? else { return Ok(()) };
         let is_named = commit.lineage.inputs.iter().all(|input| input.files.is_some());
-        if !is_named || sources.iter().any(|source| source.digest.is_some()) {
+        let says_more = !is_named || sources.iter().any(|source| source.digest.is_some());
+        if !sources.iter().all(|source| source.is_proven) {
+            // Whatever was there before may have been in it as well.
+            commit.lineage.inputs.extend(says_more.then(|| self.input(&earlier, &sources)));
+            return Ok(());
+        }
+        if says_more {
             commit.lineage.inputs = vec![self.input(&earlier, &sources)];
         }
         for (output, source) in commit.lineage.outputs.iter_mut().zip(&sources) {
@@ -105,7 +117,7 @@ impl Proof<'_> {
         Ok(())
     }
 
-    /// Where each file comes from; `None` when that is not proven of one of them.
+    /// Where each file comes from; `None` when that is not found of one of them.
     async fn sources<'s>(
         &mut self,
         earlier: &'s SealedTable,
@@ -118,21 +130,28 @@ impl Proof<'_> {
         }
         let mut sources = Vec::with_capacity(outputs.len());
         for output in outputs {
+            let only = self.only_version(output).await?;
+            let sealed = later.and_then(|later| later.file_at(&output.path)).map(|file| file.digest);
             if let Some(file) = earlier.file_at(&output.path) {
-                sources.push(Source { digest: None, files: vec![file] });
+                let is_proven = match (&only, sealed) {
+                    (None, _) => false,
+                    (Some(only), _) if named_version(file.version.as_deref()) == Some(only.as_str()) => true,
+                    (Some(_), Some(digest)) => digest == file.digest,
+                    (Some(_), None) => self.read(output, only.as_deref()).await? == Some(file.digest),
+                };
+                sources.push(Source { digest: None, files: vec![file], is_proven });
                 continue;
             }
             let Some(alike) = by_size.get(&output.size) else { return Ok(None) };
-            let sealed = later.and_then(|later| later.file_at(&output.path)).map(|file| file.digest);
             let digest = match sealed {
                 Some(digest) => Some(digest),
-                None => self.read(output).await?,
+                None => self.read(output, only.as_deref()).await?,
             };
             let files: Vec<&SealedFile> = alike.iter().filter(|file| Some(file.digest) == digest).copied().collect();
             if files.is_empty() {
                 return Ok(None);
             }
-            sources.push(Source { digest, files });
+            sources.push(Source { digest, files, is_proven: only.is_some() });
         }
         Ok(Some(sources))
     }
@@ -179,14 +198,29 @@ impl Proof<'_> {
         Ok(Some(Arc::new(self.location.repository().readable_table(baseline).await?)))
     }
 
-    /// The digest of a file as it is stored now; `None` when it is gone, of another size than its commit states, or more than there is left to read.
-    async fn read(&mut self, output: &Output) -> Result<Option<Digest>> {
+    /// The one version that there ever was of a file; `None` where it had several, or none that can be read, and where the store does not retain
+    /// them: then nobody can say what was read.
+    async fn only_version(&self, output: &Output) -> Result<Option<String>> {
+        let Ok(path) = stored_below(self.location.root(), &output.path) else { return Ok(None) };
+        let versions = retained_versions(self.location.store().as_ref(), &path).await.map_err(|e| e.with("file", &output.path))?;
+        // A version that was collected may have been anything.
+        let mut written = versions.into_iter().flatten().filter(|known| known.state != VersionState::Tombstone && !known.republished);
+        Ok(match (written.next(), written.next()) {
+            (Some(only), None) if only.state == VersionState::Readable && only.size == output.size => only.version,
+            _ => None,
+        })
+    }
+
+    /// The digest of a file in `version`, or as it is stored now; `None` when it is gone, of another size than its commit states, or more than there
+    /// is left to read.
+    async fn read(&mut self, output: &Output, version: Option<&str>) -> Result<Option<Digest>> {
         let Ok(path) = stored_below(self.location.root(), &output.path) else { return Ok(None) };
         let Some(left_bytes) = self.left_bytes.checked_sub(output.size) else {
             self.too_large += 1;
             return Ok(None);
         };
-        let found = match self.location.store().get(&path).await {
+        let options = GetOptions { version: version.map(str::to_owned), ..GetOptions::default() };
+        let found = match self.location.store().get_opts(&path, options).await {
             Ok(found) if found.meta.size == output.size => found,
             Ok(_) | Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(Error::from(error).with("file", &output.path)),

@@ -6,13 +6,12 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider as _};
-use datafusion::common::TableReference;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use parking_lot::RwLock;
 
-use super::catalog::{LakeSchema, Resolver, Suspects};
+use super::catalog::{LakeSchema, Registered, Resolver, Suspects};
 use super::guard::VerifiedScansOnly;
 use super::newest::Named;
 use super::settings::Settings;
@@ -139,8 +138,7 @@ impl SealedSession {
     pub async fn offer(&self, name: &str, location: &Location) -> Result<Arc<VerifiedTable>> {
         let named = Named::about_to_open(location).await;
         let table = Arc::new(self.resolver.open(location).await?);
-        self.context.register_table(TableReference::bare(name), table.clone()).map_err(to_error)?;
-        self.resolver.registered.write().insert(name.to_owned(), named);
+        self.resolver.registered.write().insert(name.to_owned(), Arc::new(Registered { named, table: table.clone() }));
         Ok(table)
     }
 

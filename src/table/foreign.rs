@@ -35,9 +35,10 @@ pub struct ForeignRoot {
 pub struct ForeignRoots(pub Vec<ForeignRoot>);
 
 impl ForeignRoot {
-    /// Where its files are seen in the store of the table at `root`.
-    pub(super) fn mount(&self, root: &Path) -> Path {
-        let name: String = Digest::of(one_spelling(&self.prefix).as_bytes()).to_string().chars().take(MOUNT_DIGITS).collect();
+    /// Where its files are seen in the store of the table at `root`: one place for a table, however many prefixes lead to it.
+    pub(crate) fn mount(&self, root: &Path) -> Path {
+        let url = one_spelling(self.url.trim_end_matches('/'));
+        let name: String = Digest::of(url.as_bytes()).to_string().chars().take(MOUNT_DIGITS).collect();
         root.clone().join(MOUNTS).join(name)
     }
 }
@@ -284,6 +285,14 @@ pub(crate) mod tests {
         assert_eq!(doubled.duplicates.len(), 2);
         let removed = placed(&["file:///src/a.parquet"], &["file:///src/./a.parquet"]);
         assert_eq!(removed.duplicates.len(), 1);
+        // By the prefixes of two roots that are one table.
+        let twice = ForeignRoots(vec![
+            ForeignRoot { url: "s3://b/src".to_owned(), ..root("s3://b/src") },
+            ForeignRoot { url: "s3://b/src/".to_owned(), ..root("s3a://b/src") },
+        ]);
+        let mut both = snapshot(&["s3://b/src/a.parquet", "s3a://b/src/a.parquet", "s3a://b/src/b.parquet"], &[]);
+        twice.place(&Path::from("t"), &mut both);
+        assert_eq!(both.duplicates.len(), 2);
         // One of the table's own, in a folder called `file:`.
         let own = placed(&["file%3A/src/a.parquet"], &[]);
         assert_eq!(own.duplicates.len(), 1);

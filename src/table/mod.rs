@@ -22,6 +22,7 @@ mod schema;
 mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unreached;
 mod written;
 
 use std::collections::BTreeMap;
@@ -160,7 +161,7 @@ pub use load::load;
 pub(crate) use load::load_again;
 pub(crate) use log::{BEGUN, commit_path, commit_versions, parse_commit_path, read_commit, read_object, read_object_up_to};
 pub use memory::LogMemory;
-pub(crate) use mounted::{OpenedRoots, WantedRoots, mounted};
+pub(crate) use mounted::{OpenedRoots, WantedRoots, mounted, mounted_unreached};
 pub use path::{CanonicalPath, canonical_path};
 pub(crate) use read_log::{CheckedLog, LoadedLog, ReadCommits, read as read_log, read_checked};
 pub use schema::{ColumnType, PrimitiveType, TableColumn, TableSchema, added_columns};

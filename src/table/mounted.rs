@@ -16,6 +16,7 @@ use object_store::{
 
 use super::ForeignRoots;
 use super::path::MOUNTS;
+use super::unreached::Unreached;
 use crate::ask::ask_with;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,6 +52,13 @@ pub(crate) async fn mounted(store: &Arc<dyn ObjectStore>, root: &Path, roots: &F
     }
     let mounts = roots.0.iter().zip(opened).map(|(one, (store, root_there))| Mount { at: one.mount(root), store, root: root_there });
     Ok(Arc::new(MountedStore { inner: store.clone(), mounts: mounts.collect() }))
+}
+
+/// As [`mounted`], where that failed with `error`: of the tables of `roots` nothing is known, and every answer is that error.
+pub(crate) fn mounted_unreached(store: &Arc<dyn ObjectStore>, root: &Path, roots: &ForeignRoots, error: &Error) -> Arc<dyn ObjectStore> {
+    let unreached: Arc<dyn ObjectStore> = Arc::new(Unreached::because(error));
+    let mounts = roots.0.iter().map(|one| Mount { at: one.mount(root), store: unreached.clone(), root: Path::default() });
+    Arc::new(MountedStore { inner: store.clone(), mounts: mounts.collect() })
 }
 
 /// Where another table is seen.

@@ -173,12 +173,22 @@ impl Objects {
         }
         let none = ForeignRoots::default();
         let roots = sealed.map_or(&none, |sealed| &sealed.statement.foreign_roots);
+        // The key of another table's file is how the log spells it; its place is the same in all spellings.
+        let elsewhere: BTreeMap<&Path, &Arc<SealedFile>> = sealed
+            .iter()
+            .flat_map(|sealed| sealed.files.values())
+            .filter_map(|file| {
+                let location = file.live.location.as_ref().filter(|location| !roots.is_empty() && is_mounted(root, location))?;
+                Some((location, file))
+            })
+            .collect();
         let mut later: BTreeMap<Path, Vec<LaterVector<'_>>> = BTreeMap::new();
         for (key, live) in &snapshot.files {
             // A file outside of the table, and below no signed root, is never served; comparing the states reports it.
             let Some(path) = &live.location else { continue };
             // The bytes at a path never change: a later commit that gives the file another deletion vector gives it no other bytes.
             let sealed_file = sealed.and_then(|sealed| sealed.files.get(key).or_else(|| sealed.file_at(&key.path)));
+            let sealed_file = sealed_file.or_else(|| elsewhere.get(path).copied());
             if let (Some(file), Some(trimmed)) = (sealed_file, view.trimmed.get(key)) {
                 let mut base = Object::of_file(root, path.clone(), key, file.live.size, 0, Content::Pinned(trimmed.blocks.root()));
                 base.blocks = OnceCell::new_with(Some(trimmed.blocks.clone()));

@@ -3,6 +3,7 @@
 mod attacks;
 mod attested;
 mod audits;
+mod clones;
 mod fuzz;
 mod log;
 mod proof;

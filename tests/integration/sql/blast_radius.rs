@@ -13,11 +13,13 @@ use lakeseal::baseline::{
 use lakeseal::clock::{SharedClock, SystemClock};
 use lakeseal::delta::{self, LakeStore, Location, RestoreOptions, plan_restore};
 use lakeseal::sql::{SealedSession, SessionOptions, TableOptions};
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
 
 use super::lineage::{World, sealer, writer};
+use super::modes::erasure_lake;
 
 fn trust() -> Trust {
     Trust::new([sealer().public()], TrustLevel::Given).unwrap()
@@ -129,7 +131,12 @@ async fn one_attestation_that_is_not_understood_hides_no_other() {
 
 /// `raw` is sealed, then overwritten with poison, from which `fooled` is made.
 async fn poisoned() -> (World, String, String) {
-    let world = World::new().await;
+    poisoned_in(Arc::new(InMemory::new())).await
+}
+
+/// As [`poisoned`], in this store.
+async fn poisoned_in(store: Arc<dyn ObjectStore>) -> (World, String, String) {
+    let world = World::over(store).await;
     world.seal("raw").await;
     let truth = world.file_of(0).await;
     let columns = Schema::new(vec![
@@ -212,7 +219,7 @@ async fn restore_unattested(world: &World) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_nobody_attested_is_known_by_the_digests_that_a_baseline_seals() {
-    let (world, truth, poison) = poisoned().await;
+    let (world, truth, poison) = poisoned_in(erasure_lake()).await;
     let restored = restore_unattested(&world).await;
     assert!(restored.starts_with("part-restored-"), "{restored}");
     is_healed(&world, &truth, &poison, &restored, true).await;
@@ -227,8 +234,67 @@ async fn a_restore_that_nobody_attested_is_known_by_the_digests_that_a_baseline_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_says_it_restored_and_does_not_stays_in_the_blast_radius() {
+async fn where_no_versions_are_retained_such_a_restore_may_have_read_the_poison_too() {
     let (world, truth, poison) = poisoned().await;
+    let restored = restore_unattested(&world).await;
+    let commit = &world.session().await.lineage("raw").await.unwrap().1[2];
+    assert_eq!((commit.restores_baseline, commit.lineage.outputs[0].digest), (None, None));
+    // What its bytes are now is told besides.
+    let files = |baseline: Option<u64>| {
+        let inputs = commit.lineage.inputs.iter().filter(move |input| input.baseline == baseline);
+        inputs.flat_map(|input| input.files.iter().flatten()).map(|file| file.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(files(Some(1)), [truth.clone()]);
+    assert_eq!(world.reached(&poison).await, "fooled|raw");
+    let above = format!("SELECT DISTINCT file FROM upstream('raw', '{restored}') WHERE depth = 1 AND file = '{truth}'");
+    assert_eq!(world.text(&above).await, truth);
+    // A baseline that seals them later knows no more of what they were before.
+    world.seal("raw").await;
+    assert_eq!(world.reached(&poison).await, "fooled|raw");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_exchanged_after_it_was_read_proves_nothing() {
+    let (world, truth, poison) = poisoned_in(erasure_lake()).await;
+    let path = |file: &str| Path::from(format!("raw/{file}"));
+    let bytes = async |file: &str| world.plain.store.get(&path(file)).await.unwrap().bytes().await.unwrap();
+    let (honest, false_bytes) = (bytes(&truth).await, bytes(&poison).await);
+    let restore = async |version: u64, file: &str| {
+        let size = honest.len();
+        let mut commit = String::new();
+        for action in [
+            json!({"commitInfo": {"operation": "RESTORE", "operationParameters": {"baseline": "1", "sealedVersion": "0"}}}),
+            json!({"add": {"path": file, "size": size, "partitionValues": {}, "modificationTime": 0, "dataChange": true}}),
+        ] {
+            commit += &format!(
+                "{action}
+"
+            );
+        }
+        let log = Path::from(format!("raw/_delta_log/{version:020}.json"));
+        world.plain.store.put(&log, commit.into()).await.unwrap();
+    };
+    let proves = async || world.session().await.lineage("raw").await.unwrap().1[2].restores_baseline;
+    world.plain.store.put(&path("copy.parquet"), honest.clone().into()).await.unwrap();
+    restore(2, "copy.parquet").await;
+    assert_eq!(proves().await, Some(1));
+    assert_eq!(world.reached(&poison).await, "fooled");
+    // A path that held the poison when it was read; then the one that the baseline seals.
+    world.plain.store.put(&path("late.parquet"), false_bytes.clone().into()).await.unwrap();
+    restore(2, "late.parquet").await;
+    world.plain.store.put(&path("late.parquet"), honest.clone().into()).await.unwrap();
+    assert_eq!(proves().await, None);
+    assert_eq!(world.reached(&poison).await, "fooled|raw");
+    restore(2, &truth).await;
+    assert_eq!(proves().await, Some(1));
+    world.plain.store.put(&path(&truth), false_bytes.into()).await.unwrap();
+    world.plain.store.put(&path(&truth), honest.clone().into()).await.unwrap();
+    assert_eq!(proves().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_says_it_restored_and_does_not_stays_in_the_blast_radius() {
+    let (world, truth, poison) = poisoned_in(erasure_lake()).await;
     let path = |file: &str| Path::from(format!("raw/{file}"));
     let bytes = world.plain.store.get(&path(&poison)).await.unwrap().bytes().await.unwrap();
     let size = bytes.len();

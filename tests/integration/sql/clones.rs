@@ -420,6 +420,40 @@ async fn a_source_that_is_gone_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_cannot_be_opened_hides_no_roll_back_of_the_clone() {
+    let cloned = Cloned::sealed(Kind::Lake).await;
+    let size = cloned.put(&cloned.location, "c.parquet", &[batch(4000..4500)]).await;
+    cloned.commit(&cloned.location, 1, "WRITE", vec![add("c.parquet", 4000..4500, size, true)]).await;
+    cloned.seal_with(None).await.unwrap();
+    // A store that reaches no other table.
+    let alone = cloned.lake.as_ref().unwrap().store.clone();
+    let audit = async |quick: bool| {
+        let (root, url) = (cloned.location.root().clone(), cloned.location.url().as_str());
+        let options = AuditOptions { quick, ..AuditOptions::default() };
+        Auditor::new(alone.clone(), root, url, cloned.trust(), Arc::new(SystemClock), options).audit(&()).await.unwrap()
+    };
+    let unknown = |report: &AuditReport, file: Option<&str>| {
+        report.findings.iter().any(|finding| finding.verdict == Verdict::Undetermined && finding.file.as_deref() == file)
+    };
+    let named = format!("{}a.parquet", cloned.prefix());
+    for quick in [true, false] {
+        let report = audit(quick).await;
+        assert_eq!(report.outcome(), Outcome::Undetermined, "{:?}", report.findings);
+        assert!(unknown(&report, None) && (quick || unknown(&report, Some(&named))), "{:?}", report.findings);
+    }
+    alone.delete(&below(&cloned.location, "c.parquet")).await.unwrap();
+    for quick in [true, false] {
+        found(&audit(quick).await, Verdict::Missing, &["c.parquet"]);
+    }
+    alone.delete(&below(&cloned.location, "_delta_log/00000000000000000001.json")).await.unwrap();
+    for quick in [true, false] {
+        let report = audit(quick).await;
+        found(&report, Verdict::RolledBack, &["version 1 is sealed"]);
+        assert!(unknown(&report, None), "{:?}", report.findings);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_for_a_clone_says_so() {
     for kind in [Kind::Directories, Kind::Lake] {
         let cloned = Cloned::sealed(kind).await;

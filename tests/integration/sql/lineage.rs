@@ -41,7 +41,12 @@ pub(super) struct World {
 impl World {
     /// A lake whose commits are attested, with the table `raw`: 4000 rows in four row groups of one file.
     pub(super) async fn new() -> Self {
-        let plain = LakeStore { name: "lineage".to_owned(), store: Arc::new(InMemory::new()) };
+        Self::over(Arc::new(InMemory::new())).await
+    }
+
+    /// As [`Self::new`], over this store.
+    pub(super) async fn over(store: Arc<dyn ObjectStore>) -> Self {
+        let plain = LakeStore { name: "lineage".to_owned(), store };
         let lake = AttestingStore::around_lake(&plain, Arc::new(writer()), Arc::new(SystemClock)).unwrap();
         let world = Self { lake, plain, directory: tempfile::tempdir().unwrap() };
         world.import("raw", "raw.parquet", 0..4000).await;
