@@ -339,7 +339,7 @@ mod tests {
         let found = report(vec![Finding::new(Verdict::Forged, "why").commit(7), Finding::new(Verdict::Modified, "how").file("p")]);
         assert_eq!(
             found.to_json().to_string(),
-            r#"{"table":"memory:///t","trust":"self","baseline":null,"version":null,"summary":{"forged":1,"modified":1,"intact":2},"findings":[{"verdict":"forged","file":null,"row_group":null,"column":null,"commit":7,"rows_removed":null,"rows_added":null,"detail":"why"},{"verdict":"modified","file":"p","row_group":null,"column":null,"commit":null,"rows_removed":null,"rows_added":null,"detail":"how"}]}"#
+            r#"{"table":"memory:///t","trust":"self","baseline":null,"version":null,"summary":{"forged":1,"modified":1,"intact":2},"findings":[{"verdict":"forged","file":null,"row_group":null,"column":null,"commit":7,"rows_removed":null,"rows_added":null,"detail":"why"},{"verdict":"modified","file":"p","row_group":null,"column":null,"commit":null,"rows_removed":null,"rows_added":null,"detail":"how"}],"notes":[]}"#
         );
     }
 }

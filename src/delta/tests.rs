@@ -127,7 +127,9 @@ async fn a_session_reaches_its_own_tables_only() {
     assert!(get("lakeseal://other").is_err());
     // What is pinned stays, whatever code in the session registers.
     context.register_object_store(&Url::parse("lakeseal://test").unwrap(), Arc::new(InMemory::new()));
-    assert!(Arc::ptr_eq(&get("lakeseal://test").unwrap(), &lake.store));
+    lake.store.put(&object_store::path::Path::from("probe"), "here".into()).await.unwrap();
+    let stays = get("lakeseal://test").unwrap().get(&object_store::path::Path::from("probe")).await;
+    assert_eq!(stays.unwrap().bytes().await.unwrap(), "here");
 }
 
 #[tokio::test]
