@@ -336,7 +336,7 @@ impl Auditor {
             if !listed.is_empty() && snapshot.kind == TableKind::Delta {
                 match joined(listed).await {
                     Ok(sizes) => {
-                        comparison.findings.extend(presence::compare_presence(&self.repository, sizes, snapshot, sealed).await);
+                        comparison.findings.extend(presence::compare_presence(&self.repository, sizes, snapshot, sealed).await.0);
                     }
                     Err(e) => {
                         comparison.findings.push(Finding::new(Verdict::Undetermined, format!("the table's files cannot be listed: {e}")))

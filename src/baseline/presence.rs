@@ -27,7 +27,7 @@ pub(super) async fn sizes(store: &dyn ObjectStore, root: &Path) -> Result<Sizes>
 }
 
 /// The sealed live files, and deletion vectors, of a Delta table that its store no longer lists with their size; `sizes` are those below its root.
-/// Of another table that cannot be listed one finding says so, and nothing is said of its files.
+/// Of another table that cannot be listed one finding says so, and nothing is said of its files; the last of such errors is given beside the findings.
 ///
 /// Cost: one LIST of each other table that it has files of; memory: the paths below these.
 pub(super) async fn compare_presence(
@@ -35,9 +35,9 @@ pub(super) async fn compare_presence(
     sizes: Sizes,
     snapshot: &TableSnapshot,
     sealed: &SealedTable,
-) -> Vec<Finding> {
+) -> (Vec<Finding>, Option<Error>) {
     let live: Vec<&Arc<SealedFile>> = sealed.files.values().filter(|file| snapshot.files.contains_key(&file.live.key)).collect();
-    let (mut listed, mut found) = (Listed { sizes, unlisted: BTreeSet::new() }, Vec::new());
+    let (mut listed, mut found, mut failed) = (Listed { sizes, unlisted: BTreeSet::new() }, Vec::new(), None);
     for folder in folders_elsewhere(repository, &live) {
         let objects = repository.store().list(Some(&folder)).map_ok(|meta| (meta.location, meta.size));
         match objects.try_collect::<Vec<_>>().await.map_err(Error::from) {
@@ -48,11 +48,12 @@ pub(super) async fn compare_presence(
                 let detail = format!("the files of the table at {url}, which this one is a clone of, cannot be listed: {error}");
                 found.push(Finding::new(Verdict::Undetermined, detail));
                 listed.unlisted.insert(folder);
+                failed = Some(error);
             }
         }
     }
     found.extend(live.into_iter().filter_map(|file| finding(repository, file, sealed, &listed)));
-    found
+    (found, failed)
 }
 
 /// What was listed, and the folders that stand for other tables and could not be.

@@ -149,7 +149,12 @@ impl Sealer {
             // A folder of Parquet is what a listing says of it already.
             if ground.snapshot.kind == TableKind::Delta {
                 let sizes = presence::sizes(&**self.repository.store(), self.repository.root()).await?;
-                found.extend(presence::compare_presence(&ground.repository, sizes, &ground.snapshot, sealed).await?);
+                let (differs, failed) = presence::compare_presence(&ground.repository, sizes, &ground.snapshot, sealed).await;
+                // What is not known is not sealed.
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+                found.extend(differs);
             }
             if self.options.accept_changes {
                 for finding in self.changed_data(ground, sealed, progress).await? {

@@ -340,7 +340,7 @@ impl Replay<'_> {
 
     fn located(&self, input: &Input) -> Result<Location> {
         let registered = self.resolver.registered.read();
-        if let Some(named) = registered.values().find(|known| known.named.location.url().as_str() == input.uri) {
+        if let Some(known) = registered.values().find(|known| known.named.location.url().as_str() == input.uri) {
             return Ok(known.named.location.clone());
         }
         drop(registered);

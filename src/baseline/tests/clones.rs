@@ -87,7 +87,8 @@ async fn a_table_that_cannot_be_listed_hides_nothing_of_the_clone_itself() {
     let failed = Error::new(ErrorKind::Unavailable, "nobody answers");
     let repository = world.repository().without_roots_of(&sealed.statement, &failed);
     let sizes = presence::sizes(&*world.store, &world.root).await.unwrap();
-    let mut found = presence::compare_presence(&repository, sizes, &snapshot, &sealed).await;
+    let (mut found, error) = presence::compare_presence(&repository, sizes, &snapshot, &sealed).await;
+    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Unavailable));
     found.sort();
     let told: Vec<_> = found.iter().map(|finding| (finding.verdict, finding.file.as_deref())).collect();
     assert_eq!(told.len(), 2, "{found:#?}");
