@@ -180,8 +180,8 @@ fn tell_taken(taken: &TakenAway, lake: Option<&OpenLake>, out: &mut Output) -> R
         out.line(format_args!("  {} {} {what}", styled(NOTE, "note:"), output::files(taken.named)))?;
     }
     if let Some(why) = &taken.stopped {
-        let what = one_line(&format!("broken off after {}: {why}", output::files(taken.files)));
-        out.line(format_args!("  {} {what}", styled(BAD, "left")))?;
+        let what = format!("broken off after {}: {why}", output::files(taken.files));
+        out.line(format_args!("  {} {}", styled(BAD, "left"), one_line(&what)))?;
     }
     let Some(lake) = lake.filter(|_| taken.files > 0) else { return Ok(()) };
     let retention = words(lake.lake.record.profile.retention_seconds);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use object_store::ObjectStore;
+use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 
 use super::super::{Import, ImportMode, LakeStore, import};
