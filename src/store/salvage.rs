@@ -62,7 +62,7 @@ impl Segment {
     pub(super) fn all_data(&self) -> Wanted {
         let shape = self.shape();
         let len = |shard: usize| Some(shape.shard_len(shard)).filter(|len| *len > 0);
-        (0..shape.data).filter_map(|shard| Some((shard, Vec::from([0..len(shard)?])))).collect()
+        (0..shape.data).filter_map(|shard| len(shard).map(|len| (shard, std::iter::once(0..len).collect()))).collect()
     }
 
     /// What a region holds of a shard, from its block list on and however long, within what a shard may take.

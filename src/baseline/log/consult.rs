@@ -326,5 +326,5 @@ async fn held_against(
 async fn chain_of(repository: &Repository, newest: &SealedTable, trust: &Trust, known: &[(u64, Digest)]) -> Result<Vec<Finding>> {
     let newest = TrustedBaseline { statement: newest.statement.clone(), summary: newest.baseline.clone() };
     let wrong = repository.check_chain(&newest, trust, known).await?;
-    Ok(chain_findings(wrong).into_iter().collect())
+    Ok(chain_findings(wrong).collect())
 }
