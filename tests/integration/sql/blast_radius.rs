@@ -244,7 +244,7 @@ async fn where_no_versions_are_retained_such_a_restore_may_have_read_the_poison_
         let inputs = commit.lineage.inputs.iter().filter(move |input| input.baseline == baseline);
         inputs.flat_map(|input| input.files.iter().flatten()).map(|file| file.path.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(files(Some(1)), [truth.clone()]);
+    assert_eq!(files(Some(1)), std::slice::from_ref(&truth));
     assert_eq!(world.reached(&poison).await, "fooled|raw");
     let above = format!("SELECT DISTINCT file FROM upstream('raw', '{restored}') WHERE depth = 1 AND file = '{truth}'");
     assert_eq!(world.text(&above).await, truth);
