@@ -174,27 +174,15 @@ fn decode_columns(
     columns: Range<u64>,
     wanted: usize,
 ) -> Result<Bytes> {
-    let part = |shard: usize| {
-        let Range { start, end } = clip(&columns, shape.shard_len(shard));
-        let judged = judged.iter().find(|judged| judged.shard == shard);
-        let bytes = judged.map(|judged| judged.data.clone()).unwrap_or_default();
-        bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?).map(|part| (shard, bytes.slice_ref(part)))
+    let part = |judged: &Judged| {
+        let Range { start, end } = clip(&columns, shape.shard_len(judged.shard));
+        let part = judged.data.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+        Some((judged.shard, judged.data.slice_ref(part)))
     };
-    // The wanted shard itself first: then nothing is computed.
-    let own = right.iter().copied().filter(|shard| *shard == wanted);
-    let others = right.iter().copied().filter(|shard| *shard != wanted);
-    let given: Option<Vec<(usize, Bytes)>> = own.chain(others).take(shape.data).map(part_or_padding(shape, &columns, part)).collect();
-    let given = given.ok_or_else(|| Error::new(ErrorKind::Internal, "a block that is right is not there"))?;
-    let decoded = codec.decode(shape, columns, &given, &[wanted])?;
+    // Padding among the shards that are right is known to the codec.
+    let given: Vec<(usize, Bytes)> = judged.iter().filter(|judged| right.contains(&judged.shard)).filter_map(part).collect();
+    let decoded = codec.decode(shape, columns.clone(), &given, &[wanted])?;
     decoded.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "nothing was decoded").with("shard", wanted))
-}
-
-fn part_or_padding<'a>(
-    shape: SegmentShape,
-    columns: &'a Range<u64>,
-    part: impl Fn(usize) -> Option<(usize, Bytes)> + 'a,
-) -> impl Fn(usize) -> Option<(usize, Bytes)> + 'a {
-    move |shard| if clip(columns, shape.shard_len(shard)).is_empty() { Some((shard, Bytes::new())) } else { part(shard) }
 }
 
 fn too_few(shape: SegmentShape, at: u64, right: usize, failed: usize) -> Error {
